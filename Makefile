@@ -1,0 +1,67 @@
+# make help lists what can be made.
+#
+#   PYTHON       the interpreter that .venv is made with, 3.11 or newer
+#   TORCH_INDEX  where to take torch and torchvision from; on Linux without a GPU, the CPU index named on
+#                PyTorch's install page saves several gigabytes of CUDA
+#   ARGS         arguments for the example, e.g. make air ARGS="--steps 100"
+PYTHON ?= python3
+TORCH_INDEX ?=
+ARGS ?=
+
+BIN := .venv/bin
+# setuptools warns of editable installs in general, on a dozen lines.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet install -c .ci/constraints.txt
+SOURCES := $(wildcard pyro_scenes examples benchmarks tests docs/conf.py .ci/style.py setup.py)
+BLACK := $(BIN)/black --quiet --line-length 100
+
+.DEFAULT_GOAL := help
+.PHONY: help install air test lint format style docs clean
+.SILENT:
+
+help:  ## list the targets
+	sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 17
+
+install: .venv/installed  ## fill .venv with the library and what it needs
+
+air: install  ## train Attend, Infer, Repeat on multi-MNIST
+	$(BIN)/python examples/air_multi_mnist.py $(ARGS)
+
+test: .venv/extra-test  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/extra-lint  ## check format, style, types, floors and grain
+	$(BLACK) --check --diff $(SOURCES)
+	$(BIN)/isort --check-only --diff --quiet $(SOURCES)
+	$(BIN)/flake8 $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/style.py
+
+format: .venv/extra-lint  ## rewrite the sources in black's and isort's format
+	$(BIN)/isort --quiet $(SOURCES)
+	$(BLACK) $(SOURCES)
+
+style:  ## print the grain: lengths of files and functions
+	$(PYTHON) .ci/style.py
+
+docs: .venv/extra-docs  ## build the pages into docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	echo "docs/_build/html/index.html"
+
+clean:  ## remove what was built; .venv stays
+	rm -rf build dist docs/_build .pytest_cache .mypy_cache .import_linter_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print | xargs rm -rf
+
+# Stamps: nothing is installed again until what it is made from changes.
+.venv/installed: setup.cfg setup.py .ci/constraints.txt
+	$(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11) or sys.exit('pyro_scenes needs Python \
+	3.11 or newer, and $(PYTHON) is %d.%d: make install PYTHON=python3.11' % v[:2])"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	echo "Filling .venv: the first time, some minutes and more than a gigabyte"
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch torchvision)
+	$(PIP) --use-pep517 -e .
+	touch $@
+
+.venv/extra-%: .venv/installed
+	$(PIP) --use-pep517 -e '.[$*]'
+	touch $@

@@ -1,0 +1,161 @@
+"""AIR (Eslami et al., 2016) learns to count, place and draw digits that nobody labelled.
+
+By default the digits are drawn by a built-in pen, so nothing is downloaded:
+
+    python examples/air_multi_mnist.py
+
+With MNIST (its four files in DIR/MNIST/raw), or with scenes of your own:
+
+    python examples/air_multi_mnist.py --data-root DIR --out runs/air_mnist
+    python examples/air_multi_mnist.py --images scenes.npz --out runs/mine
+    python examples/air_multi_mnist.py --images scenes.npz --evaluate runs/mine/checkpoint.pt
+
+The output folder gets metrics.json, metrics.csv, checkpoint.pt, figures and inference_data.nc.
+"""
+
+import argparse
+
+import torch
+from pyro import poutine
+from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO
+from torch import Tensor
+
+from pyro_scenes import AIR, AIRGuide, adam, evaluation, load_checkpoint, to_arviz, viz
+from pyro_scenes.data import Scenes, load_scenes, mnist, multi_digits, strokes
+from pyro_scenes.experiment import Run, flags, launch, own_random
+from pyro_scenes.inference import read_checkpoint
+
+ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO()}
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = flags(__doc__, out="runs/air_multi_mnist", steps=3000)
+    add = parser.add_argument
+    add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
+    add("--objects", type=int, default=3, metavar="N", help="most objects in a scene: AIR's steps")
+    add("--images", metavar="NPZ", help="your scenes: images (n,H,W) or (n,C,H,W), maybe counts (n,)")
+    add("--evaluate", metavar="CHECKPOINT", help="do not train: evaluate this checkpoint")
+    add("--lr", type=float, default=1e-3, metavar="RATE", help="learning rate of Adam")
+    return parser
+
+
+def main(args: argparse.Namespace) -> dict[str, float]:
+    run = Run(args)
+    train, tests = scenes(args)
+    held_out = next(iter(tests.values()))
+    settings = {"image_shape": list(held_out.images.shape[1:]), "steps": args.objects}
+    if args.evaluate:
+        settings = read_checkpoint(args.evaluate)["extra"].get("settings", settings)
+    model = build(**settings).to(run.device)
+    guide = AIRGuide(model).to(run.device)
+    if args.evaluate:
+        history = load_checkpoint(args.evaluate, model, guide)["extra"].get("history", [])
+    else:
+        history = run.fit(
+            model,
+            guide,
+            train.images,
+            optim=adam(model, guide, lr=args.lr),
+            elbo=ELBOS[args.elbo],
+            evaluate=lambda: counting(guide, held_out[:1000], run),
+            extra={"settings": settings},
+        )
+    with torch.no_grad(), own_random(args.seed):
+        metrics = {}
+        for kind, test in tests.items():
+            metrics |= {name + kind: value for name, value in score(model, guide, test, run).items()}
+        draw(model, guide, held_out, history, run)
+    last = history[-1] if history else {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0}
+    run.write(
+        metrics
+        | {"steps": last["step"], "seconds": last["seconds"], "cpu_seconds": last["cpu_seconds"]}
+    )
+    return metrics
+
+
+def scenes(args: argparse.Namespace) -> tuple[Scenes, dict[str, Scenes]]:
+    """Training scenes, and held-out ones by the suffix of their metrics."""
+    if args.images:
+        mine = load_scenes(args.images, most=args.objects)
+        if args.evaluate:
+            return mine, {"": mine}
+        order = torch.randperm(len(mine), generator=torch.Generator().manual_seed(args.seed))
+        held_out = max(1, len(mine) // 10)
+        return mine[order[held_out:]], {"": mine[order[:held_out]]}
+    if args.data_root:
+        seen, unseen = mnist(args.data_root), mnist(args.data_root, train=False)
+        size, tests = 60_000, 10_000
+    else:
+        pictures, labels = strokes(12_000)
+        seen, unseen = (pictures[2000:], labels[2000:]), (pictures[:2000], labels[:2000])
+        size, tests = 20_000, 2_000
+    if args.smoke:
+        size, tests = 64, 32
+    held_out = {
+        suffix: multi_digits(unseen, tests, kind=kind, seed=1_000_000 + args.seed)
+        for suffix, kind in (("", "touching"), ("_disjoint", "disjoint"))
+    }
+    return multi_digits(seen, size, seed=args.seed), held_out
+
+
+def build(image_shape: list[int], steps: int) -> AIR:
+    """AIR with windows of 28 pixels on canvases of 50, and in that proportion on others."""
+    channels, height, width = image_shape
+    window = (channels, max(8, round(0.56 * height)), max(8, round(0.56 * width)))
+    return AIR(tuple(image_shape), window, steps)
+
+
+def counting(guide: AIRGuide, test: Scenes, run: Run) -> dict[str, float]:
+    """Held-out count accuracy, of the mode of q(n) and of a sample."""
+    if test.counts is None:
+        return {}
+    with torch.no_grad():
+        images, truth = run.floats(test.images), test.counts
+        mode = evaluation.count_probabilities(guide, images).argmax(1).cpu()
+        sample = evaluation.sample_counts(guide, images).cpu()
+    return {
+        "count_accuracy": evaluation.count_accuracy(mode, truth),
+        "count_accuracy_sample": evaluation.count_accuracy(sample, truth),
+    }
+
+
+def score(model: AIR, guide: AIRGuide, test: Scenes, run: Run) -> dict[str, float]:
+    """Bounds on up to 1000 held-out images, counts on all, in chunks of 1000."""
+    particles = 5 if run.args.smoke else 100
+    weights = evaluation.log_weights(model, guide, run.floats(test[:1000].images), particles=particles)
+    bound = evaluation.importance_bound(weights).mean().item()
+    chunks = [test[first : first + 1000] for first in range(0, len(test), 1000)]
+    found = [(counting(guide, chunk, run), len(chunk)) for chunk in chunks]
+    shares = {name: sum(f[name] * n for f, n in found) / len(test) for name in found[0][0]}
+    return {"elbo": weights.mean().item(), "iwae": bound, "iwae_particles": particles, **shares}
+
+
+def draw(model: AIR, guide: AIRGuide, test: Scenes, history: list, run: Run) -> None:
+    """Figures, and draws for ArviZ."""
+    images = run.floats(test[:24].images)
+    seen = evaluation.interpret(model, guide, images)
+    found = seen.counts.tolist()
+    truth = found if test.counts is None else test.counts[:24].tolist()
+    titles = [f"{n} found" if n == m else f"{n} found, {m} there" for n, m in zip(found, truth)]
+    boxes = seen.boxes.cpu().numpy()
+    run.figure("scenes", viz.scenes(images.cpu().numpy(), boxes, titles=titles))
+    rows = {"image": images[:12], "reconstruction (one draw of the guide)": seen.canvas[:12]}
+    run.figure("reconstructions", viz.pictures({k: v.cpu().numpy() for k, v in rows.items()}))
+    rows = {f"prior, given {n} objects": prior(model, n) for n in range(model.steps + 1)}
+    run.figure("prior", viz.pictures({k: v.cpu().numpy() for k, v in rows.items()}))
+    if history:
+        run.figure("curves", viz.curves(history))
+    data = to_arviz(model, guide, run.floats(test[:50].images), draws=20, seed=run.args.seed)
+    run.netcdf("inference_data", data)
+
+
+def prior(model: AIR, count: int, size: int = 12) -> Tensor:
+    """Canvases of the prior given the count: without it nearly all would be empty (p(n) ~ 0.01^n)."""
+    device = model.blank.device
+    present = {f"z_pres_{t}": torch.ones(size, device=device) * (t < count) for t in range(model.steps)}
+    trace = poutine.trace(poutine.condition(model, data=present)).get_trace(size=size)
+    return trace.nodes["canvas"]["value"]
+
+
+if __name__ == "__main__":
+    launch(main, parser())

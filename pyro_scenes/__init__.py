@@ -1,0 +1,29 @@
+"""Structured generative scene models in Pyro: each paper's process as a model, with a matching guide."""
+
+from . import data, evaluation, inference, networks, render
+from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
+from .criticism import to_arviz
+from .inference import adam, fit, load_checkpoint, save_checkpoint
+from .models import AIR, AIRGuide
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AIR",
+    "AIRGuide",
+    "Amortised",
+    "Conditional",
+    "Persist",
+    "Pixels",
+    "Prior",
+    "adam",
+    "data",
+    "evaluation",
+    "fit",
+    "inference",
+    "load_checkpoint",
+    "networks",
+    "render",
+    "save_checkpoint",
+    "to_arviz",
+]

@@ -1,0 +1,184 @@
+"""Conditionals: callables from the scene drawn so far to a distribution.
+
+A prior, a likelihood and a proposal are all conditionals. Any function ``scene -> distribution`` is
+one; the modules here are those with constants (buffers) or weights (parameters) of their own, which
+move with ``.to(device)`` and enter ``state_dict``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import Distribution, constraints
+from torch import Tensor, nn
+from torch.distributions import biject_to, transform_to
+
+from .networks import mlp
+
+__all__ = ["Amortised", "Conditional", "Persist", "Pixels", "Prior"]
+
+#: What a model's keyword arguments take: from the scene drawn so far to a distribution.
+Conditional = Callable[[Any], Distribution]
+
+#: A logit that no float can tell from certainty, and that stays finite times any weight.
+CERTAIN = 100.0
+#: Probabilities of pixels stay this far from 0 and 1, so that one stray pixel is unlikely, not impossible.
+MARGIN = 1e-3
+
+
+class Prior(nn.Module):
+    """A distribution of a given family that ignores the scene.
+
+    Args:
+        family: A constructor such as ``dist.Normal``.
+        learn: Whether its parameters are trained. They keep to their constraints (a scale stays positive).
+        parameters: The family's parameters, numbers or sequences; all their dimensions are event dimensions.
+
+    Example:
+        ``Prior(dist.Normal, loc=[3.0, 0.0, 0.0], scale=[0.2, 1.0, 1.0])`` draws poses.
+    """
+
+    def __init__(
+        self, family: type[Distribution], *, learn: bool = False, **parameters: Any
+    ) -> None:
+        super().__init__()
+        self.family = family
+        self.parts = nn.ModuleDict(
+            {name: _Constrained(family, name, value, learn) for name, value in parameters.items()}
+        )
+        self(None)  # a wrong name or value is an error here, not at the first step
+
+    def forward(self, scene: Any) -> Distribution:
+        plain = self.family(**{name: part() for name, part in self.parts.items()})
+        return plain.to_event(len(plain.batch_shape))
+
+
+class Persist(nn.Module):
+    """Presence goes on with probability ``probs`` and, once ended, never returns: z_pres in unary code.
+
+    With one number rho the count n is geometric, p(n) = rho^n (1 - rho), cut off at the number of steps.
+
+    Args:
+        probs: Probability of one more object, in (0, 1): one number, or one for each step.
+        learn: Whether it is trained. Give one number for each step to learn any distribution of counts.
+    """
+
+    def __init__(self, probs: float | list[float], *, learn: bool = False) -> None:
+        super().__init__()
+        self.probs = _Constrained(dist.Bernoulli, "probs", probs, learn)
+
+    def forward(self, scene: Any) -> Distribution:
+        probs = self.probs()
+        if probs.dim():
+            if scene.step >= len(probs):
+                raise ValueError(
+                    f"Persist has {len(probs)} probs but the model takes a step {scene.step + 1}: "
+                    "give one for each step"
+                )
+            probs = probs[scene.step]
+        return persist(torch.logit(probs), scene.z_pres)
+
+
+def persist(logits: Tensor, z_pres: Tensor) -> Distribution:
+    """Bernoulli with these logits where the last step was present, certainly 0 where it was not."""
+    return dist.Bernoulli(logits=torch.where(z_pres.bool(), logits, -CERTAIN))
+
+
+class Pixels(nn.Module):
+    """The likelihood of independent pixels around ``scene.canvas``.
+
+    Args:
+        family: With a ``loc`` (Normal, Laplace) or with ``probs`` (Bernoulli, for images of 0 and 1).
+        learn: Whether the other parameters are trained.
+        parameters: The family's other parameters, such as ``scale=0.3`` (in units of intensity, where
+            images lie in [0, 1]).
+    """
+
+    def __init__(
+        self, family: type[Distribution] = dist.Normal, *, learn: bool = False, **parameters: Any
+    ) -> None:
+        super().__init__()
+        self.family = family
+        self.centre = "loc" if "loc" in family.arg_constraints else "probs"
+        self.parts = nn.ModuleDict(
+            {name: _Constrained(family, name, value, learn) for name, value in parameters.items()}
+        )
+
+    def forward(self, scene: Any) -> Distribution:
+        canvas = scene.canvas
+        if self.centre == "probs":
+            canvas = canvas.clamp(MARGIN, 1 - MARGIN)
+        parts = {name: part() for name, part in self.parts.items()}
+        return self.family(**{self.centre: canvas}, **parts).to_event(3)
+
+
+class Amortised(nn.Module):
+    """A proposal: features to a Normal, carried to the support of a prior.
+
+    Before training it proposes about what the prior draws: its location and scale start at the
+    prior's, measured on draws, so that a swapped prior needs no other change.
+
+    Args:
+        inputs: Size of the features.
+        like: The prior, read for its event shape (one dimension) and support (continuous).
+        hidden: Sizes of hidden layers between features and parameters.
+    """
+
+    start: Tensor
+    spread: Tensor
+
+    def __init__(self, inputs: int, like: Distribution, *, hidden: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        if like.support.is_discrete or len(like.event_shape) != 1:
+            raise ValueError(
+                f"Amortised proposes continuous vectors; this prior has support {like.support} and "
+                f"event shape {tuple(like.event_shape)}: write a proposal of your own for it"
+            )
+        self.support = like.support
+        self.head = mlp(inputs, *hidden, 2 * like.event_shape[0])
+        start, spread = _moments(like)
+        self.register_buffer("start", start)
+        self.register_buffer("spread", spread)
+
+    def forward(self, features: Tensor) -> Distribution:
+        loc, raw = self.head(features).chunk(2, -1)
+        scale = nn.functional.softplus(raw + self.spread) + 1e-4
+        plain = dist.Normal(self.start + loc, scale).to_event(1)
+        if self.support is constraints.real_vector or _is_real(self.support):
+            return plain
+        return dist.TransformedDistribution(plain, biject_to(self.support))
+
+
+def _is_real(support: Any) -> bool:
+    return getattr(support, "base_constraint", support) is constraints.real
+
+
+@torch.no_grad()
+def _moments(like: Distribution) -> tuple[Tensor, Tensor]:
+    """Median and (before softplus) spread of a prior, on the unconstrained line; robust to heavy tails."""
+    draws = biject_to(like.support).inv(like.sample(torch.Size([1000])))
+    draws = draws.reshape(-1, like.event_shape[0])
+    low, middle, high = torch.quantile(draws, draws.new_tensor([0.16, 0.5, 0.84]), dim=0)
+    return middle, torch.expm1(((high - low) / 2).clamp(1e-3, 20.0)).log()
+
+
+class _Constrained(nn.Module):
+    """One parameter of a family: a buffer, or trained on the unconstrained line."""
+
+    def __init__(self, family: type[Distribution], name: str, value: Any, learn: bool) -> None:
+        super().__init__()
+        constraint = family.arg_constraints.get(name)
+        value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+        if constraint is None or not constraint.check(value).all():
+            raise ValueError(
+                f"{family.__name__} takes {dict(family.arg_constraints)}, got {name}={value.tolist()}"
+            )
+        self.transform = transform_to(constraint) if learn else None
+        if self.transform is None:
+            self.register_buffer("value", value)
+        else:
+            self.value = nn.Parameter(self.transform.inv(value))
+
+    def forward(self) -> Tensor:
+        return self.value if self.transform is None else self.transform(self.value)

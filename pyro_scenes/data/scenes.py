@@ -1,0 +1,145 @@
+"""Scenes: images with what is known about them. Reading, checking, and minibatches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Scenes", "as_images", "batches", "load_scenes"]
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Images and, where known, the truth about them. Objects beyond a scene's count are padding.
+
+    Attributes:
+        images: uint8 (n, C, H, W), or float in [0, 1].
+        counts: int64 (n,), the number of objects.
+        labels: int64 (n, objects), the class of each object; -1 is padding.
+        boxes: float (n, objects, 4), each object's tight ``(left, top, right, bottom)`` in pixels
+            (0 is the outer edge of the first pixel); NaN is padding.
+    """
+
+    images: Tensor
+    counts: Tensor | None = None
+    labels: Tensor | None = None
+    boxes: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: slice | Tensor) -> "Scenes":
+        return Scenes(*(None if part is None else part[index] for part in vars(self).values()))
+
+
+def as_images(images: np.ndarray | Tensor) -> Tensor:
+    """Checks images at the door: (n, H, W) or (n, C, H, W), uint8 or float in [0, 1]; not empty, no NaN.
+
+    Returns:
+        The images as a tensor (n, C, H, W), uint8 as they were or else float32.
+
+    Raises:
+        ValueError: Another rank, type or range, an empty batch, or NaN.
+    """
+    if not isinstance(images, Tensor):
+        images = np.asarray(images)
+        if images.dtype.kind not in "buif":
+            raise ValueError(f"images must be numbers, uint8 or float in [0, 1], got {images.dtype}")
+        images = torch.as_tensor(images)
+    if images.dim() not in (3, 4):
+        raise ValueError(f"images must be (n, H, W) or (n, C, H, W), got {tuple(images.shape)}")
+    if images.numel() == 0:
+        raise ValueError(f"images is empty, its shape is {tuple(images.shape)}")
+    if images.dtype != torch.uint8:
+        images = _unit(images)
+    return images if images.dim() == 4 else images.unsqueeze(1)
+
+
+def _unit(images: Tensor) -> Tensor:
+    if not images.is_floating_point():
+        raise ValueError(f"images must be uint8 (0..255) or float in [0, 1], got {images.dtype}")
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images of floats must lie in [0, 1] without NaN, found [{low:.4g}, {high:.4g}]: "
+            "divide by their maximum, or give uint8"
+        )
+    return images.float()
+
+
+def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
+    """Reads an ``.npz`` with ``images`` and, optionally, ``counts`` (n,).
+
+    Args:
+        path: The file; see :func:`as_images` for what ``images`` may be.
+        most: The largest count that is allowed: the model's number of steps.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not an npz, has no images, bad images, or counts that do not fit them.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no scenes at {path}: give an .npz with an array 'images'")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name in ("images", "counts")}
+    except (ValueError, OSError, EOFError, BadZipFile, AttributeError) as error:
+        raise ValueError(f"{path} is no readable .npz of arrays ({error})") from error
+    if "images" not in arrays:
+        raise ValueError(f"{path} has no array 'images': save it with numpy.savez(path, images=...)")
+    images, counts = as_images(arrays["images"]), arrays.get("counts")
+    return Scenes(images, None if counts is None else _counts(counts, len(images), most))
+
+
+def _counts(counts: np.ndarray, size: int, most: int | None) -> Tensor:
+    if counts.shape != (size,):
+        raise ValueError(f"counts must have shape ({size},), one for each image, got {counts.shape}")
+    if counts.dtype.kind not in "buif" or (counts != np.floor(counts)).any() or (counts < 0).any():
+        raise ValueError("counts must be whole numbers from 0 up")
+    if most is not None and counts.max() > most:
+        raise ValueError(
+            f"counts go up to {int(counts.max())} but the model takes at most {most} steps: "
+            "give it more steps, or leave those scenes out"
+        )
+    return torch.as_tensor(counts.astype(np.int64))
+
+
+def batches(
+    images: Tensor,
+    size: int,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    device: str | torch.device | None = None,
+) -> Iterator[Tensor]:
+    """Minibatches for ever: float (size, C, H, W) in [0, 1], each epoch in an order of its own.
+
+    Batch number i is a function of (seed, i) alone, so that an interrupted training can go on where it
+    stopped. The last, smaller batch of an epoch is left out.
+
+    Args:
+        images: As :func:`as_images` returns them.
+        size: Images in a batch; a smaller data set gives batches of all of it.
+        seed: Of the order.
+        start: Number of the first batch.
+        device: Where the batches go.
+    """
+    if size < 1:
+        raise ValueError(f"a batch needs at least one image, got size={size}")
+    size = min(size, len(images))
+    each = len(images) // size
+    step = start
+    while True:
+        epoch = step // each
+        generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+        order = torch.randperm(len(images), generator=generator)
+        for i in range(step % each, each):
+            chosen = images[order[i * size : (i + 1) * size].to(images.device)].to(device)
+            yield chosen / 255 if chosen.dtype == torch.uint8 else chosen
+        step = (epoch + 1) * each

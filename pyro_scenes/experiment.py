@@ -1,0 +1,262 @@
+"""What every example shares: its flags, an output folder, and a training that survives being killed.
+
+A folder holds ``checkpoint.pt``, ``metrics.csv`` (over time), ``metrics.json`` (at the end) and figures.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from .data import batches
+from .inference import (
+    CheckpointError,
+    Diverged,
+    fit,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+
+__all__ = ["Run", "flags", "launch", "own_random"]
+
+#: Flags that may differ between a training and its continuation.
+FREE = ("out", "steps", "resume", "device", "evaluate")
+
+
+def flags(description: str, *, out: str, steps: int, batch_size: int = 64) -> argparse.ArgumentParser:
+    """The flags that every example has. Add the example's own with ``add_argument``."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--out", metavar="DIR", default=out, help="folder for checkpoint, metrics and figures")
+    add("--seed", type=_natural, default=0, metavar="N", help="of data, initial weights and draws")
+    add("--steps", type=_positive, default=steps, metavar="N", help="training steps in all")
+    add("--batch-size", type=_positive, default=batch_size, metavar="N", help="images in a step")
+    add("--device", default="cpu", metavar="cpu|cuda", help="where to compute")
+    add("--data-root", metavar="DIR", help="folder with MNIST in DIR/MNIST/raw (not downloaded)")
+    add("--smoke", action="store_true", help="a few tiny steps, only to see that everything runs")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
+    return parser
+
+
+def launch(main: Callable[[argparse.Namespace], Any], parser: argparse.ArgumentParser) -> None:
+    """Runs an example's main; what a user can mend becomes one line on stderr, without a traceback."""
+    try:
+        main(parser.parse_args())
+    except (CheckpointError, Diverged, FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the same command with --resume goes on from the last checkpoint")
+
+
+class Run:
+    """One run of an example: its folder, device and seed.
+
+    Args:
+        args: As parsed by :func:`flags`. Sets the seed of all random draws.
+
+    Raises:
+        ValueError: The device is unknown or absent, the folder cannot be written, or it holds another
+            run and ``--resume`` was not given.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.device = _device(args.device)
+        self.out = _folder(args.out)
+        self.checkpoint = self.out / "checkpoint.pt"
+        if self.checkpoint.exists() and not args.resume and not getattr(args, "evaluate", None):
+            raise ValueError(
+                f"{self.out} holds a run already: add --resume to go on with it, or give another --out"
+            )
+        pyro.set_rng_seed(args.seed)
+
+    def fit(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        images: Tensor,
+        *,
+        optim: Optimizer,
+        elbo: ELBO,
+        evaluate: Callable[[], dict[str, float]],
+        every: int = 250,
+        extra: dict[str, Any] | None = None,
+        decay: float = 0.5,
+    ) -> list[dict[str, float]]:
+        """Trains for ``--steps`` steps and returns the history, a row each ``every`` steps.
+
+        The learning rate falls linearly to a hundredth over the last ``decay`` of the steps. Rows hold
+        step, seconds, cpu_seconds, elbo (nats per image, mean over the training batches since the last
+        row) and what ``evaluate()`` returns. After each row a checkpoint is written, with ``extra``.
+        """
+        args, start, history = self.args, 0, []
+        if args.resume and self.checkpoint.exists():
+            start, history = self._resume(model, guide, optim)
+        schedule = _falling(optim, args.steps, decay, start)
+        stream = batches(images, args.batch_size, seed=args.seed, start=start, device=self.device)
+        stream = islice(stream, max(0, args.steps - start))
+        clock, losses = _Clock(history), []
+        with _progress(args.steps, start) as bar, pyro.validation_enabled(False):
+            for record in fit(model, guide, stream, elbo=elbo, optim=optim, start=start):
+                schedule.step()
+                losses.append(record.loss)
+                bar.update()
+                if record.step % every and record.step != args.steps:
+                    continue
+                row = {"step": record.step, **clock(), "elbo": -sum(losses) / len(losses)}
+                with own_random(args.seed):
+                    history.append({**row, **evaluate()})
+                losses.clear()
+                self._record(model, guide, optim, history, extra)
+                _tell(bar, history[-1])
+        return history
+
+    def write(self, metrics: dict[str, Any]) -> None:
+        """Writes ``metrics.json``, one flat dictionary, and prints it."""
+        self.text("metrics.json", json.dumps(metrics, indent=2) + "\n")
+        width = max(map(len, metrics))
+        for name, value in metrics.items():
+            shown = f"{value:.4f}" if isinstance(value, float) else value
+            print(f"  {name:{width}}  {shown}")
+
+    def text(self, name: str, content: str) -> None:
+        """Writes a text file into the folder in one move."""
+        part = self.out / f".{name}.part"
+        part.write_text(content)
+        os.replace(part, self.out / name)
+
+    def figure(self, name: str, figure: Any) -> None:
+        """Saves a matplotlib figure as ``name.png``."""
+        figure.savefig(self.out / f"{name}.png", dpi=120)
+
+    def netcdf(self, name: str, data: Any) -> None:
+        """Saves ArviZ data as ``name.nc``."""
+        part = self.out / f".{name}.nc.part"
+        data.to_netcdf(str(part))
+        os.replace(part, self.out / f"{name}.nc")
+
+    def floats(self, images: Tensor) -> Tensor:
+        """Images, uint8 or float, as floats in [0, 1] on the run's device."""
+        images = images.to(self.device)
+        return images / 255 if images.dtype == torch.uint8 else images
+
+    def _resume(self, model: nn.Module, guide: nn.Module, optim: Optimizer) -> tuple[int, list]:
+        was = read_checkpoint(self.checkpoint)["extra"].get("args", {})
+        now = _plain(self.args)
+        other = [f"--{k.replace('_', '-')} {was[k]}" for k in now if k in was and was[k] != now[k]]
+        if other:
+            raise ValueError(f"the run in {self.out} had {', '.join(other)}: resume it with the same")
+        content = load_checkpoint(self.checkpoint, model, guide, optim=optim)
+        print(f"going on from step {content['step']} of {self.checkpoint}")
+        return content["step"], content["extra"]["history"]
+
+    def _record(
+        self, model: nn.Module, guide: nn.Module, optim: Optimizer, history: list, extra: dict | None
+    ) -> None:
+        kept = {"args": _plain(self.args), "history": history, **(extra or {})}
+        step = history[-1]["step"]
+        save_checkpoint(self.checkpoint, model, guide, optim=optim, step=step, extra=kept)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(history[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        self.text("metrics.csv", table.getvalue())
+
+
+@contextmanager
+def own_random(seed: int) -> Iterator[None]:
+    """Random draws inside start from ``seed`` and leave those outside as if nothing had been drawn."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+class _Clock:
+    """Seconds of training, those of earlier sittings included."""
+
+    def __init__(self, history: list[dict[str, float]]) -> None:
+        before = history[-1] if history else {"seconds": 0.0, "cpu_seconds": 0.0}
+        self.wall = time.perf_counter() - before["seconds"]
+        self.cpu = time.process_time() - before["cpu_seconds"]
+
+    def __call__(self) -> dict[str, float]:
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
+
+
+def _progress(steps: int, start: int) -> Any:
+    return tqdm(total=steps, initial=start, disable=None, unit="step", dynamic_ncols=True)
+
+
+def _tell(bar: Any, row: dict[str, float]) -> None:
+    shown = [f"{k.replace('_', ' ')} {v:.4g}" for k, v in row.items() if k not in ("step", "seconds")]
+    bar.set_postfix_str(", ".join(shown))
+    if bar.disable:  # not a terminal: lines for a log
+        print(f"step {row['step']}: {', '.join(shown)}, {row['seconds']:.0f} s", flush=True)
+
+
+def _falling(optim: Optimizer, steps: int, decay: float, start: int) -> LambdaLR:
+    def factor(step: int) -> float:
+        return max(0.01, min(1.0, (steps - step) / max(1.0, decay * steps)))
+
+    for group in optim.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    return LambdaLR(optim, factor, last_epoch=start - 1)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used ({reason}): use cpu, or cuda") from error
+    return device
+
+
+def _folder(path: str) -> Path:
+    out = Path(path)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to the output folder {out}: {error.strerror}") from error
+    return out
+
+
+def _plain(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(args).items() if name not in FREE}
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"needs a whole number of 0 or more, got {text}")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"needs a whole number of 1 or more, got {text}")
+    return value

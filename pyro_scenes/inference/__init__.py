@@ -1,0 +1,15 @@
+"""Training: ``fit``, and checkpoints. Objectives are Pyro's own ELBO objects."""
+
+from .checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
+from .fit import Diverged, Record, adam, fit
+
+__all__ = [
+    "CheckpointError",
+    "Diverged",
+    "Record",
+    "adam",
+    "fit",
+    "load_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+]

@@ -1,0 +1,101 @@
+"""``fit``: stochastic variational inference as a generator. What happens between steps is the caller's loop."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from pyro.infer import ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+__all__ = ["Diverged", "Record", "adam", "fit"]
+
+
+class Record(NamedTuple):
+    """What a step of :func:`fit` reports."""
+
+    step: int  # how many steps have been taken, this one included
+    loss: float  # what was minimised, per image: the negative ELBO in nats
+    norm: float  # of the gradient, before clipping
+
+
+class Diverged(RuntimeError):
+    """A step's loss or gradient was not finite. The step was not taken: parameters are the last good ones."""
+
+
+def adam(
+    model: nn.Module, guide: nn.Module, *, lr: float = 1e-3, baseline_lr: float = 1e-2
+) -> Adam:
+    """One Adam over both; parameters with ``baseline`` in their name have a learning rate of their own."""
+    named = [*model.named_parameters(), *guide.named_parameters()]
+    groups = [
+        {"params": [value for name, value in named if "baseline" not in name], "lr": lr},
+        {"params": [value for name, value in named if "baseline" in name], "lr": baseline_lr},
+    ]
+    return Adam([group for group in groups if group["params"]], fused=True)
+
+
+def fit(
+    model: nn.Module,
+    guide: nn.Module,
+    batches: Iterable[Tensor],
+    *,
+    elbo: ELBO | None = None,
+    optim: Optimizer | None = None,
+    start: int = 0,
+    clip: float = float("inf"),
+) -> Iterator[Record]:
+    """Trains a model and its guide, one step for each batch, and yields a record after each.
+
+    Args:
+        model: A Pyro model of images, called as ``model(images)``.
+        guide: Its guide, called as ``guide(images)``.
+        batches: Float images (n, C, H, W) in [0, 1], for as many steps as there are batches.
+        elbo: Any ELBO of Pyro. Default: ``TraceGraph_ELBO()``, the score function with baselines. A
+            ``TraceEnum_ELBO`` sums exactly over every finite discrete latent of the guide.
+        optim: A torch optimiser over the parameters to train. Default: :func:`adam`.
+        start: Number of steps taken before, where training is resumed.
+        clip: Largest norm of the gradient of the loss per image.
+
+    Raises:
+        Diverged: The loss or the gradient is not finite; that step is not taken.
+        RuntimeError: No parameter of the optimiser gets a gradient.
+
+    Example:
+        ``for record in fit(model, guide, batches): print(record.step, -record.loss)``
+    """
+    elbo = TraceGraph_ELBO() if elbo is None else elbo
+    optim = adam(model, guide) if optim is None else optim
+    proposal = config_enumerate(guide) if isinstance(elbo, TraceEnum_ELBO) else guide
+    for step, images in enumerate(batches, start + 1):
+        yield _step(model, proposal, images, elbo, optim, step, clip)
+
+
+def _step(
+    model: nn.Module,
+    guide: Callable,
+    images: Tensor,
+    elbo: ELBO,
+    optim: Optimizer,
+    step: int,
+    clip: float,
+) -> Record:
+    optim.zero_grad()
+    loss = elbo.loss_and_grads(model, guide, images) / len(images)
+    parameters = [value for group in optim.param_groups for value in group["params"]]
+    gradients = [value.grad for value in parameters if value.grad is not None]
+    if not gradients:
+        raise RuntimeError(
+            "no parameter gets a gradient: is the optimiser over this model and guide, and is "
+            "neither a deep copy? (a copy keeps its original's name in Pyro: construct a new one)"
+        )
+    torch._foreach_div_(gradients, len(images))  # of the loss per image, whatever the batch
+    norm = torch.nn.utils.get_total_norm(gradients).item()
+    if not abs(loss) < float("inf") or not norm < float("inf"):
+        raise Diverged(
+            f"step {step} diverged: loss {loss:.4g}, gradient norm {norm:.4g}. The parameters are those "
+            f"of step {step - 1}. Try a smaller learning rate, or clip the gradient"
+        )
+    torch.nn.utils.clip_grads_with_norm_(parameters, clip, torch.tensor(norm))
+    optim.step()
+    return Record(step, loss, norm)

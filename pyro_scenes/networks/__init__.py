@@ -1,0 +1,6 @@
+"""Networks: tensors in, tensors out. Torch only: nothing here knows about probability."""
+
+from .glimpse import GlimpseDecoder, GlimpseEncoder
+from .mlp import mlp
+
+__all__ = ["GlimpseDecoder", "GlimpseEncoder", "mlp"]

@@ -1,0 +1,44 @@
+"""The two networks of AIR's inner auto-encoder: a code to a glimpse, and a glimpse to features."""
+
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .mlp import mlp
+
+__all__ = ["GlimpseDecoder", "GlimpseEncoder"]
+
+
+class GlimpseDecoder(nn.Module):
+    """Decodes ``(..., code)`` to a glimpse ``(..., *window)`` in [0, 1].
+
+    Args:
+        code: Size of the code.
+        window: Shape ``(C, h, w)`` of a glimpse.
+        hidden: Width of the hidden layer.
+        bias: Added before the sigmoid. Negative starts with dark glimpses: an untrained object then
+            costs the image little, and the guide does not learn to leave every object out.
+    """
+
+    def __init__(
+        self, code: int, window: tuple[int, ...], *, hidden: int = 200, bias: float = -2.0
+    ) -> None:
+        super().__init__()
+        self.window, self.bias = tuple(window), bias
+        self.layers = mlp(code, hidden, prod(window))
+
+    def forward(self, z_what: Float[Tensor, "*batch code"]) -> Float[Tensor, "*batch c h w"]:
+        return torch.sigmoid(self.layers(z_what) + self.bias).unflatten(-1, self.window)
+
+
+class GlimpseEncoder(nn.Module):
+    """Encodes a glimpse ``(..., *window)`` to ``(..., features)``, to be read by a proposal's head."""
+
+    def __init__(self, window: tuple[int, ...], features: int = 200) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(mlp(prod(window), features), nn.ReLU())
+
+    def forward(self, glimpse: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch features"]:
+        return self.layers(glimpse.flatten(-3))
