@@ -34,7 +34,7 @@ lint: .venv/extra-lint  ## check format, style, types, floors and grain
 	$(BIN)/isort --check-only --diff --quiet $(SOURCES)
 	$(BIN)/flake8 $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python .ci/style.py
 
 format: .venv/extra-lint  ## rewrite the sources in black's and isort's format

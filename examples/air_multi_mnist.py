@@ -33,7 +33,11 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
     add("--objects", type=int, default=3, metavar="N", help="most objects in a scene: AIR's steps")
-    add("--images", metavar="NPZ", help="your scenes: images (n,H,W) or (n,C,H,W), maybe counts (n,)")
+    add(
+        "--images",
+        metavar="NPZ",
+        help="your scenes: images (n,H,W) or (n,C,H,W), maybe counts (n,)",
+    )
     add("--evaluate", metavar="CHECKPOINT", help="do not train: evaluate this checkpoint")
     add("--lr", type=float, default=1e-3, metavar="RATE", help="learning rate of Adam")
     return parser
@@ -63,7 +67,9 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     with torch.no_grad(), own_random(args.seed):
         metrics = {}
         for kind, test in tests.items():
-            metrics |= {name + kind: value for name, value in score(model, guide, test, run).items()}
+            metrics |= {
+                name + kind: value for name, value in score(model, guide, test, run).items()
+            }
         draw(model, guide, held_out, history, run)
     last = history[-1] if history else {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0}
     run.write(
@@ -122,7 +128,9 @@ def counting(guide: AIRGuide, test: Scenes, run: Run) -> dict[str, float]:
 def score(model: AIR, guide: AIRGuide, test: Scenes, run: Run) -> dict[str, float]:
     """Bounds on up to 1000 held-out images, counts on all, in chunks of 1000."""
     particles = 5 if run.args.smoke else 100
-    weights = evaluation.log_weights(model, guide, run.floats(test[:1000].images), particles=particles)
+    weights = evaluation.log_weights(
+        model, guide, run.floats(test[:1000].images), particles=particles
+    )
     bound = evaluation.importance_bound(weights).mean().item()
     chunks = [test[first : first + 1000] for first in range(0, len(test), 1000)]
     found = [(counting(guide, chunk, run), len(chunk)) for chunk in chunks]
@@ -152,7 +160,9 @@ def draw(model: AIR, guide: AIRGuide, test: Scenes, history: list, run: Run) -> 
 def prior(model: AIR, count: int, size: int = 12) -> Tensor:
     """Canvases of the prior given the count: without it nearly all would be empty (p(n) ~ 0.01^n)."""
     device = model.blank.device
-    present = {f"z_pres_{t}": torch.ones(size, device=device) * (t < count) for t in range(model.steps)}
+    present = {
+        f"z_pres_{t}": torch.ones(size, device=device) * (t < count) for t in range(model.steps)
+    }
     trace = poutine.trace(poutine.condition(model, data=present)).get_trace(size=size)
     return trace.nodes["canvas"]["value"]
 

@@ -3,9 +3,8 @@
 :func:`to_arviz` gives an ``InferenceData`` (ArviZ 0.23) or a ``DataTree`` (ArviZ 1.x) of the groups
 
 * ``posterior``: the guide's draws for the images, and what the model makes of them (``canvas``);
-* ``posterior_predictive``: ``image``, drawn from the likelihood: never the observed image;
-* ``prior``, ``prior_predictive``: the same for scenes from the prior, which no image enters;
-* ``observed_data``: ``image``.
+* ``posterior_predictive``: ``image`` drawn from the likelihood (``observed_data``: as observed);
+* ``prior``, ``prior_predictive``: the same for scenes from the prior, which no image enters.
 
 Sites ``z_what_0, z_what_1, ...`` are one variable ``z_what`` with a dimension ``step`` (unless
 their shapes differ). Where ``z_pres`` says that there is no object, the other ``z_*`` are NaN;
@@ -22,7 +21,7 @@ does ``arviz.loo``, as a scene without its image is back at its prior. Example::
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ from jaxtyping import Float
 
 if TYPE_CHECKING:
     from torch import Tensor
-else:  # torch, Pyro and ArviZ are imported where used: saved draws do not need them all
+else:  # imported where used, like Pyro and ArviZ (seconds): saved draws do not need all three
     Tensor = Any
 
 __all__ = ["STATISTICS", "bayes_p", "roughness", "statistics", "to_arviz", "total_ink"]
@@ -48,13 +47,12 @@ def to_arviz(
     *,
     draws: int = 100,
     seed: int | None = None,
-    image_ids: Sequence | None = None,
+    image_ids: Collection | None = None,
 ) -> Any:
     """Draws from guide, model and prior, as the ArviZ object described above.
 
-    Canvas and replicate, of posterior and prior, are four float32 pictures for each draw and image:
-    16 * draws * n * C * H * W bytes, 256 MB for 100 draws of 64 images of 1 x 50 x 50. Where that
-    is too much, see :func:`statistics`.
+    Canvas and replicate, of posterior and prior, are 16 * draws * n * C * H * W bytes of float32:
+    256 MB for 100 draws of 64 images of 1 x 50 x 50. For a way round, see :func:`statistics`.
 
     Args:
         model: A Pyro model, called as ``model(None, size=n)``, with a plate ``"images"`` and a site
@@ -66,12 +64,12 @@ def to_arviz(
         image_ids: n labels. Default: 0 .. n-1.
 
     Raises:
-        ValueError: An argument out of range, a model without ``image``, an undrawn latent.
+        ValueError: Arguments not as above, no site ``image``, a latent that the guide lacks.
     """
     import torch
     from pyro import poutine
 
-    image_ids = _check(images, draws, image_ids)
+    labels = _check(images, draws, image_ids)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.no_grad(), torch.random.fork_rng(devices, enabled=seed is not None):
         if seed is not None:
@@ -80,7 +78,7 @@ def to_arviz(
         prior = _complete(model, (poutine.Trace() for _ in range(draws)), len(images))
         proposals = (poutine.trace(guide).get_trace(images) for _ in range(draws))
         posterior = _complete(model, proposals, len(images))
-    return _assemble(posterior, prior, images.detach().cpu().numpy(), image_ids)
+    return _assemble(posterior, prior, images.detach().cpu().numpy(), labels)
 
 
 def statistics(data: Mapping | Iterable[Mapping], **functions: Callable) -> Any:
@@ -104,7 +102,7 @@ def statistics(data: Mapping | Iterable[Mapping], **functions: Callable) -> Any:
     for batch in [data] if isinstance(data, Mapping) else data:
         for group in ("posterior_predictive", "prior_predictive", "observed_data"):
             if group in batch and "image" in batch[group].data_vars:
-                image = batch[group]["image"]
+                image = batch[group]["image"].compute()  # a file read lazily is slow by slices
                 found = {name: _apply(f, image) for name, f in (functions or STATISTICS).items()}
                 parts[group].append(xr.Dataset(found))
     if not parts:
@@ -125,7 +123,7 @@ def bayes_p(data: Mapping) -> dict[str, float]:
         raise ValueError("these are images, not statistics: call bayes_p(statistics(data))")
     groups = (data[group].data_vars for group in ("posterior_predictive", "observed_data"))
     replicate, observed = (xr.Dataset(group).astype(float) for group in groups)
-    p = (np.sign(replicate - observed) / 2 + 0.5).mean(skipna=False)
+    p = (xr.apply_ufunc(np.sign, replicate - observed) / 2 + 0.5).mean(skipna=False)
     return {str(name): float(value) for name, value in p.data_vars.items()}
 
 
@@ -141,24 +139,26 @@ def roughness(images: Float[np.ndarray, "*batch c h w"]) -> np.ndarray | np.floa
     noise makes images that are too rough. An image needs two pixels.
     """
     across, down = (np.square(np.diff(images, axis=axis)) for axis in (-1, -2))
-    pairs = np.prod(across.shape[-3:]) + np.prod(down.shape[-3:])
-    return (total_ink(across) + total_ink(down)) / pairs.astype(images.dtype)
+    pairs = float(np.prod(across.shape[-3:]) + np.prod(down.shape[-3:]))
+    return (total_ink(across) + total_ink(down)) / pairs
 
 
 #: The built-in statistics.
 STATISTICS: dict[str, Callable] = {"total_ink": total_ink, "roughness": roughness}
 
 
-def _check(images: Tensor, draws: int, image_ids: Sequence | None) -> np.ndarray:
+def _check(images: Tensor, draws: int, image_ids: Collection | None) -> np.ndarray:
     if images.ndim != 4 or len(images) == 0:
-        hint = "give one image as image[None]" if images.ndim == 3 else "give at least one image"
-        raise ValueError(f"images must be (n, C, H, W), n > 0, got {tuple(images.shape)}: {hint}")
+        raise ValueError(
+            f"images must be (n, C, H, W) with n > 0, got {tuple(images.shape)}: give one image as "
+            "image[None], grey images as images[:, None]"
+        )
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    image_ids = np.arange(len(images)) if image_ids is None else np.asarray(image_ids)
-    if image_ids.shape != (len(images),):
-        raise ValueError(f"image_ids must be {len(images)} labels, got shape {image_ids.shape}")
-    return image_ids
+    labels = np.arange(len(images)) if image_ids is None else np.asarray(image_ids)
+    if labels.shape != (len(images),):
+        raise ValueError(f"image_ids must be {len(images)} labels, got shape {labels.shape}")
+    return labels
 
 
 def _complete(model: Callable, proposals: Iterable, size: int) -> dict[str, np.ndarray]:
@@ -169,24 +169,22 @@ def _complete(model: Callable, proposals: Iterable, size: int) -> dict[str, np.n
     for proposal in proposals:  # one by one: a recurrent guide takes no further dimension
         trace = poutine.trace(poutine.replay(model, trace=proposal)).get_trace(None, size=size)
         trace = poutine.util.prune_subsample_sites(trace)
-        _check_latents(set(trace.stochastic_nodes), set(proposal))
+        fresh = set(trace.stochastic_nodes) - set(proposal)
+        if "image" not in fresh:
+            raise ValueError(f"model(None, size=n) must draw 'image', it drew {sorted(fresh)}")
+        if len(proposal) and fresh != {"image"}:
+            hint = "draw them in it, or hide them by pyro.poutine.block(model, hide=[...])"
+            raise ValueError(f"the guide leaves {sorted(fresh - {'image'})} to the prior: {hint}")
         for name in trace.stochastic_nodes + trace.observation_nodes:
             site = trace.nodes[name]
             if site["is_observed"] and not site["infer"].get("_deterministic"):
                 continue  # a factor
-            whole = site["fn"].has_enumerate_support and name != "image"  # a Bernoulli draws floats
-            value = site["value"].long() if whole else site["value"]
-            plated = any(frame.name == "images" for frame in site["cond_indep_stack"])
+            whole = name != "image" and not site["is_observed"] and site["fn"].support.is_discrete
+            value = site["value"].long() if whole else site["value"]  # a Bernoulli draws floats
+            plates = [frame.name for frame in site["cond_indep_stack"]]
+            plated = "images" in plates and value.shape[:1] == (size,)
             values[name].append((value if plated else value[None]).cpu().numpy())
     return {name: np.stack(values.pop(name)) for name in list(values)}
-
-
-def _check_latents(drawn: set[str], proposed: set[str]) -> None:
-    if "image" not in drawn:
-        raise ValueError(f"model(None, size=n) must draw 'image', but drew {sorted(drawn)}")
-    if proposed and (missing := drawn - proposed - {"image"}):
-        hint = "add them to it, or hide them by pyro.poutine.block(model, hide=[...])"
-        raise ValueError(f"the guide leaves {sorted(missing)} to the prior: {hint}")
 
 
 def _assemble(posterior: dict, prior: dict, images: np.ndarray, image_ids: np.ndarray) -> Any:
@@ -215,13 +213,15 @@ def _dataset(sites: dict[str, np.ndarray], image_ids: np.ndarray) -> xr.Dataset:
     if "z_pres" in variables and "step" in variables["z_pres"].dims:
         variables["count"] = variables["z_pres"].sum("step")
     dataset = xr.Dataset(variables)
-    coords = {dim: np.arange(n) for dim, n in dataset.sizes.items() if dim not in dataset.coords}
+    coords: dict[Any, Any] = {
+        dim: np.arange(n) for dim, n in dataset.sizes.items() if dim not in dataset.coords
+    }
     if dataset.sizes.get("pose") == 3:
         coords["pose"] = ["scale", "x", "y"]
     return dataset.assign_coords(coords | {"image_id": image_ids})
 
 
-def _families(sites: dict[str, np.ndarray]) -> dict[str, dict[int | None, np.ndarray]]:
+def _families(sites: dict[str, np.ndarray]) -> dict[str, dict[Any, np.ndarray]]:
     """Sites by name and step, with NaN where there is no object: what is drawn there is noise."""
     families: dict[str, dict] = defaultdict(dict)
     for name, site in sites.items():
@@ -244,9 +244,9 @@ def _apply(function: Callable, image: xr.DataArray) -> xr.DataArray:
     return image.groupby("draw").map(apply) if "draw" in image.dims else apply(image)
 
 
-def _to_groups(groups: dict[str, xr.Dataset]) -> Any:
+def _to_groups(groups: dict[str, Any]) -> Any:
     import arviz
 
-    if int(arviz.__version__.split(".")[0]) == 0:
+    if arviz.__version__.startswith("0."):
         return arviz.InferenceData(**groups)
     return xr.DataTree.from_dict(groups)

@@ -87,7 +87,9 @@ def sample_counts(guide: nn.Module, images: Float[Tensor, "n c h w"]) -> Int[Ten
 def _presence(trace: poutine.Trace) -> list[str]:
     names = [name for name in trace.nodes if name.startswith("z_pres_")]
     if not names:
-        raise ValueError("this guide has no sites z_pres_0, z_pres_1, ...: it does not count objects")
+        raise ValueError(
+            "this guide has no sites z_pres_0, z_pres_1, ...: it does not count objects"
+        )
     return names
 
 
@@ -115,7 +117,9 @@ class Interpretation(NamedTuple):
     canvas: Float[Tensor, "n c h w"]  # the reconstruction
 
 
-def interpret(model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"]) -> Interpretation:
+def interpret(
+    model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"]
+) -> Interpretation:
     """Draws one interpretation of each image: where objects are, how many, and the image they explain.
 
     Reads ``z_pres_t`` and ``z_where_t`` (a pose) of the guide, and ``canvas`` of the model.

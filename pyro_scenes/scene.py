@@ -7,6 +7,7 @@ import torch
 from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.nn import PyroModule
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 __all__ = ["Guide", "Model", "check_images"]
@@ -50,7 +51,8 @@ class Model(_Named):
     def latents(self) -> dict[str, Distribution]:
         """Each latent site's prior in one draw of the model: names, event shapes and supports."""
         trace = poutine.trace(self).get_trace(size=1)
-        return {name: trace.nodes[name]["fn"] for name in trace.stochastic_nodes if name != "image"}
+        sites = ((name, trace.nodes[name]) for name in trace.stochastic_nodes if name != "image")
+        return {name: site["fn"] for name, site in sites if not site_is_subsample(site)}
 
 
 class Guide(_Named):

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-__all__ = ["STEP_COLOURS", "curves", "pictures", "scenes"]
+__all__ = ["STEP_COLOURS", "bars", "curves", "pictures", "scenes"]
 
 #: Of the first, second and third step, as in Fig. 3b of Eslami et al. (2016); then more, and round again.
 STEP_COLOURS = ("red", "lime", "deepskyblue", "orange", "magenta", "yellow")
@@ -40,7 +40,9 @@ def scenes(
     return figure
 
 
-def pictures(rows: Mapping[str, np.ndarray], *, boxes: Mapping[str, np.ndarray] | None = None) -> Figure:
+def pictures(
+    rows: Mapping[str, np.ndarray], *, boxes: Mapping[str, np.ndarray] | None = None
+) -> Figure:
     """Rows of images under one another, each with its name: ``{"image": ..., "reconstruction": ...}``.
 
     Args:
@@ -64,7 +66,9 @@ def curves(history: Sequence[Mapping[str, float]], *, x: str = "step") -> Figure
     """One panel for each quantity of a training's history, over ``x``; gaps where a value is missing."""
     names = [name for name in dict.fromkeys(key for row in history for key in row) if name != x]
     figure = Figure(figsize=(4 * max(1, len(names)), 3), layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(names) or 1, squeeze=False)[0], names, strict=False):
+    for axis, name in zip(
+        figure.subplots(1, len(names) or 1, squeeze=False)[0], names, strict=False
+    ):
         axis.plot([row[x] for row in history], [row.get(name, np.nan) for row in history])
         axis.set_xlabel(x)
         axis.set_title(name.replace("_", " "))
@@ -72,9 +76,24 @@ def curves(history: Sequence[Mapping[str, float]], *, x: str = "step") -> Figure
     return figure
 
 
+def bars(rows: Mapping[str, np.ndarray], *, x: str = "") -> Figure:
+    """Distributions over 0, 1, 2, ... side by side, a colour for each name."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axis = figure.subplots()
+    for index, (name, heights) in enumerate(rows.items()):
+        left = np.arange(len(heights)) + (index - (len(rows) - 1) / 2) * 0.8 / len(rows)
+        axis.bar(left, heights, width=0.8 / len(rows), label=name)
+    axis.set_xticks(np.arange(max(map(len, rows.values()))))
+    axis.set_xlabel(x)
+    axis.legend()
+    return figure
+
+
 def _show(axis: Axes, image: np.ndarray) -> None:
     picture = np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1)
-    axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+    axis.imshow(
+        picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1
+    )
 
 
 def _frame(axis: Axes, boxes: np.ndarray | Sequence) -> None:

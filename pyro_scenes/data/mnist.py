@@ -69,4 +69,6 @@ def _import_torchvision() -> ModuleType:
     return torchvision
 
 
-_OPERATORS = torch.library.Library("torchvision", "FRAGMENT")  # declarations live as long as it does
+_OPERATORS = torch.library.Library(
+    "torchvision", "FRAGMENT"
+)  # declarations live as long as it does

@@ -99,7 +99,9 @@ def _poses(size: int, most: int, canvas: int, generator: torch.Generator) -> Ten
 def _apart(layers: Tensor, kind: str) -> Tensor:
     if kind == "touching":
         return (layers.sum(1) <= 1).flatten(1).all(1)
-    rows, columns = (layers.amax((2, axis)) > 0 for axis in (4, 3))  # pixels that a box spans, an axis
+    rows, columns = (
+        layers.amax((2, axis)) > 0 for axis in (4, 3)
+    )  # pixels that a box spans, an axis
     return ~(_share(_span(rows)) & _share(_span(columns))).flatten(1).any(1)
 
 

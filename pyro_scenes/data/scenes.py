@@ -1,9 +1,10 @@
 """Scenes: images with what is known about them. Reading, checking, and minibatches."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -34,7 +35,8 @@ class Scenes:
         return len(self.images)
 
     def __getitem__(self, index: slice | Tensor) -> "Scenes":
-        return Scenes(*(None if part is None else part[index] for part in vars(self).values()))
+        chosen: dict[str, Any] = {k: None if part is None else part[index] for k, part in vars(self).items()}
+        return replace(self, **chosen)
 
 
 def as_images(images: np.ndarray | Tensor) -> Tensor:
@@ -49,7 +51,9 @@ def as_images(images: np.ndarray | Tensor) -> Tensor:
     if not isinstance(images, Tensor):
         images = np.asarray(images)
         if images.dtype.kind not in "buif":
-            raise ValueError(f"images must be numbers, uint8 or float in [0, 1], got {images.dtype}")
+            raise ValueError(
+                f"images must be numbers, uint8 or float in [0, 1], got {images.dtype}"
+            )
         images = torch.as_tensor(images)
     if images.dim() not in (3, 4):
         raise ValueError(f"images must be (n, H, W) or (n, C, H, W), got {tuple(images.shape)}")
@@ -92,14 +96,18 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
     except (ValueError, OSError, EOFError, BadZipFile, AttributeError) as error:
         raise ValueError(f"{path} is no readable .npz of arrays ({error})") from error
     if "images" not in arrays:
-        raise ValueError(f"{path} has no array 'images': save it with numpy.savez(path, images=...)")
+        raise ValueError(
+            f"{path} has no array 'images': save it with numpy.savez(path, images=...)"
+        )
     images, counts = as_images(arrays["images"]), arrays.get("counts")
     return Scenes(images, None if counts is None else _counts(counts, len(images), most))
 
 
 def _counts(counts: np.ndarray, size: int, most: int | None) -> Tensor:
     if counts.shape != (size,):
-        raise ValueError(f"counts must have shape ({size},), one for each image, got {counts.shape}")
+        raise ValueError(
+            f"counts must have shape ({size},), one for each image, got {counts.shape}"
+        )
     if counts.dtype.kind not in "buif" or (counts != np.floor(counts)).any() or (counts < 0).any():
         raise ValueError("counts must be whole numbers from 0 up")
     if most is not None and counts.max() > most:

@@ -70,9 +70,13 @@ def read_checkpoint(path: str | PathLike) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"the checkpoint {path} is damaged or of another kind: {reason}") from error
+        raise CheckpointError(
+            f"the checkpoint {path} is damaged or of another kind: {reason}"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path} was not written by save_checkpoint of this version ({FORMAT})")
+        raise CheckpointError(
+            f"{path} was not written by save_checkpoint of this version ({FORMAT})"
+        )
     return content
 
 
@@ -106,7 +110,9 @@ def load_checkpoint(
     return content
 
 
-def _check(path: str | PathLike, part: str, saved: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+def _check(
+    path: str | PathLike, part: str, saved: dict[str, Tensor], own: dict[str, Tensor]
+) -> None:
     wrong = [
         f"{name} {_shape(saved, name)} in the file, {_shape(own, name)} here"
         for name in sorted({*saved, *own})

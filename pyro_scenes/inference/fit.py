@@ -1,4 +1,4 @@
-"""``fit``: stochastic variational inference as a generator. What happens between steps is the caller's loop."""
+"""``fit``: stochastic variational inference as a generator; between steps it is the caller's loop."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple

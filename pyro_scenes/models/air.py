@@ -37,7 +37,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..conditionals import Amortised, Conditional, Persist, Pixels, Prior, persist
-from ..networks import GlimpseDecoder, GlimpseEncoder, mlp
+from ..networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
 from ..render import glance, place
 from ..scene import Guide, Model, check_images
 
@@ -52,7 +52,7 @@ class Scene(NamedTuple):
     z_pres: Float[Tensor, "*batch"]
     z_where: Float[Tensor, "*batch pose"] | None = None  # None before the first object
     z_what: Float[Tensor, "*batch code"] | None = None
-    evidence: Float[Tensor, "*batch"] | None = None  # log p(images | canvas), if images are given
+    evidence: Float[Tensor, "*batch"] | float = 0.0  # log p(images | canvas), if images are given
 
 
 class AIR(Model):
@@ -165,7 +165,7 @@ class AIRGuide(Guide):
         sizes = z_where.event_shape[0], z_what.event_shape[0]
         self.register_buffer("nothing", torch.zeros(sum(sizes)), persistent=False)
         self.sizes = sizes
-        self.embed = nn.Sequential(nn.Flatten(), mlp(model.blank.numel(), hidden), nn.ReLU())
+        self.embed = ImageEncoder(model.image_shape, hidden)
         self.cell = cell(hidden + sum(sizes), hidden)
         self.z_pres = mlp(hidden, 200, 1)
         self.z_where = Amortised(hidden, z_where, hidden=(200,))

@@ -26,7 +26,9 @@ MIN_SCALE = 0.05
 
 
 def place(
-    glimpse: Float[Tensor, "*#batch c h w"], pose: Float[Tensor, "*#batch 3"], shape: tuple[int, ...]
+    glimpse: Float[Tensor, "*#batch c h w"],
+    pose: Float[Tensor, "*#batch 3"],
+    shape: tuple[int, ...],
 ) -> Float[Tensor, "*batch c height width"]:
     """Puts a glimpse on an empty canvas of the given shape ``(..., height, width)``.
 
@@ -47,9 +49,7 @@ def glance(
     return _resample(canvas, 1 / scale, -pose[..., 1:] / scale, shape)
 
 
-def box(
-    pose: Float[Tensor, "*batch 3"], shape: tuple[int, ...]
-) -> Float[Tensor, "*batch 4"]:
+def box(pose: Float[Tensor, "*batch 3"], shape: tuple[int, ...]) -> Float[Tensor, "*batch 4"]:
     """The pose's window as ``(left, top, right, bottom)`` in pixels of a canvas ``(..., height, width)``.
 
     0 is the outer edge of the first pixel, ``width`` (or ``height``) that of the last; a window may reach

@@ -1,4 +1,4 @@
-"""What every example shares: its flags, an output folder, and a training that survives being killed.
+"""An output folder, and a training that survives being killed.
 
 A folder holds ``checkpoint.pt``, ``metrics.csv`` (over time), ``metrics.json`` (at the end) and figures.
 """
@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,47 +23,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from .data import batches
-from .inference import (
-    CheckpointError,
-    Diverged,
-    fit,
-    load_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-)
+from ..data import batches
+from ..inference import fit, load_checkpoint, read_checkpoint, save_checkpoint
 
-__all__ = ["Run", "flags", "launch", "own_random"]
+__all__ = ["Run", "own_random"]
 
 #: Flags that may differ between a training and its continuation.
 FREE = ("out", "steps", "resume", "device", "evaluate")
-
-
-def flags(description: str, *, out: str, steps: int, batch_size: int = 64) -> argparse.ArgumentParser:
-    """The flags that every example has. Add the example's own with ``add_argument``."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", metavar="DIR", default=out, help="folder for checkpoint, metrics and figures")
-    add("--seed", type=_natural, default=0, metavar="N", help="of data, initial weights and draws")
-    add("--steps", type=_positive, default=steps, metavar="N", help="training steps in all")
-    add("--batch-size", type=_positive, default=batch_size, metavar="N", help="images in a step")
-    add("--device", default="cpu", metavar="cpu|cuda", help="where to compute")
-    add("--data-root", metavar="DIR", help="folder with MNIST in DIR/MNIST/raw (not downloaded)")
-    add("--smoke", action="store_true", help="a few tiny steps, only to see that everything runs")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
-    return parser
-
-
-def launch(main: Callable[[argparse.Namespace], Any], parser: argparse.ArgumentParser) -> None:
-    """Runs an example's main; what a user can mend becomes one line on stderr, without a traceback."""
-    try:
-        main(parser.parse_args())
-    except (CheckpointError, Diverged, FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command with --resume goes on from the last checkpoint")
 
 
 class Run:
@@ -101,14 +66,17 @@ class Run:
         every: int = 250,
         extra: dict[str, Any] | None = None,
         decay: float = 0.5,
+        before: Callable[[int], None] = lambda step: None,
     ) -> list[dict[str, float]]:
         """Trains for ``--steps`` steps and returns the history, a row each ``every`` steps.
 
         The learning rate falls linearly to a hundredth over the last ``decay`` of the steps. Rows hold
         step, seconds, cpu_seconds, elbo (nats per image, mean over the training batches since the last
         row) and what ``evaluate()`` returns. After each row a checkpoint is written, with ``extra``.
+        ``before(k)`` is called before the step that follows k others: the place to warm something up.
         """
-        args, start, history = self.args, 0, []
+        args, start = self.args, 0
+        history: list[dict[str, float]] = []
         if args.resume and self.checkpoint.exists():
             start, history = self._resume(model, guide, optim)
         schedule = _falling(optim, args.steps, decay, start)
@@ -116,8 +84,10 @@ class Run:
         stream = islice(stream, max(0, args.steps - start))
         clock, losses = _Clock(history), []
         with _progress(args.steps, start) as bar, pyro.validation_enabled(False):
+            before(start)
             for record in fit(model, guide, stream, elbo=elbo, optim=optim, start=start):
                 schedule.step()
+                before(record.step)
                 losses.append(record.loss)
                 bar.update()
                 if record.step % every and record.step != args.steps:
@@ -164,13 +134,20 @@ class Run:
         now = _plain(self.args)
         other = [f"--{k.replace('_', '-')} {was[k]}" for k in now if k in was and was[k] != now[k]]
         if other:
-            raise ValueError(f"the run in {self.out} had {', '.join(other)}: resume it with the same")
+            raise ValueError(
+                f"the run in {self.out} had {', '.join(other)}: resume it with the same"
+            )
         content = load_checkpoint(self.checkpoint, model, guide, optim=optim)
         print(f"going on from step {content['step']} of {self.checkpoint}")
         return content["step"], content["extra"]["history"]
 
     def _record(
-        self, model: nn.Module, guide: nn.Module, optim: Optimizer, history: list, extra: dict | None
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        optim: Optimizer,
+        history: list,
+        extra: dict | None,
     ) -> None:
         kept = {"args": _plain(self.args), "history": history, **(extra or {})}
         step = history[-1]["step"]
@@ -208,7 +185,9 @@ def _progress(steps: int, start: int) -> Any:
 
 
 def _tell(bar: Any, row: dict[str, float]) -> None:
-    shown = [f"{k.replace('_', ' ')} {v:.4g}" for k, v in row.items() if k not in ("step", "seconds")]
+    shown = [
+        f"{k.replace('_', ' ')} {v:.4g}" for k, v in row.items() if k not in ("step", "seconds")
+    ]
     bar.set_postfix_str(", ".join(shown))
     if bar.disable:  # not a terminal: lines for a log
         print(f"step {row['step']}: {', '.join(shown)}, {row['seconds']:.0f} s", flush=True)
@@ -246,17 +225,3 @@ def _folder(path: str) -> Path:
 
 def _plain(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name not in FREE}
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"needs a whole number of 0 or more, got {text}")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"needs a whole number of 1 or more, got {text}")
-    return value

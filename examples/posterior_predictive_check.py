@@ -1,0 +1,85 @@
+"""Does AIR make images like those it saw? Posterior predictive checks of a trained model, in ArviZ.
+
+    python examples/posterior_predictive_check.py --checkpoint runs/air_multi_mnist/checkpoint.pt
+
+Without a checkpoint of air_multi_mnist.py, a model is trained first. Three checks are drawn:
+
+    total ink     an image's summed intensity, observed and replicated
+    roughness     how much neighbouring pixels differ: a statistic that independent noise gets wrong
+    object count  what prior and guide say of the number of objects, beside the truth
+"""
+
+import argparse
+
+import arviz
+import numpy as np
+import torch
+from pyro.infer import TraceEnum_ELBO
+
+from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, load_checkpoint, viz
+from pyro_scenes.data import Scenes, mnist, multi_digits, strokes
+from pyro_scenes.experiment import Run, flags, launch
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = flags(__doc__, out="runs/posterior_predictive_check", steps=2000)
+    parser.add_argument("--checkpoint", metavar="FILE", help="an AIR trained by air_multi_mnist.py")
+    return parser
+
+
+def main(args: argparse.Namespace) -> dict[str, float]:
+    run = Run(args)
+    train, test = scenes(args)
+    model = AIR().to(run.device)
+    guide = AIRGuide(model).to(run.device)
+    if args.checkpoint:
+        load_checkpoint(args.checkpoint, model, guide)
+    else:
+        exact = TraceEnum_ELBO(max_plate_nesting=1)
+        warm = lambda step: setattr(model, "z_pres", Persist.warming(step))
+        run.fit(model, guide, train.images, optim=adam(model, guide), elbo=exact, evaluate=dict, before=warm)
+
+    draws = 5 if args.smoke else 100
+    data = criticism.to_arviz(model, guide, run.floats(test.images), draws=draws, seed=args.seed)
+    run.netcdf("inference_data", data)
+    checks = criticism.statistics(data)
+    for name in criticism.STATISTICS:
+        draw(checks, name, run)
+    counts(data, test, run)
+    run.write({f"p_{name}": p for name, p in criticism.bayes_p(checks).items()})
+
+
+def scenes(args: argparse.Namespace) -> tuple[Scenes, Scenes]:
+    """Training scenes, and held-out ones of other digits."""
+    if args.data_root:
+        seen, unseen = mnist(args.data_root), mnist(args.data_root, train=False)
+    else:
+        pictures, labels = strokes()
+        seen, unseen = (pictures[2000:], labels[2000:]), (pictures[:2000], labels[:2000])
+    train = multi_digits(seen, 64 if args.smoke else 20_000, seed=args.seed)
+    return train, multi_digits(unseen, 8 if args.smoke else 100, seed=1_000_000 + args.seed)
+
+
+def draw(checks, name: str, run: Run) -> None:
+    """ArviZ's own predictive plot; it is called plot_ppc before ArviZ 1 and plot_ppc_dist since."""
+    if hasattr(arviz, "plot_ppc"):
+        axis = arviz.plot_ppc(checks, var_names=[name], num_pp_samples=None)
+        run.figure(f"check_{name}", np.ravel(axis)[0].figure)
+    else:
+        run.figure(f"check_{name}", arviz.plot_ppc_dist(checks, var_names=[name]).viz["figure"].item())
+
+
+def counts(data, test: Scenes, run: Run) -> None:
+    """Prior, guide and truth on the number of objects: the guide's counts show what the prior should be."""
+    most = int(data["prior"]["z_pres"].sizes["step"])
+    found = {"truth": test.counts.numpy()}
+    for group, name in (("posterior", "guide, aggregated"), ("prior", "prior")):
+        found[name] = data[group]["count"].values.reshape(-1)
+    shares = {name: np.bincount(n, minlength=most + 1) / n.size for name, n in found.items()}
+    run.figure("check_count", viz.bars(shares, x="object count"))
+    for name, share in shares.items():
+        print(f"{name:20}", "  ".join(f"p({n}) = {p:.3f}" for n, p in enumerate(share)))
+
+
+if __name__ == "__main__":
+    launch(main, parser())

@@ -1,0 +1,13 @@
+import pyro
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """Each test starts from the same seed, with Pyro's checks on; few threads, as runners are small."""
+    torch.set_num_threads(1)
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    with pyro.validation_enabled(True):
+        yield

@@ -1,0 +1,190 @@
+"""What every pair of a model and its guide must keep. A new paper is one row of PAIRS."""
+
+from itertools import islice, repeat
+
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
+
+from pyro_scenes import AIR, AIRGuide, Prior, fit
+
+SMALL = {"image_shape": (1, 16, 16), "window": (1, 8, 8), "steps": 2, "code": 4}
+PAIRS = {
+    "AIR": (AIR, AIRGuide, SMALL),
+    "AIR in colour": (AIR, AIRGuide, {**SMALL, "image_shape": (3, 16, 12), "window": (3, 8, 6)}),
+}
+ELBOS = {
+    "graph": TraceGraph_ELBO(),
+    "trace": Trace_ELBO(),
+    "exact": TraceEnum_ELBO(max_plate_nesting=1),
+}
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request):
+    model, guide, settings = PAIRS[request.param]
+    model = model(**settings)
+    return model, guide(model)
+
+
+def images(model, n=5):
+    return torch.rand(n, *model.image_shape)
+
+
+def sites(module, *args, **kwargs):
+    trace = poutine.trace(module).get_trace(*args, **kwargs)
+    return {name: trace.nodes[name] for name in trace.stochastic_nodes if name.startswith("z_")}
+
+
+def parameters(*modules):
+    return [(name, value) for module in modules for name, value in module.named_parameters()]
+
+
+def test_model_and_guide_have_the_same_latents(pair):
+    model, guide = pair
+    drawn, proposed = sites(model, images(model)), sites(guide, images(model))
+    assert set(drawn) == set(proposed) == set(model.latents())
+    for name in drawn:
+        assert drawn[name]["value"].shape == proposed[name]["value"].shape
+        assert drawn[name]["fn"].event_shape == proposed[name]["fn"].event_shape
+        assert drawn[name]["fn"].batch_shape == proposed[name]["fn"].batch_shape == (5,)
+
+
+def test_prior_draws_images(pair):
+    model, _ = pair
+    trace = poutine.trace(model).get_trace(size=7)
+    assert trace.nodes["_RETURN"]["value"].shape == (7, *model.image_shape)
+    assert trace.nodes["canvas"]["value"].shape == (7, *model.image_shape)
+
+
+@pytest.mark.parametrize("elbo", ELBOS)
+def test_every_parameter_gets_a_gradient(pair, elbo):
+    model, guide = pair
+    for _ in fit(model, guide, islice(repeat(images(model)), 1), elbo=ELBOS[elbo]):
+        pass
+    without = [
+        name for name, value in parameters(*pair) if value.grad is None or not value.grad.any()
+    ]
+    assert all("baseline" in name for name in without)
+    assert not without or elbo != "graph"  # baselines serve the score function alone
+
+
+def test_fit_lowers_the_loss_on_one_batch(pair):
+    model, guide = pair
+    batch = images(model, 16) ** 4
+    losses = [
+        record.loss for record in fit(model, guide, islice(repeat(batch), 60), elbo=ELBOS["exact"])
+    ]
+    assert sum(losses[-10:]) < sum(losses[:10])
+
+
+def test_each_conditional_can_be_replaced(pair):
+    model, _ = pair
+    build = type(model)
+    settings = next(
+        s for m, _, s in PAIRS.values() if m is build and s["image_shape"] == model.image_shape
+    )
+    for name in {site.rsplit("_", 1)[0] for site in model.latents()}:
+        other = build(**settings, **{name: getattr(model, name)})
+        assert getattr(other, name) is getattr(model, name)
+        free = build(**settings, **{name: lambda scene, same=getattr(model, name): same(scene)})
+        assert set(free.latents()) == set(model.latents())
+
+
+def test_instances_share_nothing(pair):
+    model, guide = pair
+    settings = next(s for m, _, s in PAIRS.values() if tuple(s["image_shape"]) == model.image_shape)
+    other = type(model)(**settings)
+    before = [value.clone() for _, value in parameters(other)]
+    for _ in fit(model, guide, islice(repeat(images(model)), 2)):
+        pass
+    assert all(torch.equal(a, b) for a, (_, b) in zip(before, parameters(other), strict=True))
+    trained = [value.clone() for _, value in parameters(model)]
+    for _ in fit(other, type(guide)(other), islice(repeat(images(other)), 2)):
+        pass
+    assert all(torch.equal(a, b) for a, (_, b) in zip(trained, parameters(model), strict=True))
+    assert not any(torch.equal(a, b) for a, (_, b) in zip(before, parameters(other), strict=True))
+
+
+def test_state_dict_round_trip(pair):
+    model, guide = pair
+    settings = next(s for m, _, s in PAIRS.values() if tuple(s["image_shape"]) == model.image_shape)
+    other = type(model)(**settings)
+    other_guide = type(guide)(other)
+    other.load_state_dict(model.state_dict())
+    other_guide.load_state_dict(guide.state_dict())
+    drawn = []
+    for one, proposal in ((model, guide), (other, other_guide)):
+        torch.manual_seed(1)
+        drawn.append((one(size=3), sites(proposal, torch.full((2, *model.image_shape), 0.5))))
+    assert torch.equal(drawn[0][0], drawn[1][0])
+    assert all(torch.equal(drawn[0][1][n]["value"], drawn[1][1][n]["value"]) for n in drawn[0][1])
+
+
+def test_double_precision(pair):
+    model, guide = (module.double() for module in pair)
+    batch = images(model).double()
+    assert all(site["value"].dtype == torch.float64 for site in sites(guide, batch).values())
+    assert model(size=2).dtype == torch.float64
+    for record in fit(model, guide, [batch]):
+        assert record.loss == record.loss
+
+
+def test_guide_draws_replay_through_the_model_in_parallel(pair):
+    model, guide = pair
+    draws = {name: [] for name in model.latents()}
+    for _ in range(3):
+        for name, site in sites(guide, images(model, 4)).items():
+            draws[name].append(site["value"].detach())
+    stacked = {name: torch.stack(values) for name, values in draws.items()}
+    predict = Predictive(model, stacked, return_sites=["image", "canvas"], parallel=True)
+    found = predict(size=4)
+    assert found["image"].shape == found["canvas"].shape == (3, 4, *model.image_shape)
+
+
+def test_a_scene_seen_is_scored_as_drawn(pair):
+    """log p(image, z) is one number, whether the likelihood is one term or many increments."""
+    model, guide = pair
+    batch = images(model, 6)
+    proposed = poutine.trace(guide).get_trace(batch)
+    seen = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(batch)
+    held = poutine.condition(poutine.replay(model, trace=proposed), data={"image": batch})
+    drawn = poutine.trace(held).get_trace(size=6)
+    torch.testing.assert_close(seen.log_prob_sum(), drawn.log_prob_sum(), rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (lambda x: x[:, 0], "shape"),
+        (lambda x: x[..., :-1], "shape"),
+        (lambda x: x[:0], "empty"),
+        (lambda x: x * 255, r"\[0, 1\]"),
+        (lambda x: x - 1, r"\[0, 1\]"),
+        (lambda x: torch.where(x > 0.5, torch.nan, x), "NaN"),
+        (lambda x: (x * 255).to(torch.uint8), "float"),
+        (lambda x: x.numpy(), "float|Expected type"),
+    ],
+)
+def test_bad_images_are_refused_by_both(pair, bad, error):
+    for module in pair:
+        with pytest.raises((ValueError, TypeError), match=error):
+            module(bad(images(module)))
+
+
+def test_a_guide_is_built_from_a_model(pair):
+    with pytest.raises(TypeError, match="built from a model|Expected type: .*AIR"):
+        type(pair[1])(torch.nn.Linear(2, 2))
+
+
+def test_swapped_support_needs_no_change_of_guide():
+    positive = Prior(dist.LogNormal, loc=[1.0, 0.0, 0.0], scale=[0.2, 0.1, 0.1])
+    model = AIR(**SMALL, z_where=positive)
+    guide = AIRGuide(model)
+    assert all(
+        (site["value"] > 0).all() for n, site in sites(guide, images(model)).items() if "where" in n
+    )
+    for record in fit(model, guide, [images(model)]):
+        assert record.loss == record.loss
