@@ -20,9 +20,19 @@ from pyro import poutine
 from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor
 
-from pyro_scenes import AIR, AIRGuide, adam, evaluation, load_checkpoint, to_arviz, viz
+from pyro_scenes import (
+    AIR,
+    AIRGuide,
+    Persist,
+    adam,
+    evaluation,
+    load_checkpoint,
+    to_arviz,
+    viz,
+    warming,
+)
 from pyro_scenes.data import Scenes, load_scenes, mnist, multi_digits, strokes
-from pyro_scenes.experiment import Run, flags, launch, own_random
+from pyro_scenes.experiment import Run, flags, launch, own_random, positive
 from pyro_scenes.inference import read_checkpoint
 
 ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO()}
@@ -31,15 +41,28 @@ ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO(
 def parser() -> argparse.ArgumentParser:
     parser = flags(__doc__, out="runs/air_multi_mnist", steps=3000)
     add = parser.add_argument
-    add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
-    add("--objects", type=int, default=3, metavar="N", help="most objects in a scene: AIR's steps")
+    add(
+        "--elbo",
+        choices=ELBOS,
+        default="exact",
+        help="exact sum over counts, or score function (%(default)s)",
+    )
+    add(
+        "--objects",
+        type=positive,
+        default=3,
+        metavar="N",
+        help="most objects in a scene: AIR's steps (%(default)s)",
+    )
     add(
         "--images",
         metavar="NPZ",
         help="your scenes: images (n,H,W) or (n,C,H,W), maybe counts (n,)",
     )
     add("--evaluate", metavar="CHECKPOINT", help="do not train: evaluate this checkpoint")
-    add("--lr", type=float, default=1e-3, metavar="RATE", help="learning rate of Adam")
+    add(
+        "--lr", type=float, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)"
+    )
     return parser
 
 
@@ -63,6 +86,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
             elbo=ELBOS[args.elbo],
             evaluate=lambda: counting(guide, held_out[:1000], run),
             extra={"settings": settings},
+            before=lambda step: warm_up(model, step, args.steps),
         )
     with torch.no_grad(), own_random(args.seed):
         metrics = {}
@@ -79,12 +103,19 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     return metrics
 
 
+def warm_up(model: AIR, step: int, steps: int) -> None:
+    """Objects are nearly compulsory at first: what one looks like is learned before whether to have one."""
+    model.z_pres = Persist(warming(step, over=min(1000, steps // 2)))
+
+
 def scenes(args: argparse.Namespace) -> tuple[Scenes, dict[str, Scenes]]:
     """Training scenes, and held-out ones by the suffix of their metrics."""
     if args.images:
         mine = load_scenes(args.images, most=args.objects)
         if args.evaluate:
             return mine, {"": mine}
+        if len(mine) < 2:
+            raise ValueError(f"{args.images} has {len(mine)} image: training needs at least 2")
         order = torch.randperm(len(mine), generator=torch.Generator().manual_seed(args.seed))
         held_out = max(1, len(mine) // 10)
         return mine[order[held_out:]], {"": mine[order[:held_out]]}

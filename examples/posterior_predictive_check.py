@@ -13,10 +13,9 @@ import argparse
 
 import arviz
 import numpy as np
-import torch
 from pyro.infer import TraceEnum_ELBO
 
-from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, load_checkpoint, viz
+from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, load_checkpoint, viz, warming
 from pyro_scenes.data import Scenes, mnist, multi_digits, strokes
 from pyro_scenes.experiment import Run, flags, launch
 
@@ -35,9 +34,15 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     if args.checkpoint:
         load_checkpoint(args.checkpoint, model, guide)
     else:
-        exact = TraceEnum_ELBO(max_plate_nesting=1)
-        warm = lambda step: setattr(model, "z_pres", Persist.warming(step))
-        run.fit(model, guide, train.images, optim=adam(model, guide), elbo=exact, evaluate=dict, before=warm)
+        run.fit(
+            model,
+            guide,
+            train.images,
+            optim=adam(model, guide),
+            elbo=TraceEnum_ELBO(max_plate_nesting=1),
+            evaluate=dict,
+            before=lambda step: setattr(model, "z_pres", Persist(warming(step))),
+        )
 
     draws = 5 if args.smoke else 100
     data = criticism.to_arviz(model, guide, run.floats(test.images), draws=draws, seed=args.seed)
@@ -66,7 +71,9 @@ def draw(checks, name: str, run: Run) -> None:
         axis = arviz.plot_ppc(checks, var_names=[name], num_pp_samples=None)
         run.figure(f"check_{name}", np.ravel(axis)[0].figure)
     else:
-        run.figure(f"check_{name}", arviz.plot_ppc_dist(checks, var_names=[name]).viz["figure"].item())
+        run.figure(
+            f"check_{name}", arviz.plot_ppc_dist(checks, var_names=[name]).viz["figure"].item()
+        )
 
 
 def counts(data, test: Scenes, run: Run) -> None:

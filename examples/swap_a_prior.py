@@ -19,7 +19,7 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
-from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, adam, evaluation, fit, viz
+from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, adam, evaluation, fit, viz, warming
 from pyro_scenes.data import batches, mnist, multi_digits, strokes
 from pyro_scenes.experiment import Run, flags, launch, own_random
 from pyro_scenes.networks import mlp
@@ -130,7 +130,15 @@ def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
     model = AIR().to(run.device)
     guide = AIRGuide(model).to(run.device)
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
-    run.fit(model, guide, train.images, optim=adam(model, guide), elbo=elbo, evaluate=dict)
+    run.fit(
+        model,
+        guide,
+        train.images,
+        optim=adam(model, guide),
+        elbo=elbo,
+        evaluate=dict,
+        before=lambda step: setattr(model, "z_pres", Persist(warming(step))),
+    )
     rows = {"prior, fixed": prior_counts(model)}
     before = bound(model, guide, test, args.seed)
 

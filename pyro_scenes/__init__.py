@@ -3,7 +3,7 @@
 from . import data, evaluation, inference, networks, render
 from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
 from .criticism import to_arviz
-from .inference import adam, fit, load_checkpoint, save_checkpoint
+from .inference import adam, fit, load_checkpoint, save_checkpoint, warming
 from .models import AIR, AIRGuide
 
 __version__ = "0.1.0"
@@ -26,4 +26,5 @@ __all__ = [
     "render",
     "save_checkpoint",
     "to_arviz",
+    "warming",
 ]

@@ -104,6 +104,8 @@ def count_confusion(
     counts: Int[Tensor, " n"], truth: Int[Tensor, " n"]
 ) -> Int[Tensor, "most most"]:
     """How often a true count (row) was given as another (column)."""
+    if counts.shape != truth.shape or len(truth) == 0:
+        raise ValueError(f"needs as many counts as truths, got {len(counts)} and {len(truth)}")
     size = int(max(counts.max(), truth.max())) + 1
     pairs = truth.to(counts.device) * size + counts
     return pairs.bincount(minlength=size * size).reshape(size, size)

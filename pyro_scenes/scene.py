@@ -2,13 +2,14 @@
 
 from abc import ABCMeta, abstractmethod
 from itertools import count
+from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.nn import PyroModule
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["Guide", "Model", "check_images"]
 
@@ -42,6 +43,15 @@ class Model(_Named):
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}")
         self.register_buffer("blank", torch.zeros(self.image_shape), persistent=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A conditional is a module or a function, and either may replace either; torch alone refuses
+        # a function where a module was.
+        if name in self.__dict__.get("_modules", ()) and not isinstance(value, nn.Module):
+            delattr(self, name)
+        if isinstance(value, nn.Module) and "blank" in self.__dict__.get("_buffers", ()):
+            value.to(self.blank.device)  # a part that is swapped in follows the model
+        super().__setattr__(name, value)
 
     @abstractmethod
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:

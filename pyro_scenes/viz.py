@@ -28,6 +28,8 @@ def scenes(
         titles: A short line for each image.
         columns: Images in a row.
     """
+    if len(images) == 0:
+        raise ValueError("there are no images to draw")
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.5 * columns, 1.65 * rows), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns)).reshape(-1)
@@ -49,7 +51,9 @@ def pictures(
         rows: For each name images (n, C, H, W) in [0, 1]; n may differ.
         boxes: For some of the names boxes (n, steps, 4), as in :func:`scenes`.
     """
-    wide = max(len(images) for images in rows.values())
+    wide = max((len(images) for images in rows.values()), default=0)
+    if wide == 0:
+        raise ValueError("there are no images to draw")
     figure = Figure(figsize=(1.2 * wide + 1, 1.25 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), wide, squeeze=False)
     for line, (name, images) in zip(axes, rows.items(), strict=True):
@@ -62,7 +66,7 @@ def pictures(
     return figure
 
 
-def curves(history: Sequence[Mapping[str, float]], *, x: str = "step") -> Figure:
+def curves(history: Sequence[Mapping[str, float | int]], *, x: str = "step") -> Figure:
     """One panel for each quantity of a training's history, over ``x``; gaps where a value is missing."""
     names = [name for name in dict.fromkeys(key for row in history for key in row) if name != x]
     figure = Figure(figsize=(4 * max(1, len(names)), 3), layout="constrained")

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from pyro_scenes.viz import STEP_COLOURS, curves, pictures, scenes
+from pyro_scenes.viz import STEP_COLOURS, bars, curves, pictures, scenes
 
 IMAGES = np.random.default_rng(0).random((5, 1, 6, 8))
 
@@ -76,7 +76,7 @@ def test_windows_are_drawn_where_they_are_in_the_colour_of_their_step(draw):
     boxes[1, 0] = [0, 0, 8, 6]
     boxes[1, 2] = [1.5, 2, 4, 5.5]  # the colour is that of the step, not of the rank
     boxes[2, 7] = [-1, 2, 4, 9]
-    boxes[3, 0] = [0, 0, np.inf, 3]
+    boxes[3, 0], boxes[4, 1] = [0, 0, np.inf, 3], [np.nan, 0, 1, 1]
     found = [list(windows(axis)) for axis in shown(draw(boxes))[:5]]
     assert [len(some) for some in found] == [0, 2, 1, 0, 0]
     for (colour, window), step in zip(found[1] + found[2], (0, 2, 7), strict=True):
@@ -116,10 +116,21 @@ def test_curves_run_over_what_they_are_told():
     assert axis.get_xlabel() == "hour" and list(axis.lines[0].get_xdata()) == [1, 2]
 
 
-@pytest.mark.xfail(reason="annotated as floats, which beartype takes at its word", raises=TypeError)
 def test_steps_are_whole_numbers():
     (axis,) = curves([{"step": 1, "elbo": 2.0}, {"step": 2, "elbo": 3.0}]).axes
     assert list(axis.lines[0].get_xdata()) == [1, 2]
+
+
+def test_bars_stand_side_by_side_over_their_number():
+    rows = {"truth": np.array([0.2, 0.5, 0.3]), "model": np.array([0.6, 0.4])}
+    (axis,) = bars(rows, x="count").axes
+    assert axis.get_xlabel() == "count" and list(axis.get_xticks()) == [0, 1, 2]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(rows)
+    drawn = sorted((bar.get_x(), bar.get_width(), bar.get_height()) for bar in axis.patches)
+    assert [height for _, _, height in drawn] == [0.2, 0.6, 0.5, 0.4, 0.3]
+    for (x, width, _), (after, _, _) in zip(drawn, drawn[1:], strict=False):
+        assert x + width <= after + 1e-9  # no bar hides another
+    assert [round(x + width / 2) for x, width, _ in drawn] == [0, 0, 1, 1, 2]
 
 
 def test_a_history_of_nothing_is_an_empty_panel():
@@ -131,9 +142,10 @@ def test_a_history_of_nothing_is_an_empty_panel():
     [
         lambda: scenes(IMAGES, np.full((5, 1, 4), 2.0) * [0, 0, 1, 1]),
         lambda: pictures({"image": IMAGES}),
+        lambda: bars({"truth": np.ones(3)}),
         lambda: curves([{"step": 1.0, "elbo": np.nan}, {"step": 2.0, "elbo": 1.0}]),
     ],
-    ids=["scenes", "pictures", "curves"],
+    ids=["scenes", "pictures", "bars", "curves"],
 )
 def test_a_figure_saves_to_png(draw, tmp_path):
     draw().savefig(tmp_path / "figure.png")

@@ -29,7 +29,8 @@ def mnist(root: str | PathLike, *, train: bool = True) -> tuple[Tensor, Tensor]:
         ValueError: A file is damaged.
     """
     raw = Path(root) / "MNIST" / "raw"
-    missing = [name for name in FILES[train] if not (raw / name).is_file()]
+    needed = FILES[train] + FILES[not train]  # torchvision reads two, and wants all four there
+    missing = [name for name in needed if not (raw / name).is_file()]
     if missing:
         raise FileNotFoundError(
             f"MNIST needs {' and '.join(missing)} in {raw}: download the four .gz files of MNIST "
@@ -38,7 +39,7 @@ def mnist(root: str | PathLike, *, train: bool = True) -> tuple[Tensor, Tensor]:
         )
     try:
         digits = _torchvision().datasets.MNIST(str(root), train=train)
-    except (RuntimeError, ValueError, OSError, EOFError, AssertionError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, OSError, AssertionError, LookupError) as error:
         raise ValueError(
             f"the MNIST files {' and '.join(FILES[train])} in {raw} are damaged ({error}): "
             "download and unpack them again"

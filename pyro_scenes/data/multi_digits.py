@@ -52,6 +52,14 @@ def multi_digits(
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if canvas < 32 or size < 1 or not counts or min(counts) < 0:
         raise ValueError("needs canvas >= 32 pixels, size >= 1 and counts of 0 or more")
+    pictures, labels = digits
+    if pictures.dtype != torch.uint8 or pictures.dim() != 3 or labels.shape != pictures.shape[:1]:
+        raise ValueError(
+            "digits must be images uint8 (m, h, w) and labels (m,), got "
+            f"{pictures.dtype} {tuple(pictures.shape)} and {tuple(labels.shape)}"
+        )
+    if len(pictures) == 0:
+        raise ValueError("there are no digits to make scenes of")
     generator = torch.Generator().manual_seed(seed)
     chunks = [
         _chunk(digits, min(CHUNK, size - first), counts, kind, canvas, generator)
@@ -72,33 +80,34 @@ def _chunk(
     most = max(1, *counts)
     n = torch.tensor(counts)[torch.randint(len(counts), (size,), generator=generator)]
     present = torch.arange(most) < n[:, None]
-    layers = torch.zeros(size, most, 1, canvas, canvas)
+    layers = torch.zeros(size, most, 1, canvas, canvas, dtype=torch.float32)
     labels = torch.full((size, most), -1)
     todo = torch.arange(size)
     for _ in range(1000):
         chosen = torch.randint(len(pictures), (len(todo), most), generator=generator)
         poses = _poses(len(todo), most, canvas, generator)
-        drawn = place(pictures[chosen].unsqueeze(2) / 255, poses, (1, canvas, canvas))
+        drawn = place(pictures[chosen].unsqueeze(2).float(), poses, (1, canvas, canvas)).round()
         layers[todo] = drawn * present[todo][..., None, None, None]
-        labels[todo] = classes[chosen].where(present[todo], -1)
+        labels[todo] = classes[chosen].long().where(present[todo], -1)
         todo = todo[~_apart(layers[todo], kind)]
         if len(todo) == 0:
-            images = (255 * layers.sum(1)).round().clamp(max=255).to(torch.uint8)
+            images = layers.sum(1).clamp(max=255).to(torch.uint8)
             return images, n, labels, _boxes(layers)
     raise ValueError(f"{most} digits do not fit a canvas of {canvas} pixels ({kind})")
 
 
 def _poses(size: int, most: int, canvas: int, generator: torch.Generator) -> Tensor:
     """Poses of digits 28 / s pixels wide, s ~ Normal(1.3, 0.1), wholly on the canvas."""
-    shrink = 1.3 + 0.1 * torch.randn(size, most, 1, generator=generator).clamp(-3, 3)
+    how = {"generator": generator, "dtype": torch.float32}
+    shrink = 1.3 + 0.1 * torch.randn(size, most, 1, **how).clamp(-3, 3)
     scale = canvas * shrink / 28
-    centre = (2 * torch.rand(size, most, 2, generator=generator) - 1) * (1 - 1 / scale)
+    centre = (2 * torch.rand(size, most, 2, **how) - 1) * (1 - 1 / scale)
     return torch.cat([scale, -scale * centre], -1)
 
 
 def _apart(layers: Tensor, kind: str) -> Tensor:
     if kind == "touching":
-        return (layers.sum(1) <= 1).flatten(1).all(1)
+        return (layers.sum(1) <= 255).flatten(1).all(1)
     rows, columns = (
         layers.amax((2, axis)) > 0 for axis in (4, 3)
     )  # pixels that a box spans, an axis

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -35,7 +34,9 @@ class Scenes:
         return len(self.images)
 
     def __getitem__(self, index: slice | Tensor) -> "Scenes":
-        chosen: dict[str, Any] = {k: None if part is None else part[index] for k, part in vars(self).items()}
+        chosen: dict[str, Any] = {
+            k: None if part is None else part[index] for k, part in vars(self).items()
+        }
         return replace(self, **chosen)
 
 
@@ -54,7 +55,8 @@ def as_images(images: np.ndarray | Tensor) -> Tensor:
             raise ValueError(
                 f"images must be numbers, uint8 or float in [0, 1], got {images.dtype}"
             )
-        images = torch.as_tensor(images)
+        floats = images.dtype.kind == "f"  # a copy: torch refuses flipped, big-endian and long ones
+        images = torch.as_tensor(np.array(images, np.float32 if floats else None, order="C"))
     if images.dim() not in (3, 4):
         raise ValueError(f"images must be (n, H, W) or (n, C, H, W), got {tuple(images.shape)}")
     if images.numel() == 0:
@@ -93,7 +95,7 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name in ("images", "counts")}
-    except (ValueError, OSError, EOFError, BadZipFile, AttributeError) as error:
+    except Exception as error:  # there is no saying what a damaged file raises
         raise ValueError(f"{path} is no readable .npz of arrays ({error})") from error
     if "images" not in arrays:
         raise ValueError(
@@ -108,7 +110,13 @@ def _counts(counts: np.ndarray, size: int, most: int | None) -> Tensor:
         raise ValueError(
             f"counts must have shape ({size},), one for each image, got {counts.shape}"
         )
-    if counts.dtype.kind not in "buif" or (counts != np.floor(counts)).any() or (counts < 0).any():
+    whole = counts.dtype.kind in "buif" and np.isfinite(counts).all()
+    if (
+        not whole
+        or (counts != np.floor(counts)).any()
+        or not (0 <= counts).all()
+        or counts.max() > 2**31
+    ):
         raise ValueError("counts must be whole numbers from 0 up")
     if most is not None and counts.max() > most:
         raise ValueError(
@@ -138,8 +146,12 @@ def batches(
         start: Number of the first batch.
         device: Where the batches go.
     """
-    if size < 1:
-        raise ValueError(f"a batch needs at least one image, got size={size}")
+    if not (0 <= seed < 2**40 and start >= 0):
+        raise ValueError(
+            f"seed must lie in [0, 2**40) and start at 0 or later, got {seed}, {start}"
+        )
+    if size < 1 or len(images) == 0:
+        raise ValueError(f"a batch needs at least one image, got size={size} of {len(images)}")
     size = min(size, len(images))
     each = len(images) // size
     step = start

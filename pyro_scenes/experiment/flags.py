@@ -7,7 +7,7 @@ from typing import Any
 
 from ..inference import CheckpointError, Diverged
 
-__all__ = ["flags", "launch"]
+__all__ = ["flags", "launch", "natural", "positive"]
 
 
 def flags(
@@ -15,14 +15,37 @@ def flags(
 ) -> argparse.ArgumentParser:
     """The flags that every example has. Add the example's own with ``add_argument``."""
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--out", metavar="DIR", default=out, help="folder for checkpoint, metrics and figures")
-    add("--seed", type=_natural, default=0, metavar="N", help="of data, initial weights and draws")
-    add("--steps", type=_positive, default=steps, metavar="N", help="training steps in all")
-    add("--batch-size", type=_positive, default=batch_size, metavar="N", help="images in a step")
-    add("--device", default="cpu", metavar="cpu|cuda", help="where to compute")
+    add(
+        "--out",
+        metavar="DIR",
+        default=out,
+        help="folder for checkpoint, metrics and figures (%(default)s)",
+    )
+    add(
+        "--seed",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="of data, initial weights and draws (%(default)s)",
+    )
+    add(
+        "--steps",
+        type=positive,
+        default=steps,
+        metavar="N",
+        help="training steps in all (%(default)s)",
+    )
+    add(
+        "--batch-size",
+        type=positive,
+        default=batch_size,
+        metavar="N",
+        help="images in a step (%(default)s)",
+    )
+    add("--device", default="cpu", metavar="cpu|cuda", help="where to compute (%(default)s)")
     add("--data-root", metavar="DIR", help="folder with MNIST in DIR/MNIST/raw (not downloaded)")
     add("--smoke", action="store_true", help="a few tiny steps, only to see that everything runs")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
@@ -39,14 +62,16 @@ def launch(main: Callable[[argparse.Namespace], Any], parser: argparse.ArgumentP
         sys.exit("\nstopped; the same command with --resume goes on from the last checkpoint")
 
 
-def _natural(text: str) -> int:
+def natural(text: str) -> int:
+    """A flag's whole number of 0 or more."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"needs a whole number of 0 or more, got {text}")
     return value
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A flag's whole number of 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"needs a whole number of 1 or more, got {text}")

@@ -24,10 +24,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from ..data import batches
-from ..inference import fit, load_checkpoint, read_checkpoint, save_checkpoint
+from ..inference import Diverged, Record, fit, load_checkpoint, read_checkpoint, save_checkpoint
 
 __all__ = ["Run", "own_random"]
 
+#: One line of a training's history: numbers by name.
+Row = dict[str, int | float]
 #: Flags that may differ between a training and its continuation.
 FREE = ("out", "steps", "resume", "device", "evaluate")
 
@@ -44,6 +46,8 @@ class Run:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
+        if args.smoke:
+            args.steps, args.batch_size = min(args.steps, 10), min(args.batch_size, 8)
         self.args = args
         self.device = _device(args.device)
         self.out = _folder(args.out)
@@ -62,12 +66,12 @@ class Run:
         *,
         optim: Optimizer,
         elbo: ELBO,
-        evaluate: Callable[[], dict[str, float]],
+        evaluate: Callable[[], Row],
         every: int = 250,
         extra: dict[str, Any] | None = None,
         decay: float = 0.5,
         before: Callable[[int], None] = lambda step: None,
-    ) -> list[dict[str, float]]:
+    ) -> list[Row]:
         """Trains for ``--steps`` steps and returns the history, a row each ``every`` steps.
 
         The learning rate falls linearly to a hundredth over the last ``decay`` of the steps. Rows hold
@@ -76,7 +80,8 @@ class Run:
         ``before(k)`` is called before the step that follows k others: the place to warm something up.
         """
         args, start = self.args, 0
-        history: list[dict[str, float]] = []
+        every = 2 if args.smoke else every
+        history: list[Row] = []
         if args.resume and self.checkpoint.exists():
             start, history = self._resume(model, guide, optim)
         schedule = _falling(optim, args.steps, decay, start)
@@ -85,7 +90,9 @@ class Run:
         clock, losses = _Clock(history), []
         with _progress(args.steps, start) as bar, pyro.validation_enabled(False):
             before(start)
-            for record in fit(model, guide, stream, elbo=elbo, optim=optim, start=start):
+            for record in self._steps(
+                fit(model, guide, stream, elbo=elbo, optim=optim, start=start)
+            ):
                 schedule.step()
                 before(record.step)
                 losses.append(record.loss)
@@ -141,6 +148,15 @@ class Run:
         print(f"going on from step {content['step']} of {self.checkpoint}")
         return content["step"], content["extra"]["history"]
 
+    def _steps(self, training: Iterator[Record]) -> Iterator[Record]:
+        try:
+            yield from training
+        except Diverged as error:
+            kept = f"the last good checkpoint is {self.checkpoint}"
+            step = read_checkpoint(self.checkpoint)["step"] if self.checkpoint.exists() else None
+            where = "there is no checkpoint yet" if step is None else f"{kept}, of step {step}"
+            raise Diverged(f"{error}; {where}") from error
+
     def _record(
         self,
         model: nn.Module,
@@ -170,12 +186,12 @@ def own_random(seed: int) -> Iterator[None]:
 class _Clock:
     """Seconds of training, those of earlier sittings included."""
 
-    def __init__(self, history: list[dict[str, float]]) -> None:
+    def __init__(self, history: list[Row]) -> None:
         before = history[-1] if history else {"seconds": 0.0, "cpu_seconds": 0.0}
         self.wall = time.perf_counter() - before["seconds"]
         self.cpu = time.process_time() - before["cpu_seconds"]
 
-    def __call__(self) -> dict[str, float]:
+    def __call__(self) -> Row:
         wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
         return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
 
@@ -184,7 +200,7 @@ def _progress(steps: int, start: int) -> Any:
     return tqdm(total=steps, initial=start, disable=None, unit="step", dynamic_ncols=True)
 
 
-def _tell(bar: Any, row: dict[str, float]) -> None:
+def _tell(bar: Any, row: Row) -> None:
     shown = [
         f"{k.replace('_', ' ')} {v:.4g}" for k, v in row.items() if k not in ("step", "seconds")
     ]

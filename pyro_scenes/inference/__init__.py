@@ -2,6 +2,7 @@
 
 from .checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
 from .fit import Diverged, Record, adam, fit
+from .schedule import warming
 
 __all__ = [
     "CheckpointError",
@@ -12,4 +13,5 @@ __all__ = [
     "load_checkpoint",
     "read_checkpoint",
     "save_checkpoint",
+    "warming",
 ]

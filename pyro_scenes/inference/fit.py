@@ -36,8 +36,8 @@ def adam(
 
 
 def fit(
-    model: nn.Module,
-    guide: nn.Module,
+    model: Callable,
+    guide: Callable,
     batches: Iterable[Tensor],
     *,
     elbo: ELBO | None = None,
@@ -65,14 +65,14 @@ def fit(
         ``for record in fit(model, guide, batches): print(record.step, -record.loss)``
     """
     elbo = TraceGraph_ELBO() if elbo is None else elbo
-    optim = adam(model, guide) if optim is None else optim
+    optim = adam(model, guide) if optim is None else optim  # type: ignore[arg-type]
     proposal = config_enumerate(guide) if isinstance(elbo, TraceEnum_ELBO) else guide
     for step, images in enumerate(batches, start + 1):
         yield _step(model, proposal, images, elbo, optim, step, clip)
 
 
 def _step(
-    model: nn.Module,
+    model: Callable,
     guide: Callable,
     images: Tensor,
     elbo: ELBO,

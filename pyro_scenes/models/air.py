@@ -148,6 +148,8 @@ class AIRGuide(Guide):
         cell: Makes the recurrent cell, ``cell(inputs, hidden)``, called as ``cell(input, state)`` with
             ``state`` None at first: ``nn.LSTMCell``, ``nn.GRUCell``, or a function.
         presence: Logit of presence before training; above 0, so that objects get a chance to be learned.
+        certainty: Logits of presence stay within this of 0 (5 is 0.7 %): a decision that is never taken
+            is never learned about, and early in training a guide would soon be sure of leaving out.
     """
 
     def __init__(
@@ -157,9 +159,11 @@ class AIRGuide(Guide):
         hidden: int = 256,
         cell: Callable[[int, int], Callable] = nn.LSTMCell,
         presence: float = 1.0,
+        certainty: float = 5.0,
     ) -> None:
         super().__init__(model)
-        self.window, self.steps, self.presence = model.window, model.steps, presence
+        self.window, self.steps = model.window, model.steps
+        self.presence, self.certainty = presence, certainty
         latents = model.latents()
         z_where, z_what = latents["z_where_0"], latents["z_what_0"]
         sizes = z_where.event_shape[0], z_what.event_shape[0]
@@ -185,7 +189,10 @@ class AIRGuide(Guide):
         """Proposes one more object: whether there is one, then where, then what."""
         state = self.cell(torch.cat([seen.features, seen.z_where, seen.z_what], -1), seen.state)
         h = state[0] if isinstance(state, tuple) else state  # (6)
-        q_pres = persist(self.z_pres(h)[:, 0] + self.presence, seen.z_pres)
+        logits = self.certainty * torch.tanh(
+            (self.z_pres(h)[:, 0] + self.presence) / self.certainty
+        )
+        q_pres = persist(logits, seen.z_pres)
         z_pres = pyro.sample(f"z_pres_{t}", q_pres, infer=self.control(h, seen.z_pres))  # (7)
         with poutine.mask(mask=z_pres.bool()):
             z_where = pyro.sample(f"z_where_{t}", self.z_where(h))  # (8)

@@ -66,9 +66,6 @@ def test_an_empty_folder_lacks_both(tmp_path):
         mnist(tmp_path)
 
 
-@pytest.mark.xfail(
-    reason="torchvision wants all four files; the error says damaged", raises=ValueError
-)
 def test_without_the_test_digits_the_error_says_what_is_missing(raw, tmp_path):
     for name in FILES[2:]:
         (raw / name).unlink()
@@ -93,13 +90,11 @@ def test_without_the_test_digits_the_error_says_what_is_missing(raw, tmp_path):
             FILES[0],
             lambda b: idx(PIXELS, kind=0x09),
             id="signed bytes",
-            marks=pytest.mark.xfail(reason="mnist lets TypeError through", raises=TypeError),
         ),
         pytest.param(
             FILES[0],
             lambda b: idx(PIXELS, kind=0x0A),
             id="unknown kind",
-            marks=pytest.mark.xfail(reason="mnist lets KeyError through", raises=KeyError),
         ),
     ],
 )

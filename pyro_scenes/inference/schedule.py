@@ -1,0 +1,22 @@
+"""Schedules: plain functions of the number of steps taken."""
+
+import math
+
+__all__ = ["warming"]
+
+
+def warming(step: int, *, over: int = 1000, start: float = 0.9999, end: float = 0.01) -> float:
+    """A probability that moves from ``start`` to ``end`` over the first steps, linearly in its log odds.
+
+    For a presence prior. Before a model knows what an object looks like, an object explains nothing, and
+    a guide that may leave all out soon does, for good. So at first nearly every object is there, and
+    becomes dear as it becomes useful::
+
+        for record in fit(model, guide, batches):
+            model.z_pres = Persist(warming(record.step))
+
+    Eslami et al. (2016) do not mention it; that they annealed this prior is known from A. Kosiorek's
+    account of his re-implementation (2017).
+    """
+    first, last = (math.log(p) - math.log1p(-p) for p in (start, end))
+    return 1 / (1 + math.exp(-(first + (last - first) * min(1.0, step / over))))

@@ -1,0 +1,205 @@
+import argparse
+import csv
+import json
+
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import TraceEnum_ELBO
+
+from pyro_scenes import AIR, AIRGuide, Persist, Prior, adam
+from pyro_scenes.experiment import Run, flags, launch, own_random
+from pyro_scenes.inference import Diverged, read_checkpoint
+
+IMAGES = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def parse(out, *words):
+    return flags("a test", out="runs/test", steps=12, batch_size=8).parse_args(
+        ["--out", str(out), *words]
+    )
+
+
+def train(args, evaluate=dict, every=3, **options):
+    run = Run(args)
+    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
+    guide = AIRGuide(model)
+    history = run.fit(
+        model,
+        guide,
+        IMAGES,
+        optim=adam(model, guide),
+        elbo=TraceEnum_ELBO(max_plate_nesting=1),
+        evaluate=evaluate,
+        every=every,
+        **options,
+    )
+    return history, torch.cat(
+        [p.detach().flatten() for m in (model, guide) for p in m.parameters()]
+    )
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", [1, 4, 7, 11])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, moment):
+    whole, expected = train(parse(tmp_path / "whole"))
+    seen = []
+
+    def die(step):
+        seen.append(step)
+        if step == moment:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(parse(tmp_path / "parts"), before=die)
+    history, weights = train(parse(tmp_path / "parts", "--resume"))
+    assert torch.equal(weights, expected)
+    assert [row["elbo"] for row in history] == [row["elbo"] for row in whole]
+    assert [row["step"] for row in history] == [3, 6, 9, 12]
+
+
+def test_evaluating_does_not_disturb_training(tmp_path):
+    _, expected = train(parse(tmp_path / "quiet"))
+    history, weights = train(
+        parse(tmp_path / "noisy"), evaluate=lambda: {"x": torch.rand(()).item()}
+    )
+    assert torch.equal(weights, expected)
+    assert len({row["x"] for row in history}) == 1  # the same draws at each evaluation
+
+
+def test_the_table_over_time(tmp_path):
+    history, _ = train(parse(tmp_path, "--steps", "7"), evaluate=lambda: {"accuracy": 0.5})
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [int(row["step"]) for row in rows] == [3, 6, 7] == [row["step"] for row in history]
+    assert list(rows[0]) == ["step", "seconds", "cpu_seconds", "elbo", "accuracy"]
+    seconds = [float(row["seconds"]) for row in rows]
+    assert seconds == sorted(seconds)
+
+
+def test_resuming_a_finished_run_trains_no_more(tmp_path):
+    _, expected = train(parse(tmp_path))
+    history, weights = train(parse(tmp_path, "--resume"))
+    assert torch.equal(weights, expected) and history[-1]["step"] == 12
+
+
+def test_a_finished_run_can_be_made_longer(tmp_path):
+    train(parse(tmp_path))
+    history, _ = train(parse(tmp_path, "--resume", "--steps", "15"))
+    assert [row["step"] for row in history] == [3, 6, 9, 12, 15]
+
+
+def test_resuming_nothing_starts(tmp_path):
+    assert train(parse(tmp_path, "--resume"))[0][0]["step"] == 3
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    train(parse(tmp_path))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(ValueError, match="--resume.*another --out"):
+        Run(parse(tmp_path))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_another_seed_cannot_be_resumed(tmp_path):
+    train(parse(tmp_path))
+    with pytest.raises(ValueError, match="--seed 0"):
+        train(parse(tmp_path, "--resume", "--seed", "1"))
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
+    def poison(step):
+        if step == 8:
+            with torch.no_grad():
+                nan.parts["loc"].value.fill_(torch.nan)
+
+    nan = Prior(dist.Normal, loc=[0.0] * 4, scale=[1.0] * 4)
+    run = Run(parse(tmp_path))
+    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
+    guide = AIRGuide(model)
+    model.z_what = lambda scene: nan(scene)
+    with pytest.raises(Diverged, match=r"step 9 diverged.*last good checkpoint.*step 6"):
+        run.fit(
+            model,
+            guide,
+            IMAGES,
+            optim=adam(model, guide),
+            elbo=TraceEnum_ELBO(max_plate_nesting=1),
+            evaluate=dict,
+            every=3,
+            before=poison,
+        )
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 6
+
+
+def test_warming_up_is_part_of_what_is_resumed(tmp_path):
+    """A prior that changes with the step is the right one again after resuming."""
+    seen = {}
+
+    def run(out, *words):
+        def warm(step):
+            model.z_pres = Persist(0.9 if step < 5 else 0.1)
+            seen.setdefault(out, []).append((step, model.z_pres.probs.value.item()))
+
+        sitting = Run(parse(tmp_path / out, *words))
+        model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
+        guide = AIRGuide(model)
+        elbo = TraceEnum_ELBO(max_plate_nesting=1)
+        sitting.fit(
+            model, guide, IMAGES, optim=adam(model, guide), elbo=elbo, evaluate=dict, before=warm
+        )
+        return torch.cat([p.detach().flatten() for p in guide.parameters()])
+
+    run("whole")
+    assert [step for step, _ in seen["whole"]] == list(range(13))
+    run("parts", "--steps", "6")
+    run("parts", "--resume")
+    assert dict(seen["parts"]) == dict(seen["whole"])
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "", "cpu:x"])
+def test_an_unusable_device_is_said(tmp_path, device):
+    with pytest.raises(ValueError, match="device .* cannot be used"):
+        Run(parse(tmp_path, "--device", device))
+
+
+def test_an_unwritable_folder_is_said(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="cannot write to the output folder"):
+        Run(parse(tmp_path / "file" / "below"))
+
+
+@pytest.mark.parametrize(
+    "words", [["--steps", "0"], ["--batch-size", "-1"], ["--seed", "-3"], ["--steps", "x"]]
+)
+def test_bad_numbers_are_refused(tmp_path, words, capsys):
+    with pytest.raises(SystemExit):
+        parse(tmp_path, *words)
+    assert words[0] in capsys.readouterr().err
+
+
+def test_metrics_are_flat_json(tmp_path):
+    run = Run(parse(tmp_path))
+    run.write({"elbo": 1.5, "steps": 3})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"elbo": 1.5, "steps": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_own_random_leaves_no_trace():
+    torch.manual_seed(3)
+    first = torch.rand(2)
+    torch.manual_seed(3)
+    with own_random(9):
+        inside = torch.rand(2)
+    assert torch.equal(torch.rand(2), first) and not torch.equal(inside, first)
+
+
+def test_what_a_user_can_mend_is_one_line(monkeypatch):
+    def main(args):
+        raise FileNotFoundError("MNIST needs this and that")
+
+    monkeypatch.setattr("sys.argv", ["example.py"])
+    with pytest.raises(SystemExit, match="^error: MNIST needs this and that$"):
+        launch(main, argparse.ArgumentParser())
