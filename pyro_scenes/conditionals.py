@@ -39,7 +39,7 @@ class Prior(nn.Module):
         ``Prior(dist.Normal, loc=[3.0, 0.0, 0.0], scale=[0.2, 1.0, 1.0])`` draws poses.
     """
 
-    def __init__(self, family: type, *, learn: bool = False, **parameters: Any) -> None:
+    def __init__(self, family: type[Any], *, learn: bool = False, **parameters: Any) -> None:
         super().__init__()
         self.family = family
         self.parts = nn.ModuleDict(
@@ -94,7 +94,7 @@ class Pixels(nn.Module):
     """
 
     def __init__(
-        self, family: type = dist.Normal, *, learn: bool = False, **parameters: Any
+        self, family: type[Any] = dist.Normal, *, learn: bool = False, **parameters: Any
     ) -> None:
         super().__init__()
         self.family = family
@@ -164,7 +164,7 @@ def _moments(like: Distribution) -> tuple[Tensor, Tensor]:
 class _Constrained(nn.Module):
     """One parameter of a family: a buffer, or trained on the unconstrained line."""
 
-    def __init__(self, family: type, name: str, value: Any, learn: bool) -> None:
+    def __init__(self, family: type[Any], name: str, value: Any, learn: bool) -> None:
         super().__init__()
         if not hasattr(family, "to_event"):
             raise TypeError(

@@ -95,8 +95,7 @@ def statistics(data: Mapping | Iterable[Mapping], **functions: Callable) -> Any:
         An object of the same kind: a variable (chain, draw, image_id) for each statistic in
         ``posterior_predictive``, ``prior_predictive`` and ``observed_data``.
 
-    Raises:
-        ValueError: No ``image`` in the data, or a result that is not (...).
+    Raises ValueError: no ``image`` in the data, or a result that is not (...).
     """
     parts: dict[str, list[xr.Dataset]] = defaultdict(list)
     for batch in [data] if isinstance(data, Mapping) else data:
@@ -240,13 +239,12 @@ def _families(sites: dict[str, np.ndarray]) -> dict[str, dict[Any, np.ndarray]]:
 
 
 def _apply(function: Callable, image: xr.DataArray) -> xr.DataArray:
-    apply = partial(xr.apply_ufunc, function, input_core_dims=[_PICTURE])
-    return image.groupby("draw").map(apply) if "draw" in image.dims else apply(image)
+    f = partial(xr.apply_ufunc, function, input_core_dims=[_PICTURE])
+    return image.groupby("draw").map(f) if "draw" in image.dims else f(image)
 
 
 def _to_groups(groups: dict[str, Any]) -> Any:
     import arviz
 
-    if arviz.__version__.startswith("0."):
-        return arviz.InferenceData(**groups)
-    return xr.DataTree.from_dict(groups)
+    old = arviz.__version__.startswith("0.")
+    return arviz.InferenceData(**groups) if old else xr.DataTree.from_dict(groups)

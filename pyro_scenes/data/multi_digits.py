@@ -10,6 +10,7 @@ Digits come from :func:`mnist` or :func:`strokes`. Two kinds of scene, to be kep
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,7 +99,7 @@ def _chunk(
 
 def _poses(size: int, most: int, canvas: int, generator: torch.Generator) -> Tensor:
     """Poses of digits 28 / s pixels wide, s ~ Normal(1.3, 0.1), wholly on the canvas."""
-    how = {"generator": generator, "dtype": torch.float32}
+    how: dict[str, Any] = {"generator": generator, "dtype": torch.float32}
     shrink = 1.3 + 0.1 * torch.randn(size, most, 1, **how).clamp(-3, 3)
     scale = canvas * shrink / 28
     centre = (2 * torch.rand(size, most, 2, **how) - 1) * (1 - 1 / scale)
