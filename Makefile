@@ -23,8 +23,8 @@ help:  ## list the targets
 
 install: .venv/installed  ## fill .venv with the library and what it needs
 
-air: install  ## train Attend, Infer, Repeat on multi-MNIST
-	$(BIN)/python examples/air_multi_mnist.py $(ARGS)
+air: install  ## train Attend, Infer, Repeat on multi-digit scenes; goes on where it stopped
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/air_multi_mnist.py --resume $(ARGS)
 
 test: .venv/extra-test  ## run the tests
 	$(BIN)/python -m pytest
@@ -58,6 +58,8 @@ clean:  ## remove what was built; .venv stays
 	3.11 or newer, and $(PYTHON) is %d.%d: make install PYTHON=python3.11' % v[:2])"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	echo "Filling .venv: the first time, some minutes and more than a gigabyte"
+	test -n "$(TORCH_INDEX)" || test "$$(uname)" != Linux || command -v nvidia-smi >/dev/null || \
+	  echo "No NVIDIA GPU in sight: if gigabytes of CUDA arrive, see TORCH_INDEX in the README"
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch torchvision)
 	$(PIP) --use-pep517 -e .
 	touch $@

@@ -52,7 +52,7 @@ class Run:
         self.device = _device(args.device)
         self.out = _folder(args.out)
         self.checkpoint = self.out / "checkpoint.pt"
-        if self.checkpoint.exists() and not args.resume and not getattr(args, "evaluate", None):
+        if self.checkpoint.exists() and not args.resume:
             raise ValueError(
                 f"{self.out} holds a run already: add --resume to go on with it, or give another --out"
             )
@@ -96,6 +96,7 @@ class Run:
                 schedule.step()
                 before(record.step)
                 losses.append(record.loss)
+                bar.set_description_str(f"ELBO per image {-record.loss:.0f} nats", refresh=False)
                 bar.update()
                 if record.step % every and record.step != args.steps:
                     continue
@@ -201,12 +202,14 @@ def _progress(steps: int, start: int) -> Any:
 
 
 def _tell(bar: Any, row: Row) -> None:
-    shown = [
-        f"{k.replace('_', ' ')} {v:.4g}" for k, v in row.items() if k not in ("step", "seconds")
-    ]
-    bar.set_postfix_str(", ".join(shown))
+    known = [name for name in row if name not in ("step", "seconds", "cpu_seconds", "elbo")]
+    shown = ", ".join(f"{name.replace('_', ' ')} {row[name]:.4g}" for name in known)
+    bar.set_postfix_str(shown)
     if bar.disable:  # not a terminal: lines for a log
-        print(f"step {row['step']}: {', '.join(shown)}, {row['seconds']:.0f} s", flush=True)
+        print(
+            f"step {row['step']}, {row['seconds']:.0f} s: ELBO {row['elbo']:.1f} {shown}",
+            flush=True,
+        )
 
 
 def _falling(optim: Optimizer, steps: int, decay: float, start: int) -> LambdaLR:
