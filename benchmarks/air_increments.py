@@ -131,8 +131,10 @@ def training(form: str, seed: int, steps: int, images: Tensor, test) -> None:
     for record in fit(model, guide, islice(batches(images, 64, seed=seed), steps)):
         model.z_pres = Persist(warming(record.step))
         if record.step % 500 == 0:
+            guide.eval()
             with torch.no_grad():
                 mode = evaluation.count_probabilities(guide, test.images / 255).argmax(1)
+            guide.train()
             curve.append(f"{record.step}: {evaluation.count_accuracy(mode, test.counts):.3f}")
     print(
         f"training: {form:10} seed {seed}  {', '.join(curve)}  {time.process_time() - start:.0f} CPU s"

@@ -76,7 +76,9 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     model = build(**settings).to(run.device)
     guide = AIRGuide(model).to(run.device)
     if args.evaluate:
-        history = load_checkpoint(args.evaluate, model, guide)["extra"].get("history", [])
+        history = load_checkpoint(args.evaluate, model.eval(), guide.eval())["extra"].get(
+            "history", []
+        )
     else:
         history = run.fit(
             model,

@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
     model = AIR().to(run.device)
     guide = AIRGuide(model).to(run.device)
     if args.checkpoint:
-        load_checkpoint(args.checkpoint, model, guide)
+        load_checkpoint(args.checkpoint, model.eval(), guide.eval())
     else:
         run.fit(
             model,

@@ -107,9 +107,7 @@ def table(name: str, model: AIR, guide: AIRGuide, args: argparse.Namespace) -> N
     """Trains a few steps on small scenes, with the estimator that trains baselines too."""
     digits = strokes(300)
     scenes = multi_digits((digits[0][:, ::2, ::2], digits[1]), 64, canvas=32, seed=args.seed)
-    images = (
-        scenes.images[..., 3:28, 3:28] > 127
-    ).float()  # of 0 and 1, so that Bernoulli fits too
+    images = (scenes.images[..., 3:28, 3:28] > 127).float()  # 0 or 1, so that Bernoulli fits too
     weights = [*model.parameters(), *guide.parameters()]
     before = [weight.detach().clone() for weight in weights]
     with pyro.validation_enabled(True):
@@ -142,12 +140,10 @@ def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
     rows = {"prior, fixed": prior_counts(model)}
     before = bound(model, guide, test, args.seed)
 
-    model.z_pres = Persist([0.5] * model.steps, learn=True).to(run.device)  # the swap
+    model.z_pres = Persist([0.5] * model.steps, learn=True)  # the swap
 
     stream = batches(train.images, args.batch_size, seed=args.seed + 1, device=run.device)
-    optim = torch.optim.Adam(
-        model.z_pres.parameters(), lr=0.05
-    )  # what the guide finds stays as it is
+    optim = torch.optim.Adam(model.z_pres.parameters(), lr=0.05)  # the guide stays as it is
     for _ in fit(model, guide, islice(stream, 3 if args.smoke else 200), elbo=elbo, optim=optim):
         pass
     rows["prior, learned"] = prior_counts(model)

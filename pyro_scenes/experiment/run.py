@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -21,15 +20,13 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 
 from ..data import batches
 from ..inference import Diverged, Record, fit, load_checkpoint, read_checkpoint, save_checkpoint
+from .progress import Clock, Row, progress, tell
 
 __all__ = ["Run", "own_random"]
 
-#: One line of a training's history: numbers by name.
-Row = dict[str, int | float]
 #: Flags that may differ between a training and its continuation.
 FREE = ("out", "steps", "resume", "device", "evaluate")
 
@@ -76,7 +73,8 @@ class Run:
 
         The learning rate falls linearly to a hundredth over the last ``decay`` of the steps. Rows hold
         step, seconds, cpu_seconds, elbo (nats per image, mean over the training batches since the last
-        row) and what ``evaluate()`` returns. After each row a checkpoint is written, with ``extra``.
+        row) and what ``evaluate()`` returns, in evaluation mode, in which model and guide are left. After
+        each row a checkpoint is written, with ``extra``.
         ``before(k)`` is called before the step that follows k others: the place to warm something up.
         """
         args, start = self.args, 0
@@ -87,8 +85,8 @@ class Run:
         schedule = _falling(optim, args.steps, decay, start)
         stream = batches(images, args.batch_size, seed=args.seed, start=start, device=self.device)
         stream = islice(stream, max(0, args.steps - start))
-        clock, losses = _Clock(history), []
-        with _progress(args.steps, start) as bar, pyro.validation_enabled(False):
+        clock, losses = Clock(history), []
+        with progress(args.steps, start) as bar, pyro.validation_enabled(False):
             before(start)
             for record in self._steps(
                 fit(model, guide, stream, elbo=elbo, optim=optim, start=start)
@@ -101,11 +99,13 @@ class Run:
                 if record.step % every and record.step != args.steps:
                     continue
                 row = {"step": record.step, **clock(), "elbo": -sum(losses) / len(losses)}
-                with own_random(args.seed):
+                with own_random(args.seed), _evaluating(model, guide):
                     history.append({**row, **evaluate()})
                 losses.clear()
                 self._record(model, guide, optim, history, extra)
-                _tell(bar, history[-1])
+                tell(bar, history[-1])
+        model.eval()
+        guide.eval()
         return history
 
     def write(self, metrics: dict[str, Any]) -> None:
@@ -184,32 +184,13 @@ def own_random(seed: int) -> Iterator[None]:
         yield
 
 
-class _Clock:
-    """Seconds of training, those of earlier sittings included."""
-
-    def __init__(self, history: list[Row]) -> None:
-        before = history[-1] if history else {"seconds": 0.0, "cpu_seconds": 0.0}
-        self.wall = time.perf_counter() - before["seconds"]
-        self.cpu = time.process_time() - before["cpu_seconds"]
-
-    def __call__(self) -> Row:
-        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
-        return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
-
-
-def _progress(steps: int, start: int) -> Any:
-    return tqdm(total=steps, initial=start, disable=None, unit="step", dynamic_ncols=True)
-
-
-def _tell(bar: Any, row: Row) -> None:
-    known = [name for name in row if name not in ("step", "seconds", "cpu_seconds", "elbo")]
-    shown = ", ".join(f"{name.replace('_', ' ')} {row[name]:.4g}" for name in known)
-    bar.set_postfix_str(shown)
-    if bar.disable:  # not a terminal: lines for a log
-        print(
-            f"step {row['step']}, {row['seconds']:.0f} s: ELBO {row['elbo']:.1f} {shown}",
-            flush=True,
-        )
+@contextmanager
+def _evaluating(*modules: nn.Module) -> Iterator[None]:
+    for module in modules:
+        module.eval()
+    yield
+    for module in modules:
+        module.train()
 
 
 def _falling(optim: Optimizer, steps: int, decay: float, start: int) -> LambdaLR:

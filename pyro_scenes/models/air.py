@@ -148,8 +148,9 @@ class AIRGuide(Guide):
         cell: Makes the recurrent cell, ``cell(inputs, hidden)``, called as ``cell(input, state)`` with
             ``state`` None at first: ``nn.LSTMCell``, ``nn.GRUCell``, or a function.
         presence: Logit of presence before training; above 0, so that objects get a chance to be learned.
-        certainty: Logits of presence stay within this of 0 (5 is 0.7 %): a decision that is never taken
-            is never learned about, and early in training a guide would soon be sure of leaving out.
+        certainty: In training mode, logits of presence stay within this of 0 (5 is 0.7 %): a decision
+            that is never taken is never learned about, and a young guide would soon be sure of leaving
+            everything out. Call ``guide.eval()`` before using it: then it may be as sure as it likes.
     """
 
     def __init__(
@@ -189,9 +190,9 @@ class AIRGuide(Guide):
         """Proposes one more object: whether there is one, then where, then what."""
         state = self.cell(torch.cat([seen.features, seen.z_where, seen.z_what], -1), seen.state)
         h = state[0] if isinstance(state, tuple) else state  # (6)
-        logits = self.certainty * torch.tanh(
-            (self.z_pres(h)[:, 0] + self.presence) / self.certainty
-        )
+        logits = self.z_pres(h)[:, 0] + self.presence
+        if self.training:
+            logits = self.certainty * torch.tanh(logits / self.certainty)
         q_pres = persist(logits, seen.z_pres)
         z_pres = pyro.sample(f"z_pres_{t}", q_pres, infer=self.control(h, seen.z_pres))  # (7)
         with poutine.mask(mask=z_pres.bool()):

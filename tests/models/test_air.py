@@ -185,3 +185,13 @@ def test_learns_to_find_squares():
 def test_bad_sizes_are_refused(settings, error):
     with pytest.raises(ValueError, match=error):
         AIR(**{"image_shape": (1, 16, 16), "window": (1, 8, 8), **settings})
+
+
+def test_certainty_is_bounded_in_training_alone():
+    guide = AIRGuide(small(1), certainty=2.0)
+    with torch.no_grad():
+        guide.z_pres[-1].bias.fill_(-50.0)
+    images = torch.rand(4, 1, 16, 16)
+    for training, bound in ((True, torch.sigmoid(torch.tensor(2.0)).item()), (False, 1.0)):
+        absent = evaluation.count_probabilities(guide.train(training), images, draws=1)[:, 0]
+        assert absent.tolist() == pytest.approx([bound] * 4, abs=1e-3)
