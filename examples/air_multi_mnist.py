@@ -159,10 +159,10 @@ def counting(guide: AIRGuide, test: Scenes, run: Run) -> dict[str, float]:
 
 
 def score(model: AIR, guide: AIRGuide, test: Scenes, run: Run) -> dict[str, float]:
-    """Bounds on up to 1000 held-out images, counts on all, in chunks of 1000."""
+    """Bounds on up to 500 held-out images, counts on all, in chunks of 1000."""
     particles = 5 if run.args.smoke else 100
     weights = evaluation.log_weights(
-        model, guide, run.floats(test[:1000].images), particles=particles
+        model, guide, run.floats(test[:500].images), particles=particles
     )
     bound = evaluation.importance_bound(weights).mean().item()
     chunks = [test[first : first + 1000] for first in range(0, len(test), 1000)]
@@ -182,10 +182,12 @@ def draw(model: AIR, guide: AIRGuide, test: Scenes, history: list, run: Run) -> 
     run.figure("scenes", viz.scenes(images.cpu().numpy(), boxes, titles=titles))
     rows = {"image": images[:12], "reconstruction (one draw of the guide)": seen.canvas[:12]}
     run.figure("reconstructions", viz.pictures({k: v.cpu().numpy() for k, v in rows.items()}))
-    rows = {f"prior, given {n} objects": prior(model, n) for n in range(model.steps + 1)}
+    rows = {f"prior, given n = {n}": prior(model, n) for n in range(model.steps + 1)}
     run.figure("prior", viz.pictures({k: v.cpu().numpy() for k, v in rows.items()}))
     if history:
-        run.figure("curves", viz.curves(history))
+        costs = ("seconds", "cpu_seconds")
+        rows = [{name: row[name] for name in row if name not in costs} for row in history]
+        run.figure("curves", viz.curves(rows))
     data = to_arviz(model, guide, run.floats(test[:50].images), draws=20, seed=run.args.seed)
     run.netcdf("inference_data", data)
 
