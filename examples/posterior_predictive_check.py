@@ -41,7 +41,9 @@ def main(args: argparse.Namespace) -> dict[str, float]:
             optim=adam(model, guide),
             elbo=TraceEnum_ELBO(max_plate_nesting=1),
             evaluate=dict,
-            before=lambda step: setattr(model, "z_pres", Persist(warming(step))),
+            before=lambda step: setattr(
+                model, "z_pres", Persist(warming(step, over=min(1000, args.steps // 2)))
+            ),
         )
 
     draws = 5 if args.smoke else 100

@@ -135,7 +135,9 @@ def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
         optim=adam(model, guide),
         elbo=elbo,
         evaluate=dict,
-        before=lambda step: setattr(model, "z_pres", Persist(warming(step))),
+        before=lambda step: setattr(
+            model, "z_pres", Persist(warming(step, over=min(1000, args.steps // 2)))
+        ),
     )
     rows = {"prior, fixed": prior_counts(model)}
     before = bound(model, guide, test, args.seed)

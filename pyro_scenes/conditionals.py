@@ -16,7 +16,7 @@ from torch.distributions import biject_to, transform_to
 
 from .networks import mlp
 
-__all__ = ["Amortised", "Conditional", "Persist", "Pixels", "Prior"]
+__all__ = ["Amortised", "Conditional", "Persist", "Pixels", "Prior", "persist"]
 
 #: What a model's keyword arguments take: from the scene drawn so far to a distribution.
 Conditional = Callable[[Any], Distribution]

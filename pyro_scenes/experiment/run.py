@@ -124,7 +124,7 @@ class Run:
 
     def figure(self, name: str, figure: Any) -> None:
         """Saves a matplotlib figure as ``name.png``."""
-        figure.savefig(self.out / f"{name}.png", dpi=120)
+        figure.savefig(self.out / f"{name}.png", dpi=120, bbox_inches="tight")
 
     def netcdf(self, name: str, data: Any) -> None:
         """Saves ArviZ data as ``name.nc``."""

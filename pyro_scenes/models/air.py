@@ -23,7 +23,9 @@ and on nothing earlier: ``pyro.markov`` is right, the sum over counts is exact a
 
 Departs from the paper:
     n = 0 is allowed (Eq. 1 starts its sum at 1, its data do not). The count's prior is geometric with
-    rho = 0.01, a cost of 4.6 nats an object; the paper does not state its rho.
+    rho = 0.01, a cost of 4.6 nats an object, and poses are drawn around scale 3 rather than 0; the paper
+    states neither. The image enters the recurrent cell as the features of a convolutional encoder.
+    While training, the guide is never quite sure of presence (``certainty``).
 """
 
 from collections.abc import Callable
@@ -66,7 +68,7 @@ class AIR(Model):
         z_pres: Prior of presence, batch shape (n,). Default: ``Persist(0.01)``.
         z_where: Prior of the pose (scale, x, y). Default: Normal, about a third of the image wide.
         z_what: Prior of the code. Default: standard Normal.
-        decoder: Callable from a code (..., code) to a glimpse (..., *window). Default: ``GlimpseDecoder``.
+        decoder: From a code ``(..., code)`` to a glimpse ``(..., *window)``. Default: ``GlimpseDecoder``.
         image: Likelihood around ``scene.canvas``. Default: Normal pixels of scale 0.3.
     """
 

@@ -8,7 +8,7 @@ __all__ = ["ImageEncoder"]
 
 
 class ImageEncoder(nn.Module):
-    """Encodes images (n, *image_shape) to (n, features): two strided convolutions, then one linear layer.
+    """Encodes images ``(n, *image_shape)`` to ``(n, features)``: strided convolutions, then a linear layer.
 
     Convolutions, because what is looked for looks alike everywhere; strides rather than pooling,
     because where it is matters as much.

@@ -12,7 +12,7 @@ object's **centre lies at -(x, y) / scale**: at (3, 1, 0) it stands left of the 
 
 Scale and shift act on rows and columns apart, so bilinear sampling is two small matrix products,
 ``rows @ picture @ columns``, for any number of leading dimensions. It equals
-``torch.nn.functional.grid_sample`` with zero padding, at half the cost on a CPU.
+``torch.nn.functional.grid_sample`` with zero padding; placing so costs half as much on a CPU.
 """
 
 import torch
