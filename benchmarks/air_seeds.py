@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", default="runs/air_seeds", metavar="DIR", help="folder for the runs (%(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(%(default)s)")
     add("--exact-steps", type=int, default=4000, metavar="N", help="(%(default)s)")
-    add("--graph-steps", type=int, default=6000, metavar="N", help="(%(default)s)")
+    add("--graph-steps", type=int, default=5000, metavar="N", help="(%(default)s)")
     add("--jobs", type=int, default=2, metavar="N", help="runs at a time (%(default)s)")
     return parser
 

@@ -106,7 +106,7 @@ def main(args: argparse.Namespace) -> None:
 
 def warm_up(model: AIR, step: int, steps: int) -> None:
     """Objects are nearly compulsory at first: what one looks like is learned before whether to have one."""
-    model.z_pres = Persist(warming(step, over=min(1000, steps // 2)))
+    model.z_pres = Persist(warming(step, over=min(500, steps // 2)))
 
 
 def scenes(args: argparse.Namespace) -> tuple[Scenes, dict[str, Scenes]]:

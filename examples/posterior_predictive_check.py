@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
             elbo=TraceEnum_ELBO(max_plate_nesting=1),
             evaluate=dict,
             before=lambda step: setattr(
-                model, "z_pres", Persist(warming(step, over=min(1000, args.steps // 2)))
+                model, "z_pres", Persist(warming(step, over=min(500, args.steps // 2)))
             ),
         )
 

@@ -136,7 +136,7 @@ def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
         elbo=elbo,
         evaluate=dict,
         before=lambda step: setattr(
-            model, "z_pres", Persist(warming(step, over=min(1000, args.steps // 2)))
+            model, "z_pres", Persist(warming(step, over=min(500, args.steps // 2)))
         ),
     )
     rows = {"prior, fixed": prior_counts(model)}

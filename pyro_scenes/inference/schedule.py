@@ -5,7 +5,7 @@ import math
 __all__ = ["warming"]
 
 
-def warming(step: int, *, over: int = 1000, start: float = 0.9999, end: float = 0.01) -> float:
+def warming(step: int, *, over: int = 500, start: float = 0.9999, end: float = 0.01) -> float:
     """A probability that moves from ``start`` to ``end`` over the first steps, linearly in its log odds.
 
     For a presence prior. Before a model knows what an object looks like, an object explains nothing, and

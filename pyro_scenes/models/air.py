@@ -150,9 +150,10 @@ class AIRGuide(Guide):
         cell: Makes the recurrent cell, ``cell(inputs, hidden)``, called as ``cell(input, state)`` with
             ``state`` None at first: ``nn.LSTMCell``, ``nn.GRUCell``, or a function.
         presence: Logit of presence before training; above 0, so that objects get a chance to be learned.
-        certainty: In training mode, logits of presence stay within this of 0 (5 is 0.7 %): a decision
-            that is never taken is never learned about, and a young guide would soon be sure of leaving
-            everything out. Call ``guide.eval()`` before using it: then it may be as sure as it likes.
+        certainty: In training mode, logits of presence stay within this of 0 (3 is 4.7 %). A decision
+            that is never taken is never learned about: a young guide would soon be sure of leaving
+            everything out, or of explaining each object by two. Call ``guide.eval()`` before using it:
+            then it may be as sure as it likes.
     """
 
     def __init__(
@@ -162,7 +163,7 @@ class AIRGuide(Guide):
         hidden: int = 256,
         cell: Callable[[int, int], Callable] = nn.LSTMCell,
         presence: float = 1.0,
-        certainty: float = 5.0,
+        certainty: float = 3.0,
     ) -> None:
         super().__init__(model)
         self.window, self.steps = model.window, model.steps
