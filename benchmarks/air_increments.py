@@ -31,8 +31,8 @@ class AtTheEnd(AIR):
         with pyro.plate("images", size, dim=-1):
             scene = Scene(0, self.blank.expand(size, *self.image_shape), self.blank.new_ones(size))
             for t in range(self.steps):  # no markov: the canvas remembers all
-                scene = self.step(t, scene, None)
-            return pyro.sample("image", self.image(scene), obs=images)
+                scene, _ = self.step(t, scene)
+            return pyro.sample("image", self.likelihood(scene.canvas), obs=images)
 
 
 class Unrolled(AIRGuide):

@@ -32,7 +32,7 @@ from pyro_scenes import (
     warming,
 )
 from pyro_scenes.data import Scenes, load_scenes, mnist, multi_digits, strokes
-from pyro_scenes.experiment import Run, flags, launch, own_random, positive
+from pyro_scenes.experiment import Run, flags, launch, own_random, path, positive, rate
 from pyro_scenes.inference import read_checkpoint
 
 ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO()}
@@ -42,45 +42,38 @@ COSTS = ("seconds", "cpu_seconds")
 def parser() -> argparse.ArgumentParser:
     parser = flags(__doc__, out="runs/air_multi_mnist", steps=3000)
     add = parser.add_argument
-    add(
-        "--elbo",
-        choices=ELBOS,
-        default="exact",
-        help="exact sum over counts, or score function (%(default)s)",
-    )
-    add(
-        "--objects",
-        type=positive,
-        default=3,
-        metavar="N",
-        help="most objects in a scene: AIR's steps (%(default)s)",
-    )
-    add(
-        "--images",
-        metavar="NPZ",
-        help="your scenes: images (n,H,W) or (n,C,H,W), maybe counts (n,)",
-    )
-    add("--evaluate", metavar="CHECKPOINT", help="do not train: evaluate this checkpoint")
-    add(
-        "--lr", type=float, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)"
-    )
+    add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
+    add("--objects", type=positive, default=3, metavar="N", help="most in a scene (%(default)s)")
+    add("--images", type=path, metavar="NPZ", help="your scenes: images, and maybe counts")
+    add("--evaluate", type=path, metavar="CHECKPOINT", help="do not train: evaluate this one")
+    add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
-    run = Run(args)
+    if args.images and args.data_root:
+        raise ValueError("--images and --data-root are two sources of scenes: give one of them")
+    run = Run(args, trains=not args.evaluate)
     kept = read_checkpoint(args.evaluate)["extra"] if args.evaluate else {}
-    if args.evaluate and "settings" not in kept:
+    if args.evaluate and not {"settings", "history"} <= kept.keys():
         raise ValueError(f"{args.evaluate} was not written by this example")
     args.objects = kept.get("settings", {}).get("steps", args.objects)
     train, tests = scenes(args)
     held_out = tests[""]
-    settings = kept.get("settings") or {
-        "image_shape": list(held_out.images.shape[1:]),
-        "steps": args.objects,
-    }
-    model = build(**settings).to(run.device)
+    settings = kept.get("settings") or sizes(held_out, args.objects)
+    if settings["image_shape"] != list(held_out.images.shape[1:]):
+        raise ValueError(
+            f"{args.evaluate} is of images {settings['image_shape']} (channels, height, width), these "
+            f"are {list(held_out.images.shape[1:])}: give --images of the same shape"
+        )
+    model = AIR(**settings).to(run.device)
     guide = AIRGuide(model).to(run.device)
+
+    def warm_up(
+        step: int,
+    ) -> None:  # what an object looks like is learned before whether there is one
+        model.z_pres = Persist(warming(step, over=min(500, args.steps // 2 + 1)))
+
     if args.evaluate:
         history = kept["history"]
         load_checkpoint(args.evaluate, model.eval(), guide.eval())
@@ -93,20 +86,15 @@ def main(args: argparse.Namespace) -> None:
             elbo=ELBOS[args.elbo],
             evaluate=lambda: counting(guide, held_out[:1000], run),
             extra={"settings": settings},
-            before=lambda step: warm_up(model, step, args.steps),
+            before=warm_up,
         )
     metrics = {"steps": history[-1]["step"], **{name: history[-1][name] for name in COSTS}}
     with torch.no_grad(), own_random(args.seed):
         for kind, test in tests.items():
             found = score(model, guide, test, run)
             metrics |= {name + kind: value for name, value in found.items()}
+        run.write(metrics)
         draw(model, guide, held_out, history, run)
-    run.write(metrics)
-
-
-def warm_up(model: AIR, step: int, steps: int) -> None:
-    """Objects are nearly compulsory at first: what one looks like is learned before whether to have one."""
-    model.z_pres = Persist(warming(step, over=min(500, steps // 2)))
 
 
 def scenes(args: argparse.Namespace) -> tuple[Scenes, dict[str, Scenes]]:
@@ -136,11 +124,11 @@ def scenes(args: argparse.Namespace) -> tuple[Scenes, dict[str, Scenes]]:
     return multi_digits(seen, size, seed=args.seed), held_out
 
 
-def build(image_shape: list[int], steps: int) -> AIR:
-    """AIR with windows of 28 pixels on canvases of 50, and in that proportion on others."""
-    channels, height, width = image_shape
-    window = (channels, max(8, round(0.56 * height)), max(8, round(0.56 * width)))
-    return AIR(tuple(image_shape), window, steps)
+def sizes(scenes: Scenes, objects: int) -> dict[str, list[int] | int]:
+    """Of AIR: windows of 28 pixels on canvases of 50, and in that proportion on others."""
+    channels, height, width = scenes.images.shape[1:]
+    window = [channels, max(8, round(0.56 * height)), max(8, round(0.56 * width))]
+    return {"image_shape": [channels, height, width], "window": window, "steps": objects}
 
 
 def counting(guide: AIRGuide, test: Scenes, run: Run) -> dict[str, float]:
@@ -180,9 +168,10 @@ def draw(model: AIR, guide: AIRGuide, test: Scenes, history: list, run: Run) -> 
     boxes = seen.boxes.cpu().numpy()
     run.figure("scenes", viz.scenes(images.cpu().numpy(), boxes, titles=titles))
     rows = {"image": images[:12], "reconstruction (one draw of the guide)": seen.canvas[:12]}
-    run.figure("reconstructions", viz.pictures({k: v.cpu().numpy() for k, v in rows.items()}))
-    rows = {f"prior, given n = {n}": prior(model, n) for n in range(model.steps + 1)}
-    run.figure("prior", viz.pictures({k: v.cpu().numpy() for k, v in rows.items()}))
+    rows = {name: pictures.cpu().numpy() for name, pictures in rows.items()}
+    run.figure("reconstructions", viz.pictures(rows, boxes={"image": boxes}))
+    rows = {f"prior, given n = {n}": prior(model, n).cpu().numpy() for n in range(model.steps + 1)}
+    run.figure("prior", viz.pictures(rows))
     rows = [{name: row[name] for name in row if name not in COSTS} for row in history]
     run.figure("curves", viz.curves(rows))
     data = to_arviz(model, guide, run.floats(test[:50].images), draws=20, seed=run.args.seed)

@@ -17,20 +17,30 @@ from pyro.infer import TraceEnum_ELBO
 
 from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, load_checkpoint, viz, warming
 from pyro_scenes.data import Scenes, mnist, multi_digits, strokes
-from pyro_scenes.experiment import Run, flags, launch
+from pyro_scenes.experiment import Run, flags, launch, path
+from pyro_scenes.inference import read_checkpoint
 
 
 def parser() -> argparse.ArgumentParser:
     parser = flags(__doc__, out="runs/posterior_predictive_check", steps=2000)
-    parser.add_argument("--checkpoint", metavar="FILE", help="an AIR trained by air_multi_mnist.py")
+    parser.add_argument(
+        "--checkpoint", type=path, metavar="FILE", help="an AIR trained by air_multi_mnist.py"
+    )
     return parser
 
 
-def main(args: argparse.Namespace) -> dict[str, float]:
-    run = Run(args)
+def main(args: argparse.Namespace) -> None:
+    run = Run(args, trains=not args.checkpoint)
     train, test = scenes(args)
-    model = AIR().to(run.device)
+    kept = read_checkpoint(args.checkpoint)["extra"] if args.checkpoint else {}
+    if kept.get("settings", {}).get("image_shape", [1, 50, 50]) != [1, 50, 50]:
+        raise ValueError(f"{args.checkpoint} is not of grey scenes of 50 x 50, as are drawn here")
+    model = AIR(**kept.get("settings", {})).to(run.device)
     guide = AIRGuide(model).to(run.device)
+
+    def warm_up(step: int) -> None:
+        model.z_pres = Persist(warming(step, over=min(500, args.steps // 2 + 1)))
+
     if args.checkpoint:
         load_checkpoint(args.checkpoint, model.eval(), guide.eval())
     else:
@@ -41,9 +51,7 @@ def main(args: argparse.Namespace) -> dict[str, float]:
             optim=adam(model, guide),
             elbo=TraceEnum_ELBO(max_plate_nesting=1),
             evaluate=dict,
-            before=lambda step: setattr(
-                model, "z_pres", Persist(warming(step, over=min(500, args.steps // 2)))
-            ),
+            before=warm_up,
         )
 
     draws = 5 if args.smoke else 100

@@ -29,8 +29,9 @@ SMALL = {"image_shape": (1, 25, 25), "window": (1, 14, 14), "code": 8}
 
 def beside(scene) -> dist.Distribution:
     """A pose near the one before: objects come in groups."""
-    loc = torch.tensor([3.0, 0.0, 0.0]) if scene.z_where is None else scene.z_where
-    return dist.Normal(loc, torch.tensor([0.2, 0.5, 0.5])).to_event(1)
+    start = scene.canvas.new_tensor([3.0, 0.0, 0.0])  # on the model's device
+    loc = start if scene.z_where is None else scene.z_where
+    return dist.Normal(loc, scene.canvas.new_tensor([0.2, 0.5, 0.5])).to_event(1)
 
 
 class Blob(nn.Module):
@@ -128,6 +129,10 @@ def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
     model = AIR().to(run.device)
     guide = AIRGuide(model).to(run.device)
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
+
+    def warm_up(step: int) -> None:
+        model.z_pres = Persist(warming(step, over=min(500, args.steps // 2 + 1)))
+
     run.fit(
         model,
         guide,
@@ -135,9 +140,7 @@ def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
         optim=adam(model, guide),
         elbo=elbo,
         evaluate=dict,
-        before=lambda step: setattr(
-            model, "z_pres", Persist(warming(step, over=min(500, args.steps // 2)))
-        ),
+        before=warm_up,
     )
     rows = {"prior, fixed": prior_counts(model)}
     before = bound(model, guide, test, args.seed)

@@ -1,5 +1,8 @@
 """Structured generative scene models in Pyro: each paper's process as a model, with a matching guide."""
 
+from importlib import import_module
+from typing import Any
+
 from . import data, evaluation, inference, networks, render
 from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
 from .criticism import to_arviz
@@ -26,5 +29,12 @@ __all__ = [
     "render",
     "save_checkpoint",
     "to_arviz",
+    "viz",
     "warming",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "viz":  # brings matplotlib, which not everybody draws with
+        return import_module(".viz", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@ move with ``.to(device)`` and enter ``state_dict``.
 """
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import pyro.distributions as dist
@@ -58,7 +59,7 @@ class Persist(nn.Module):
     With one number rho the count n is geometric, p(n) = rho^n (1 - rho), cut off at the number of steps.
 
     Args:
-        probs: Probability of one more object, in (0, 1): one number, or one for each step.
+        probs: Probability of one more object, in [0, 1]: one number, or one for each step.
         learn: Whether it is trained. Give one number for each step to learn any distribution of counts.
     """
 
@@ -80,6 +81,7 @@ class Persist(nn.Module):
 
 def persist(logits: Tensor, z_pres: Tensor) -> Distribution:
     """Bernoulli with these logits where the last step was present, certainly 0 where it was not."""
+    logits = logits.clamp(-CERTAIN, CERTAIN)  # so that probabilities 0 and 1 stay finite as well
     return dist.Bernoulli(logits=torch.where(z_pres.bool(), logits, -CERTAIN))
 
 
@@ -98,7 +100,14 @@ class Pixels(nn.Module):
     ) -> None:
         super().__init__()
         self.family = family
-        self.centre = "loc" if "loc" in family.arg_constraints else "probs"
+        takes = getattr(family, "arg_constraints", {})
+        self.centre = "loc" if "loc" in takes else "probs"
+        lacking = set(takes) - {self.centre, "logits"} - set(parameters)
+        if self.centre not in takes or lacking:
+            raise ValueError(
+                f"Pixels takes a family with loc or probs, and its other parameters: {family.__name__} "
+                f"takes {sorted(takes)}" + (f", give {sorted(lacking)}" if lacking else "")
+            )
         self.parts = nn.ModuleDict(
             {name: _Constrained(family, name, value, learn) for name, value in parameters.items()}
         )
@@ -134,7 +143,8 @@ class Amortised(nn.Module):
                 f"event shape {tuple(like.event_shape)}: write a proposal of your own for it"
             )
         self.support = like.support
-        self.head = mlp(inputs, *hidden, 2 * like.event_shape[0])
+        (size,) = biject_to(like.support).inverse_shape(like.event_shape)  # a simplex has one less
+        self.head = mlp(inputs, *hidden, 2 * size)
         start, spread = _moments(like)
         self.register_buffer("start", start)
         self.register_buffer("spread", spread)
@@ -143,20 +153,16 @@ class Amortised(nn.Module):
         loc, raw = self.head(features).chunk(2, -1)
         scale = nn.functional.softplus(raw + self.spread) + 1e-4
         plain = dist.Normal(self.start + loc, scale).to_event(1)
-        if self.support is constraints.real_vector or _is_real(self.support):
+        if getattr(self.support, "base_constraint", None) is constraints.real:
             return plain
         return dist.TransformedDistribution(plain, biject_to(self.support))
-
-
-def _is_real(support: Any) -> bool:
-    return getattr(support, "base_constraint", support) is constraints.real
 
 
 @torch.no_grad()
 def _moments(like: Distribution) -> tuple[Tensor, Tensor]:
     """Median and (before softplus) spread of a prior, on the unconstrained line; robust to heavy tails."""
     draws = biject_to(like.support).inv(like.sample(torch.Size([1000])))
-    draws = draws.reshape(-1, like.event_shape[0])
+    draws = draws.flatten(0, -2)
     low, middle, high = torch.quantile(draws, draws.new_tensor([0.16, 0.5, 0.84]), dim=0)
     return middle, torch.expm1(((high - low) / 2).clamp(1e-3, 20.0)).log()
 
@@ -167,15 +173,14 @@ class _Constrained(nn.Module):
     def __init__(self, family: type[Any], name: str, value: Any, learn: bool) -> None:
         super().__init__()
         if not hasattr(family, "to_event"):
-            raise TypeError(
-                f"take {family.__name__} from pyro.distributions, not torch.distributions"
-            )
-        constraint = family.arg_constraints.get(name)
+            raise TypeError(f"{family} is no family of pyro.distributions (torch's will not do)")
+        takes = family.arg_constraints
+        if isinstance(takes, property):  # as of Uniform, whose bounds constrain each other
+            takes = dict.fromkeys(signature(family).parameters, constraints.real)
+        constraint = takes.get(name)
         value = torch.as_tensor(value, dtype=torch.get_default_dtype())
-        if constraint is None or not constraint.check(value).all():
-            raise ValueError(
-                f"{family.__name__} takes {dict(family.arg_constraints)}, got {name}={value.tolist()}"
-            )
+        if constraint is None or value.numel() == 0 or not constraint.check(value).all():
+            raise ValueError(f"{family.__name__} takes {dict(takes)}, got {name}={value.tolist()}")
         self.transform = transform_to(constraint) if learn else None
         if self.transform is None:
             self.register_buffer("value", value)

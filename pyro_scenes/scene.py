@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from pyro import poutine
 from pyro.distributions import Distribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import PyroModule
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-__all__ = ["Guide", "Model", "check_images"]
+__all__ = ["Guide", "Model", "ask", "check_images", "check_sizes"]
 
 _instance = count()
 
@@ -21,11 +22,14 @@ class _Abstract(type(PyroModule), ABCMeta):  # type: ignore[misc]  # PyroModule 
 
 
 class _Named(PyroModule, metaclass=_Abstract):
+    blank: Tensor
+
     # Pyro finds parameters by name in one global store: two modules of one name, and one of them
     # silently does not train. Hence a fresh name per instance. It does not enter ``state_dict``.
     def __init__(self, image_shape: tuple[int, ...]) -> None:
         super().__init__(f"{type(self).__name__}_{next(_instance)}")
         self.image_shape = tuple(image_shape)
+        self.register_buffer("blank", torch.zeros(self.image_shape), persistent=False)
 
 
 class Model(_Named):
@@ -36,13 +40,9 @@ class Model(_Named):
         blank: The empty canvas, a buffer of zeros of that shape (so it carries device and dtype).
     """
 
-    blank: Tensor
-
     def __init__(self, image_shape: tuple[int, ...]) -> None:
+        check_sizes(image_shape=image_shape)
         super().__init__(image_shape)
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"image_shape must be (channels, height, width), got {image_shape}")
-        self.register_buffer("blank", torch.zeros(self.image_shape), persistent=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A conditional is a module or a function, and either may replace either; torch alone refuses
@@ -50,16 +50,25 @@ class Model(_Named):
         if name in self.__dict__.get("_modules", ()) and not isinstance(value, nn.Module):
             delattr(self, name)
         if isinstance(value, nn.Module) and "blank" in self.__dict__.get("_buffers", ()):
-            value.to(self.blank.device)  # a part that is swapped in follows the model
+            value.to(self.blank)  # a part that is swapped in follows the model's device and dtype
         super().__setattr__(name, value)
 
     @abstractmethod
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
         """The generative process. Returns the images, (size, C, H, W): drawn, or the given ones."""
 
+    @abstractmethod
+    def check(self) -> None:
+        """Asks every part once, so that a wrong one is named here and not somewhere in a training."""
+
     @torch.no_grad()
     def latents(self) -> dict[str, Distribution]:
-        """Each latent site's prior in one draw of the model: names, event shapes and supports."""
+        """Each latent site's prior in one draw of the model: names, event shapes and supports.
+
+        Raises:
+            ValueError: A conditional is none, or one of another shape (see :meth:`check`).
+        """
+        self.check()
         trace = poutine.trace(self).get_trace(size=1)
         sites = ((name, trace.nodes[name]) for name in trace.stochastic_nodes if name != "image")
         return {name: site["fn"] for name, site in sites if not site_is_subsample(site)}
@@ -82,26 +91,70 @@ class Guide(_Named):
         """Draws every latent of the model for these images, (size, C, H, W)."""
 
 
-def check_images(images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Returns the images if they are a batch (n, C, H, W) of floats in [0, 1], n > 0, of this shape.
+def check_images(images: Tensor, blank: Tensor) -> Tensor:
+    """Returns the images if they are a batch (n, C, H, W) of floats in [0, 1], n > 0, like the canvas.
+
+    Args:
+        images: What a model or a guide was called with.
+        blank: Its blank canvas (C, H, W): their shape, dtype and device.
 
     Raises:
-        ValueError: Another rank, size or range, an empty batch, or NaN.
+        ValueError: Another rank, size, dtype, device or range, an empty batch, or NaN.
         TypeError: Not a tensor of floats.
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be a float tensor, got {kind}: see data.as_images")
-    if images.dim() != 4 or tuple(images.shape[1:]) != tuple(shape):
+        raise TypeError(
+            f"images must be a float tensor, got {kind}: uint8 images are divided by 255"
+        )
+    if images.dim() != 4 or images.shape[1:] != blank.shape:
+        wanted = ", ".join(map(str, blank.shape))
+        raise ValueError(f"images must have shape (n, {wanted}), got {tuple(images.shape)}")
+    if (images.dtype, images.device) != (blank.dtype, blank.device):
         raise ValueError(
-            f"images must have shape (n, {', '.join(map(str, shape))}), got {tuple(images.shape)}"
+            f"images are {images.dtype} on {images.device}, the model is {blank.dtype} on "
+            f"{blank.device}: images.to(model.blank)"
         )
     if len(images) == 0:
         raise ValueError("images is an empty batch: at least one image is needed")
     low, high = (limit.item() for limit in images.detach().aminmax())
     if not (low >= 0 and high <= 1):  # also catches NaN, which compares false
-        raise ValueError(
-            f"images must lie in [0, 1], found [{low:.4g}, {high:.4g}]: divide by their maximum, "
-            "and remove NaN"
-        )
+        raise ValueError(f"images must lie in [0, 1] without NaN, found [{low:.4g}, {high:.4g}]")
     return images
+
+
+def check_sizes(**sizes: Any) -> None:
+    """Raises a ValueError unless each is a whole number from 1 up, or a shape (C, H, W) of three."""
+    for name, size in sizes.items():
+        shape = "shape" in name or name == "window"
+        numbers = size if isinstance(size, list | tuple) else [size]
+        if len(numbers) != (3 if shape else 1) or any(type(n) is not int or n < 1 for n in numbers):
+            wanted = "(channels, height, width)" if shape else "a whole number"
+            raise ValueError(f"{name} must be {wanted}, from 1 up, got {size!r}")
+
+
+def ask(name: str, conditional: Any, scene: Any, event: tuple[int, ...] | int) -> Distribution:
+    """Asks a conditional, and names it if it does not answer with a distribution as it should.
+
+    Args:
+        name: Of the site.
+        event: The event shape that is wanted, or the number of event dimensions.
+
+    Raises:
+        ValueError: It is not callable, returns something else, or another event shape.
+    """
+    if not callable(conditional):
+        raise ValueError(
+            f"{name} must be a function of the scene to a distribution, got {conditional!r}"
+        )
+    found = conditional(scene)
+    if not isinstance(found, TorchDistributionMixin):
+        raise ValueError(f"{name} must return a distribution of pyro.distributions, got {found!r}")
+    shape = tuple(found.event_shape)
+    if shape != event and len(shape) != event:
+        wanted = f"event shape {event}" if isinstance(event, tuple) else f"{event} event dimension"
+        raise ValueError(
+            f"{name} must return a distribution of {wanted}, got batch shape "
+            f"{tuple(found.batch_shape)} and event shape {shape}: see .to_event"
+        )
+    return found

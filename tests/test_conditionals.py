@@ -44,7 +44,7 @@ def test_wrong_parameters_are_refused_at_once(parameters):
 
 
 def test_a_family_of_torch_is_refused_with_the_remedy():
-    with pytest.raises(TypeError, match="from pyro.distributions"):
+    with pytest.raises(TypeError, match="no family of pyro.distributions"):
         Prior(torch.distributions.Normal, loc=[0.0], scale=[1.0])
 
 
@@ -67,6 +67,24 @@ def test_a_probability_for_each_step():
         persist(scene(2))
     with pytest.raises(ValueError, match="probs"):
         Persist(1.5)
+
+
+@pytest.mark.parametrize("probs", [0.0, 1.0])
+def test_certain_presence_is_finite(probs):
+    persist = Persist(probs)(scene())
+    assert (persist.sample((100,)) == probs).all()
+    assert (
+        persist.log_prob(torch.zeros(3)).isfinite().all()
+        and persist.log_prob(torch.ones(3)).isfinite().all()
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "parameters"), [(dist.Normal, {}), (dist.Beta, {"concentration1": 1.0}), (dict, {})]
+)
+def test_a_likelihood_that_cannot_stand_around_a_canvas_is_refused(family, parameters):
+    with pytest.raises((ValueError, TypeError), match="Pixels takes a family"):
+        Pixels(family, **parameters)
 
 
 @pytest.mark.parametrize("family", [dist.Normal, dist.Laplace])
@@ -122,7 +140,7 @@ def test_a_proposal_starts_about_where_the_prior_draws(like):
     assert like.support.check(proposed).all()
     assert proposal.log_prob(proposed).isfinite().all()
     spread = drawn.quantile(0.9, 0) - drawn.quantile(0.1, 0)
-    assert ((proposed.median(0)[0] - drawn.median(0)[0]).abs() < 0.3 * spread).all()
+    assert ((proposed.median(0)[0] - drawn.median(0)[0]).abs() < 0.9 * spread).all()
     wide = proposed.quantile(0.9, 0) - proposed.quantile(0.1, 0)
     assert (wide > 0.5 * spread).all() and (wide < 6 * spread).all()
 

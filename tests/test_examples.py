@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def test_it_runs_and_writes_its_metrics(example, run, tmp_path):
     assert all(math.isfinite(value) for value in metrics.values())
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "out").glob("*.png"))
-    assert not list((tmp_path / "out").glob(".*"))  # no half-written file is left
+    assert not list((tmp_path / "out").glob("*.part"))  # no half-written file is left
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -114,6 +115,13 @@ def test_air_on_scenes_of_ones_own(run, tmp_path):
     evaluated = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert evaluated["steps"] == 10 and "count_accuracy" not in evaluated and "iwae" in evaluated
     assert not (tmp_path / "eval" / "checkpoint.pt").exists()
+    again = ["--smoke", "--images", "other.npz", "--evaluate", checkpoint]
+    done = run("air_multi_mnist", *again, "--out", "out", "--resume", fails=True)
+    assert "an --out of its own" in done.stderr
+    done = run("air_multi_mnist", "--smoke", "--evaluate", checkpoint, "--out", "e2", fails=True)
+    assert "give --images of the same shape" in done.stderr
+    done = run("swap_a_prior", "--smoke", "--out", "out", "--resume", fails=True)
+    assert "--program air_multi_mnist" in done.stderr
 
 
 def test_air_killed_and_resumed(cache, run, tmp_path):
@@ -147,15 +155,18 @@ def test_air_killed_and_resumed(cache, run, tmp_path):
         (["--device", "gpu"], "device 'gpu' cannot be used"),
         (["--evaluate", "many.npz"], "damaged or of another kind"),
         (["--out", "many.npz"], "cannot write to the output folder"),
-        (["--objects", "0"], "--objects"),
+        (["--objects", "0"], "--objects: needs a whole number from 1 up, got '0'"),
+        (["--lr", "-1"], "--lr: needs a number above 0"),
         (["--lr", "1e30"], "diverged"),
+        (["--images", ""], "--images: needs the path"),
+        (["--images", "last.npz"], "1 channel or 3, got 20.*transpose"),
+        (["--images", "many.npz", "--data-root", "."], "give one of them"),
     ],
 )
 def test_bad_input_is_one_clear_line(words, error, run, tmp_path):
     np.savez(tmp_path / "many.npz", images=np.zeros((6, 20, 20)), counts=np.arange(6))
     np.savez(tmp_path / "one.npz", images=np.zeros((1, 20, 20)))
+    np.savez(tmp_path / "last.npz", images=np.zeros((6, 20, 20, 3)))
     done = run("air_multi_mnist", "--smoke", *words, fails=True)
     assert "Traceback" not in done.stderr
-    import re
-
     assert re.search(error, done.stderr.splitlines()[-1])

@@ -16,6 +16,9 @@ FILES = {
     False: ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 
+#: Declarations of operators live as long as the library that made them.
+DECLARED: list[torch.library.Library] = []
+
 
 def mnist(root: str | PathLike, *, train: bool = True) -> tuple[Tensor, Tensor]:
     """Returns images uint8 (60000 or 10000, 28, 28) and labels int64 of the training or test digits.
@@ -59,8 +62,10 @@ def _torchvision() -> Any:
             raise
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    DECLARED.append(library)
     for name in ("nms", "qnms"):
-        _OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return _import_torchvision()
 
 
@@ -68,8 +73,3 @@ def _import_torchvision() -> ModuleType:
     import torchvision
 
     return torchvision
-
-
-_OPERATORS = torch.library.Library(
-    "torchvision", "FRAGMENT"
-)  # declarations live as long as it does

@@ -63,17 +63,28 @@ def as_images(images: np.ndarray | Tensor) -> Tensor:
         raise ValueError(f"images is empty, its shape is {tuple(images.shape)}")
     if images.dtype != torch.uint8:
         images = _unit(images)
-    return images if images.dim() == 4 else images.unsqueeze(1)
+    images = images if images.dim() == 4 else images.unsqueeze(1)
+    if images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"images must have 1 channel or 3, got {images.shape[1]} in {tuple(images.shape)}: if they "
+            "are (n, H, W, C), give images.transpose(0, 3, 1, 2); leave out an alpha channel"
+        )
+    return images
 
 
 def _unit(images: Tensor) -> Tensor:
     if not images.is_floating_point():
-        raise ValueError(f"images must be uint8 (0..255) or float in [0, 1], got {images.dtype}")
+        raise ValueError(
+            f"images must be uint8 (0..255) or float in [0, 1], got {images.dtype}: give "
+            "images.astype('uint8')"
+        )
+    if images.isnan().any():
+        raise ValueError("images have pixels that are NaN: images of floats must lie in [0, 1]")
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):
         raise ValueError(
-            f"images of floats must lie in [0, 1] without NaN, found [{low:.4g}, {high:.4g}]: "
-            "divide by their maximum, or give uint8"
+            f"images of floats must lie in [0, 1], found [{low:.4g}, {high:.4g}]: clip them, divide "
+            "by their maximum, or give uint8"
         )
     return images.float()
 
@@ -96,7 +107,9 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name in ("images", "counts")}
     except Exception as error:  # there is no saying what a damaged file raises
-        raise ValueError(f"{path} is no readable .npz of arrays ({error})") from error
+        raise ValueError(
+            f"{path} is no readable .npz of plain arrays (not .npy, no objects)"
+        ) from error
     if "images" not in arrays:
         raise ValueError(
             f"{path} has no array 'images': save it with numpy.savez(path, images=...)"

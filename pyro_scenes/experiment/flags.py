@@ -1,13 +1,15 @@
 """The command line that examples share."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..inference import CheckpointError, Diverged
+from ..inference import Diverged
 
-__all__ = ["flags", "launch", "natural", "positive"]
+__all__ = ["flags", "launch", "natural", "path", "positive", "rate"]
 
 
 def flags(
@@ -20,6 +22,7 @@ def flags(
     add = parser.add_argument
     add(
         "--out",
+        type=path,
         metavar="DIR",
         default=out,
         help="folder for checkpoint, metrics and figures (%(default)s)",
@@ -46,7 +49,12 @@ def flags(
         help="images in a step (%(default)s)",
     )
     add("--device", default="cpu", metavar="cpu|cuda", help="where to compute (%(default)s)")
-    add("--data-root", metavar="DIR", help="folder with MNIST in DIR/MNIST/raw (not downloaded)")
+    add(
+        "--data-root",
+        type=path,
+        metavar="DIR",
+        help="folder with MNIST in DIR/MNIST/raw (not downloaded)",
+    )
     add("--smoke", action="store_true", help="a few tiny steps, only to see that everything runs")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     return parser
@@ -54,25 +62,49 @@ def flags(
 
 def launch(main: Callable[[argparse.Namespace], Any], parser: argparse.ArgumentParser) -> None:
     """Runs an example's main; what a user can mend becomes one line on stderr, without a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers stop jobs with it
     try:
         main(parser.parse_args())
-    except (CheckpointError, Diverged, FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    except (Diverged, OSError, ValueError) as error:
+        text = str(error).split("Trace Shapes:")[0].strip()  # Pyro appends pages
+        sys.exit(f"error: {' '.join(text.split())}")
     except KeyboardInterrupt:
         sys.exit("\nstopped; the same command with --resume goes on from the last checkpoint")
 
 
 def natural(text: str) -> int:
-    """A flag's whole number of 0 or more."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"needs a whole number of 0 or more, got {text}")
-    return value
+    """A flag's whole number from 0 up."""
+    return _whole(text, 0)
 
 
 def positive(text: str) -> int:
-    """A flag's whole number of 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"needs a whole number of 1 or more, got {text}")
+    """A flag's whole number from 1 up."""
+    return _whole(text, 1)
+
+
+def path(text: str) -> str:
+    """A flag's file or folder, ``~`` expanded; not empty, as an unset variable of the shell would be."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("needs the path of a file or folder, got an empty one")
+    return os.path.expanduser(text)
+
+
+def rate(text: str) -> float:
+    """A flag's number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"needs a number above 0, got {text!r}")
+    return value
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not least <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"needs a whole number from {least} up, got {text!r}")
     return value

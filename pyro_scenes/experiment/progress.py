@@ -31,11 +31,11 @@ def progress(steps: int, start: int) -> Any:
 
 def tell(bar: Any, row: Row) -> None:
     """Puts a row of the history beside the bar, or into the log where there is no bar."""
-    known = [name for name in row if name not in ("step", "seconds", "cpu_seconds", "elbo")]
+    known = [name for name in row if name not in ("step", "seconds", "cpu_seconds", "train_elbo")]
     shown = ", ".join(f"{name.replace('_', ' ')} {row[name]:.4g}" for name in known)
     bar.set_postfix_str(shown)
     if bar.disable:  # not a terminal: lines for a log
         print(
-            f"step {row['step']}, {row['seconds']:.0f} s: ELBO {row['elbo']:.1f} {shown}",
+            f"step {row['step']}, {row['seconds']:.0f} s: ELBO {row['train_elbo']:.1f} {shown}",
             flush=True,
         )

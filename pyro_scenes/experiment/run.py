@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyro
@@ -23,12 +22,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import batches
 from ..inference import Diverged, Record, fit, load_checkpoint, read_checkpoint, save_checkpoint
+from .door import fingerprint, flag, locked_folder, plain, usable_device
 from .progress import Clock, Row, progress, tell
 
 __all__ = ["Run", "own_random"]
-
-#: Flags that may differ between a training and its continuation.
-FREE = ("out", "steps", "resume", "device", "evaluate")
 
 
 class Run:
@@ -36,19 +33,22 @@ class Run:
 
     Args:
         args: As parsed by :func:`flags`. Sets the seed of all random draws.
+        trains: Whether it will train. A run that does not needs a folder without a checkpoint.
 
     Raises:
-        ValueError: The device is unknown or absent, the folder cannot be written, or it holds another
-            run and ``--resume`` was not given.
+        ValueError: The device is unknown or absent, the folder cannot be written, another process
+            writes to it, or it holds another run and ``--resume`` was not given.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, *, trains: bool = True) -> None:
         if args.smoke:
             args.steps, args.batch_size = min(args.steps, 10), min(args.batch_size, 8)
         self.args = args
-        self.device = _device(args.device)
-        self.out = _folder(args.out)
+        self.device = usable_device(args.device)
+        self.out, self.lock = locked_folder(args.out)
         self.checkpoint = self.out / "checkpoint.pt"
+        if self.checkpoint.exists() and not trains:
+            raise ValueError(f"{self.out} holds a trained run: give an --out of its own")
         if self.checkpoint.exists() and not args.resume:
             raise ValueError(
                 f"{self.out} holds a run already: add --resume to go on with it, or give another --out"
@@ -66,31 +66,31 @@ class Run:
         evaluate: Callable[[], Row],
         every: int = 250,
         extra: dict[str, Any] | None = None,
-        decay: float = 0.5,
         before: Callable[[int], None] = lambda step: None,
     ) -> list[Row]:
         """Trains for ``--steps`` steps and returns the history, a row each ``every`` steps.
 
-        The learning rate falls linearly to a hundredth over the last ``decay`` of the steps. Rows hold
-        step, seconds, cpu_seconds, elbo (nats per image, mean over the training batches since the last
-        row) and what ``evaluate()`` returns, in evaluation mode, in which model and guide are left. After
-        each row a checkpoint is written, with ``extra``.
-        ``before(k)`` is called before the step that follows k others: the place to warm something up.
+        The learning rate falls linearly to a hundredth over the second half of the steps. Rows hold
+        step, seconds, cpu_seconds, train_elbo (nats per image in training mode, mean over the batches
+        since the last row) and what ``evaluate()`` returns, in evaluation mode, in which model and guide
+        are left. After each row a checkpoint is written, with ``extra``. ``before(k)`` is called before
+        the step that follows k others: the place to warm something up.
         """
         args, start = self.args, 0
         every = 2 if args.smoke else every
         history: list[Row] = []
+        extra = {"images": fingerprint(images), **(extra or {})}
         if args.resume and self.checkpoint.exists():
-            start, history = self._resume(model, guide, optim)
-        schedule = _falling(optim, args.steps, decay, start)
+            start, history = self._resume(model, guide, optim, extra["images"])
+            self._table(history)  # it may have been killed between checkpoint and table
+        schedule = _falling(optim, args.steps, start)
         stream = batches(images, args.batch_size, seed=args.seed, start=start, device=self.device)
         stream = islice(stream, max(0, args.steps - start))
         clock, losses = Clock(history), []
         with progress(args.steps, start) as bar, pyro.validation_enabled(False):
             before(start)
-            for record in self._steps(
-                fit(model, guide, stream, elbo=elbo, optim=optim, start=start)
-            ):
+            training = fit(model, guide, stream, elbo=elbo, optim=optim, start=start)
+            for record in self._steps(training):
                 schedule.step()
                 before(record.step)
                 losses.append(record.loss)
@@ -98,9 +98,10 @@ class Run:
                 bar.update()
                 if record.step % every and record.step != args.steps:
                     continue
-                row = {"step": record.step, **clock(), "elbo": -sum(losses) / len(losses)}
+                row = {"step": record.step, **clock(), "train_elbo": -sum(losses) / len(losses)}
                 with own_random(args.seed), _evaluating(model, guide):
-                    history.append({**row, **evaluate()})
+                    found = {name: float(value) for name, value in evaluate().items()}
+                history.append(row | found)
                 losses.clear()
                 self._record(model, guide, optim, history, extra)
                 tell(bar, history[-1])
@@ -124,7 +125,9 @@ class Run:
 
     def figure(self, name: str, figure: Any) -> None:
         """Saves a matplotlib figure as ``name.png``."""
-        figure.savefig(self.out / f"{name}.png", dpi=120, bbox_inches="tight")
+        part = self.out / f".{name}.png.part"
+        figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
+        os.replace(part, self.out / f"{name}.png")
 
     def netcdf(self, name: str, data: Any) -> None:
         """Saves ArviZ data as ``name.nc``."""
@@ -137,17 +140,27 @@ class Run:
         images = images.to(self.device)
         return images / 255 if images.dtype == torch.uint8 else images
 
-    def _resume(self, model: nn.Module, guide: nn.Module, optim: Optimizer) -> tuple[int, list]:
-        was = read_checkpoint(self.checkpoint)["extra"].get("args", {})
-        now = _plain(self.args)
-        other = [f"--{k.replace('_', '-')} {was[k]}" for k in now if k in was and was[k] != now[k]]
+    def _resume(
+        self, model: nn.Module, guide: nn.Module, optim: Optimizer, images: list
+    ) -> tuple[int, list[Row]]:
+        kept = read_checkpoint(self.checkpoint)["extra"]
+        if not kept.get("history"):
+            raise ValueError(f"{self.checkpoint} is of no run that can go on: give another --out")
+        was, now = kept["args"], plain(self.args)
+        other = [
+            flag(name, was.get(name)) for name in {**was, **now} if was.get(name) != now.get(name)
+        ]
         if other:
             raise ValueError(
                 f"the run in {self.out} had {', '.join(other)}: resume it with the same"
             )
+        if kept["images"] != images:
+            raise ValueError(
+                f"the run in {self.out} began with other images: resume it with the same"
+            )
         content = load_checkpoint(self.checkpoint, model, guide, optim=optim)
         print(f"going on from step {content['step']} of {self.checkpoint}")
-        return content["step"], content["extra"]["history"]
+        return content["step"], kept["history"]
 
     def _steps(self, training: Iterator[Record]) -> Iterator[Record]:
         try:
@@ -166,9 +179,15 @@ class Run:
         history: list,
         extra: dict | None,
     ) -> None:
-        kept = {"args": _plain(self.args), "history": history, **(extra or {})}
         step = history[-1]["step"]
+        values = [*model.parameters(), *guide.parameters()]
+        if not all(value.isfinite().all() for value in values):
+            raise Diverged(f"the parameters after step {step} are not finite; it was not saved")
+        kept = {"args": plain(self.args), "history": history, **(extra or {})}
         save_checkpoint(self.checkpoint, model, guide, optim=optim, step=step, extra=kept)
+        self._table(history)
+
+    def _table(self, history: list[Row]) -> None:
         table = io.StringIO()
         writer = csv.DictWriter(table, list(history[-1]), lineterminator="\n")
         writer.writeheader()
@@ -179,7 +198,8 @@ class Run:
 @contextmanager
 def own_random(seed: int) -> Iterator[None]:
     """Random draws inside start from ``seed`` and leave those outside as if nothing had been drawn."""
-    with torch.random.fork_rng():
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
 
@@ -188,40 +208,17 @@ def own_random(seed: int) -> Iterator[None]:
 def _evaluating(*modules: nn.Module) -> Iterator[None]:
     for module in modules:
         module.eval()
-    yield
-    for module in modules:
-        module.train()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.train()
 
 
-def _falling(optim: Optimizer, steps: int, decay: float, start: int) -> LambdaLR:
+def _falling(optim: Optimizer, steps: int, start: int) -> LambdaLR:
     def factor(step: int) -> float:
-        return max(0.01, min(1.0, (steps - step) / max(1.0, decay * steps)))
+        return max(0.01, min(1.0, 2 * (steps - step) / steps))
 
     for group in optim.param_groups:
         group.setdefault("initial_lr", group["lr"])
     return LambdaLR(optim, factor, last_epoch=start - 1)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used ({reason}): use cpu, or cuda") from error
-    return device
-
-
-def _folder(path: str) -> Path:
-    out = Path(path)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / ".writable").touch()
-        (out / ".writable").unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write to the output folder {out}: {error.strerror}") from error
-    return out
-
-
-def _plain(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(args).items() if name not in FREE}

@@ -1,11 +1,10 @@
 """Checkpoints: plain dictionaries of tensors, numbers and strings, written whole or not at all."""
 
 import os
-import pickle
-import tempfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,8 @@ from torch.optim import Optimizer
 __all__ = ["CheckpointError", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
 
 FORMAT = "pyro_scenes checkpoint 1"
+KEYS = {"names", "model", "guide", "optim", "step", "random", "extra"}
+_DAMAGED = "the checkpoint {} is damaged or of another kind: remove it, or give another one"
 
 
 class CheckpointError(ValueError):
@@ -35,7 +36,12 @@ def save_checkpoint(
 
     Args:
         extra: Plain data (numbers, strings, tensors, and lists and dictionaries of them) to keep along.
+
+    Raises:
+        TypeError: ``extra`` holds something else, which could not be loaded safely.
+        OSError: The file cannot be written. An older one is left as it was.
     """
+    _check_plain(extra or {})
     content = {
         "format": FORMAT,
         "names": [type(model).__name__, type(guide).__name__],
@@ -47,15 +53,18 @@ def save_checkpoint(
         "extra": extra or {},
     }
     path = Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        os.replace(part, path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError):  # torch's word for a full disk
+            raise OSError(f"cannot write {path} (is the disk full?)") from error
+        raise
 
 
 def read_checkpoint(path: str | PathLike) -> dict[str, Any]:
@@ -67,13 +76,13 @@ def read_checkpoint(path: str | PathLike) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"the checkpoint {path} is damaged or of another kind: {reason}"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        whole = ZipFile(path).testzip() is None  # torch does not look at its sums
+        content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
+    except Exception as error:  # there is no saying what a damaged file raises
+        raise CheckpointError(_DAMAGED.format(path)) from error
+    if not whole:
+        raise CheckpointError(_DAMAGED.format(path))
+    if not isinstance(content, dict) or content.get("format") != FORMAT or KEYS - content.keys():
         raise CheckpointError(
             f"{path} was not written by save_checkpoint of this version ({FORMAT})"
         )
@@ -95,6 +104,11 @@ def load_checkpoint(
         CheckpointError: As :func:`read_checkpoint`; or the parameters' names or shapes are others.
     """
     content = read_checkpoint(path)
+    names = [type(model).__name__, type(guide).__name__]
+    if content["names"] != names:
+        raise CheckpointError(
+            f"{path} is a checkpoint of another model: {content['names']} in the file, {names} here"
+        )
     for part, module in (("model", model), ("guide", guide)):
         _check(path, part, content[part], module.state_dict())
     if optim is not None:
@@ -108,6 +122,21 @@ def load_checkpoint(
     model.load_state_dict(content["model"])
     guide.load_state_dict(content["guide"])
     return content
+
+
+def _check_plain(value: Any) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plain(key)
+            _check_plain(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_plain(item)
+    elif type(value) not in (bool, int, float, str, type(None)) and not isinstance(value, Tensor):
+        raise TypeError(
+            f"extra takes numbers, strings, tensors, lists and dictionaries, got {type(value)}: "
+            "convert it, a number of numpy with .item()"
+        )
 
 
 def _check(
@@ -130,11 +159,11 @@ def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | str:
 
 
 def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

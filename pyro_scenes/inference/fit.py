@@ -16,7 +16,7 @@ class Record(NamedTuple):
 
     step: int  # how many steps have been taken, this one included
     loss: float  # what was minimised, per image: the negative ELBO in nats
-    norm: float  # of the gradient, before clipping
+    norm: float  # of the gradient, before clipping, without that of the baselines
 
 
 class Diverged(RuntimeError):
@@ -27,6 +27,9 @@ def adam(
     model: nn.Module, guide: nn.Module, *, lr: float = 1e-3, baseline_lr: float = 1e-2
 ) -> Adam:
     """One Adam over both; parameters with ``baseline`` in their name have a learning rate of their own."""
+    for name, rate in (("lr", lr), ("baseline_lr", baseline_lr)):
+        if not 0 <= rate < float("inf"):
+            raise ValueError(f"{name} must be a number from 0 up, got {rate}")
     named = [*model.named_parameters(), *guide.named_parameters()]
     groups = [
         {"params": [value for name, value in named if "baseline" not in name], "lr": lr},
@@ -55,7 +58,7 @@ def fit(
             ``TraceEnum_ELBO`` sums exactly over every finite discrete latent of the guide.
         optim: A torch optimiser over the parameters to train. Default: :func:`adam`.
         start: Number of steps taken before, where training is resumed.
-        clip: Largest norm of the gradient of the loss per image.
+        clip: Largest norm of the gradient of the loss per image, in each group of the optimiser.
 
     Raises:
         Diverged: The loss or the gradient is not finite; that step is not taken.
@@ -65,6 +68,14 @@ def fit(
         ``for record in fit(model, guide, batches): print(record.step, -record.loss)``
     """
     elbo = TraceGraph_ELBO() if elbo is None else elbo
+    if not isinstance(elbo, ELBO):
+        raise TypeError(f"elbo must be an object such as TraceGraph_ELBO(), got {elbo!r}")
+    if not (optim is None or isinstance(optim, Optimizer)):
+        raise TypeError(
+            f"optim must be a torch optimiser, such as adam(model, guide), got {optim!r}"
+        )
+    if not clip > 0:
+        raise ValueError(f"clip must be above 0, got {clip}")
     optim = adam(model, guide) if optim is None else optim  # type: ignore[arg-type]
     proposal = config_enumerate(guide) if isinstance(elbo, TraceEnum_ELBO) else guide
     for step, images in enumerate(batches, start + 1):
@@ -82,20 +93,25 @@ def _step(
 ) -> Record:
     optim.zero_grad()
     loss = elbo.loss_and_grads(model, guide, images) / len(images)
-    parameters = [value for group in optim.param_groups for value in group["params"]]
-    gradients = [value.grad for value in parameters if value.grad is not None]
-    if not gradients:
+    norms = [_clip(group["params"], len(images), clip) for group in optim.param_groups]
+    if not any(norms):
         raise RuntimeError(
             "no parameter gets a gradient: is the optimiser over this model and guide, and is "
             "neither a deep copy? (a copy keeps its original's name in Pyro: construct a new one)"
         )
-    torch._foreach_div_(gradients, len(images))  # of the loss per image, whatever the batch
-    norm = torch.nn.utils.get_total_norm(gradients).item()
-    if not abs(loss) < float("inf") or not norm < float("inf"):
+    if not all(abs(number) < float("inf") for number in (loss, *norms)):
         raise Diverged(
-            f"step {step} diverged: loss {loss:.4g}, gradient norm {norm:.4g}. The parameters are those "
-            f"of step {step - 1}. Try a smaller learning rate, or clip the gradient"
+            f"step {step} diverged: loss {loss:.4g}, gradient norm {max(norms):.4g}. The parameters "
+            f"are those of step {step - 1}. Try a smaller learning rate, or clip the gradient"
         )
-    torch.nn.utils.clip_grads_with_norm_(parameters, clip, torch.tensor(norm))
     optim.step()
-    return Record(step, loss, norm)
+    return Record(step, loss, norms[0])
+
+
+def _clip(parameters: list[Tensor], size: int, clip: float) -> float:
+    """Turns gradients of a sum over images into those of the mean, and clips them. Returns their norm."""
+    gradients = [value.grad for value in parameters if value.grad is not None]
+    if not gradients:
+        return 0.0
+    torch._foreach_div_(gradients, size)
+    return torch.nn.utils.clip_grad_norm_(parameters, clip).item()

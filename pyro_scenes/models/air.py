@@ -1,31 +1,34 @@
 """Attend, Infer, Repeat (Eslami et al., 2016), https://arxiv.org/abs/1603.08575
 
-The generative process (Eq. 1 and Fig. 2, left), for steps t = 0 .. N-1::
+The generative process (the paper's Eq. 1, and Fig. 2, left), for steps t = 0 .. N-1::
 
-    z_pres[t]  ~ p(z_pres[t] | z_pres[t-1])    is there one more object? n in unary code    (1)
-    z_where[t] ~ p(z_where)                    its scale and place                          (2)
-    z_what[t]  ~ p(z_what)                     its looks, as a code                         (3)
-    canvas     = sum over t of z_pres[t] place(decoder(z_what[t]), z_where[t])              (4)
-    image      ~ p(image | canvas)                                                          (5)
+    z_pres[t]  ~ p(z_pres[t] | z_pres[t-1])    is there one more object? n in unary code    (a)
+    z_where[t] ~ p(z_where)                    its scale and place                          (b)
+    z_what[t]  ~ p(z_what)                     its looks, as a code                         (c)
+    canvas     = sum over t of z_pres[t] place(decoder(z_what[t]), z_where[t])              (d)
+    image      ~ p(image | canvas)                                                          (e)
 
-and the guide (Eq. 2 and Fig. 2, middle and right)::
+and the guide (the paper's Eq. 2, and Fig. 2, middle and right)::
 
-    h[t]       = cell(image, z_where[t-1], z_what[t-1], h[t-1])                             (6)
-    z_pres[t]  ~ q(z_pres[t] | h[t], z_pres[t-1])                                           (7)
-    z_where[t] ~ q(z_where[t] | h[t])                                                       (8)
-    z_what[t]  ~ q(z_what[t] | glance(image, z_where[t]))                                   (9)
+    h[t]       = cell(image, z_where[t-1], z_what[t-1], h[t-1])                             (f)
+    z_pres[t]  ~ q(z_pres[t] | h[t], z_pres[t-1])                                           (g)
+    z_where[t] ~ q(z_where[t] | h[t])                                                       (h)
+    z_what[t]  ~ q(z_what[t] | glance(image, z_where[t]))                                   (i)
 
-**The likelihood is written as increments.** Given images, (5) is log p(image | blank) and then, at
+**The likelihood is written as increments.** Given images, (e) is log p(image | blank) and then, at
 each present step, log p(image | canvas[t]) - log p(image | canvas[t-1]), the canvas as if all steps
-so far were present. The terms telescope to (5), whatever n is. So a step depends on the step before
+so far were present. The terms telescope to (e), whatever n is. So a step depends on the step before
 and on nothing earlier: ``pyro.markov`` is right, the sum over counts is exact and linear in N under
 ``TraceEnum_ELBO``, and under ``TraceGraph_ELBO`` a decision is charged with what follows it alone.
+The site ``image`` then holds the blank canvas' share: to draw or to look at images, call the model
+without any (``model(size=n)``), replaying a trace if need be; only then is there a site ``canvas``.
 
 Departs from the paper:
-    n = 0 is allowed (Eq. 1 starts its sum at 1, its data do not). The count's prior is geometric with
-    rho = 0.01, a cost of 4.6 nats an object, and poses are drawn around scale 3 rather than 0; the paper
-    states neither. The image enters the recurrent cell as the features of a convolutional encoder.
-    While training, the guide is never quite sure of presence (``certainty``).
+    n = 0 is allowed (Eq. 1 starts its sum at 1, its data do not), and n is cut off at N. The rho of the
+    geometric count (Fig. 2), which the paper does not give, is 0.01: a cost of 4.6 nats an object. The
+    pose's scale is drawn around 3, where Fig. 2 has mean 0. The image enters the recurrent cell as the
+    features of a convolutional encoder, with the pose and the code of the step before, where the paper
+    writes R(x, h). While training, the guide is never quite sure of presence (``certainty``).
 """
 
 from collections.abc import Callable
@@ -41,7 +44,7 @@ from torch import Tensor, nn
 from ..conditionals import Amortised, Conditional, Persist, Pixels, Prior, persist
 from ..networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
 from ..render import glance, place
-from ..scene import Guide, Model, check_images
+from ..scene import Guide, Model, ask, check_images, check_sizes
 
 __all__ = ["AIR", "AIRGuide", "Scene"]
 
@@ -54,7 +57,6 @@ class Scene(NamedTuple):
     z_pres: Float[Tensor, "*batch"]
     z_where: Float[Tensor, "*batch pose"] | None = None  # None before the first object
     z_what: Float[Tensor, "*batch code"] | None = None
-    evidence: Float[Tensor, "*batch"] | float = 0.0  # log p(images | canvas), if images are given
 
 
 class AIR(Model):
@@ -65,11 +67,11 @@ class AIR(Model):
         window: (C, h, w) of a glimpse, before its pose scales it.
         steps: The largest number N of objects.
         code: Size of ``z_what``.
-        z_pres: Prior of presence, batch shape (n,). Default: ``Persist(0.01)``.
+        z_pres: Prior of presence, batch shape (n,); certainly 0 after a 0. Default: ``Persist(0.01)``.
         z_where: Prior of the pose (scale, x, y). Default: Normal, about a third of the image wide.
         z_what: Prior of the code. Default: standard Normal.
         decoder: From a code ``(..., code)`` to a glimpse ``(..., *window)``. Default: ``GlimpseDecoder``.
-        image: Likelihood around ``scene.canvas``. Default: Normal pixels of scale 0.3.
+        image: Likelihood; reads ``scene.canvas`` and nothing else. Default: Normal pixels of scale 0.3.
     """
 
     def __init__(
@@ -86,9 +88,8 @@ class AIR(Model):
         image: Conditional | None = None,
     ) -> None:
         super().__init__(image_shape)
-        if steps < 1 or code < 1:
-            raise ValueError(f"steps and code must be at least 1, got {steps} and {code}")
-        if len(window) != 3 or window[0] != self.image_shape[0]:
+        check_sizes(window=window, steps=steps, code=code)
+        if window[0] != self.image_shape[0]:
             raise ValueError(f"window must be ({self.image_shape[0]}, h, w), got {window}")
         self.window, self.steps = tuple(window), steps
         normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
@@ -100,35 +101,64 @@ class AIR(Model):
         self.image = Pixels(dist.Normal, scale=0.3) if image is None else image
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
-        size = size if images is None else len(check_images(images, self.image_shape))
+        size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
             scene = Scene(0, self.blank.expand(size, *self.image_shape), self.blank.new_ones(size))
+            evidence: Tensor | float = 0.0  # log p(images | canvas) so far
             if images is not None:
-                pyro.sample("image", self.image(scene), obs=images)  # (5) on the blank canvas
-                scene = scene._replace(evidence=self.image(scene).log_prob(images))
+                blank = self.likelihood(scene.canvas)
+                pyro.sample("image", blank, obs=images)  # (e) on the blank canvas
+                evidence = blank.log_prob(images)
             # history=1: step t sees z_pres[t-1] and no earlier one; canvas, pose and code are those of
             # the path on which every step is present, and carry no enumerated dimension.
             for t in pyro.markov(range(self.steps), history=1):
-                scene = self.step(t, scene, images)
+                scene, evidence = self.step(t, scene, images, evidence)
             if images is None:
                 pyro.deterministic("canvas", scene.canvas, event_dim=3)
-                images = pyro.sample("image", self.image(scene))  # (5)
+                images = pyro.sample("image", self.likelihood(scene.canvas))  # (e)
         return images
 
-    def step(self, t: int, scene: Scene, images: Tensor | None) -> Scene:
+    def step(
+        self, t: int, scene: Scene, images: Tensor | None = None, evidence: Tensor | float = 0.0
+    ) -> tuple[Scene, Tensor | float]:
         """Draws one more object, present or not, and adds it to the canvas."""
-        z_pres = pyro.sample(f"z_pres_{t}", self.z_pres(scene))  # (1)
+        z_pres = pyro.sample(f"z_pres_{t}", self.z_pres(scene))  # (a)
         with poutine.mask(mask=z_pres.bool()):
-            z_where = pyro.sample(f"z_where_{t}", self.z_where(scene))  # (2)
-            z_what = pyro.sample(f"z_what_{t}", self.z_what(scene))  # (3)
+            z_where = pyro.sample(f"z_where_{t}", self.z_where(scene))  # (b)
+            z_what = pyro.sample(f"z_what_{t}", self.z_what(scene))  # (c)
             layer = place(self.decoder(z_what), z_where, self.image_shape)
             if images is None:
                 layer = z_pres[..., None, None, None] * layer
-            after = Scene(t + 1, scene.canvas + layer, z_pres, z_where, z_what)  # (4)
+            canvas = scene.canvas + layer  # (d)
             if images is not None:
-                after = after._replace(evidence=self.image(after).log_prob(images))
-                pyro.factor(f"evidence_{t}", after.evidence - scene.evidence)  # (5), its increment
-        return after
+                before, evidence = evidence, self.likelihood(canvas).log_prob(images)
+                pyro.factor(f"evidence_{t}", evidence - before)  # (e), its increment
+        return Scene(t + 1, canvas, z_pres, z_where, z_what), evidence
+
+    @torch.no_grad()
+    def check(self) -> None:
+        scene = Scene(0, self.blank[None], self.blank.new_ones(1))
+        if not ask("z_pres", self.z_pres, scene, ()).support.is_discrete:
+            raise ValueError("z_pres must be 0 or 1: return a Bernoulli")
+        with torch.random.fork_rng(()):
+            z_where = ask("z_where", self.z_where, scene, (3,)).sample()
+            z_what = ask("z_what", self.z_what, scene, 1).sample()
+        z_what = z_what.expand(1, z_what.shape[-1])
+        try:
+            glimpse = self.decoder(z_what)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"decoder cannot decode codes {tuple(z_what.shape)}: {error}"
+            ) from error
+        if glimpse.shape != (1, *self.window):
+            shapes = f"{(1, *self.window)}, got {tuple(glimpse.shape)}"
+            raise ValueError(f"decoder must make glimpses (n, *window), here {shapes}")
+        canvas = place(glimpse, z_where.expand(1, 3), self.image_shape)
+        ask("image", self.image, scene._replace(canvas=canvas), self.image_shape)
+
+    def likelihood(self, canvas: Tensor) -> dist.Distribution:
+        """(e) reads the canvas alone: what else a scene holds differs between one drawn and one seen."""
+        return self.image(Scene(0, canvas, canvas.new_ones(canvas.shape[:-3])))
 
 
 class Seen(NamedTuple):
@@ -166,6 +196,9 @@ class AIRGuide(Guide):
         certainty: float = 3.0,
     ) -> None:
         super().__init__(model)
+        check_sizes(hidden=hidden)
+        if not 0 < certainty < float("inf"):
+            raise ValueError(f"certainty must be a logit above 0, got {certainty}")
         self.window, self.steps = model.window, model.steps
         self.presence, self.certainty = presence, certainty
         latents = model.latents()
@@ -180,9 +213,10 @@ class AIRGuide(Guide):
         self.encode = GlimpseEncoder(self.window)
         self.z_what = Amortised(200, z_what, hidden=(100,))
         self.baseline = mlp(hidden, 200, 1)
+        self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
-        size = len(check_images(images, self.image_shape))
+        size = len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
             nothing = self.nothing.expand(size, -1).split(self.sizes, -1)
             seen = Seen(self.embed(images), images.new_ones(size), *nothing)
@@ -192,16 +226,16 @@ class AIRGuide(Guide):
     def step(self, t: int, seen: Seen, images: Tensor) -> Seen:
         """Proposes one more object: whether there is one, then where, then what."""
         state = self.cell(torch.cat([seen.features, seen.z_where, seen.z_what], -1), seen.state)
-        h = state[0] if isinstance(state, tuple) else state  # (6)
+        h = state[0] if isinstance(state, tuple) else state  # (f)
         logits = self.z_pres(h)[:, 0] + self.presence
         if self.training:
             logits = self.certainty * torch.tanh(logits / self.certainty)
         q_pres = persist(logits, seen.z_pres)
-        z_pres = pyro.sample(f"z_pres_{t}", q_pres, infer=self.control(h, seen.z_pres))  # (7)
+        z_pres = pyro.sample(f"z_pres_{t}", q_pres, infer=self.control(h, seen.z_pres))  # (g)
         with poutine.mask(mask=z_pres.bool()):
-            z_where = pyro.sample(f"z_where_{t}", self.z_where(h))  # (8)
+            z_where = pyro.sample(f"z_where_{t}", self.z_where(h))  # (h)
             glimpse = glance(images, z_where, self.window)
-            z_what = pyro.sample(f"z_what_{t}", self.z_what(self.encode(glimpse)))  # (9)
+            z_what = pyro.sample(f"z_what_{t}", self.z_what(self.encode(glimpse)))  # (i)
         return Seen(seen.features, z_pres, z_where, z_what, state)
 
     def control(self, h: Tensor, z_pres: Tensor) -> dict[str, Any]:
@@ -209,5 +243,7 @@ class AIRGuide(Guide):
 
         A function of the image and of the latents so far, through ``h``; its gradient stops there.
         """
+        if len(z_pres) == 1:
+            return {}  # Pyro drops a plate of one, and then finds the baseline's shape wrong
         value = 100.0 * self.baseline(h.detach())[:, 0]  # in units of 100 nats
         return {"baseline": {"baseline_value": value * z_pres}}

@@ -77,5 +77,4 @@ def _tent(scale: Tensor, shift: Tensor, source: int, target: int) -> Tensor:
 
 
 def _away_from_zero(scale: Tensor) -> Tensor:
-    sign = torch.where(scale < 0, -1.0, 1.0)
-    return sign * scale.abs().clamp(min=MIN_SCALE)
+    return scale.abs().clamp(min=MIN_SCALE).copysign(scale)

@@ -1,7 +1,11 @@
 import argparse
 import csv
 import json
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
@@ -57,7 +61,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, moment):
         train(parse(tmp_path / "parts"), before=die)
     history, weights = train(parse(tmp_path / "parts", "--resume"))
     assert torch.equal(weights, expected)
-    assert [row["elbo"] for row in history] == [row["elbo"] for row in whole]
+    assert [row["train_elbo"] for row in history] == [row["train_elbo"] for row in whole]
     assert [row["step"] for row in history] == [3, 6, 9, 12]
 
 
@@ -74,7 +78,7 @@ def test_the_table_over_time(tmp_path):
     history, _ = train(parse(tmp_path, "--steps", "7"), evaluate=lambda: {"accuracy": 0.5})
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert [int(row["step"]) for row in rows] == [3, 6, 7] == [row["step"] for row in history]
-    assert list(rows[0]) == ["step", "seconds", "cpu_seconds", "elbo", "accuracy"]
+    assert list(rows[0]) == ["step", "seconds", "cpu_seconds", "train_elbo", "accuracy"]
     seconds = [float(row["seconds"]) for row in rows]
     assert seconds == sorted(seconds)
 
@@ -83,6 +87,13 @@ def test_resuming_a_finished_run_trains_no_more(tmp_path):
     _, expected = train(parse(tmp_path))
     history, weights = train(parse(tmp_path, "--resume"))
     assert torch.equal(weights, expected) and history[-1]["step"] == 12
+
+
+def test_the_table_is_whole_after_a_kill_between_checkpoint_and_table(tmp_path):
+    train(parse(tmp_path), evaluate=lambda: {"accuracy": np.float64(0.5)})
+    (tmp_path / "metrics.csv").unlink()
+    train(parse(tmp_path, "--resume"))
+    assert len(list(csv.DictReader((tmp_path / "metrics.csv").open()))) == 4
 
 
 def test_a_finished_run_can_be_made_longer(tmp_path):
@@ -101,6 +112,37 @@ def test_a_run_is_not_overwritten(tmp_path):
     with pytest.raises(ValueError, match="--resume.*another --out"):
         Run(parse(tmp_path))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_other_images_cannot_be_resumed(tmp_path, monkeypatch):
+    train(parse(tmp_path))
+    monkeypatch.setitem(globals(), "IMAGES", 1 - IMAGES)
+    with pytest.raises(ValueError, match="other images"):
+        train(parse(tmp_path, "--resume"))
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    first = Run(parse(tmp_path))
+    code = "import sys; from test_run import *; Run(parse(sys.argv[1]))"
+    second = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(second, capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert "another process writes to" in done.stderr
+    first.lock.release()
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
+    def poison(step):
+        if step == 6:
+            with torch.no_grad():
+                model.decoder.layers[0].weight.fill_(torch.inf)
+
+    run = Run(parse(tmp_path))
+    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
+    guide = AIRGuide(model)
+    settings = {"optim": adam(model, guide), "elbo": TraceEnum_ELBO(max_plate_nesting=1)}
+    with pytest.raises(Diverged, match="not finite"):
+        run.fit(model, guide, IMAGES, evaluate=dict, every=3, before=poison, **settings)
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 3
 
 
 def test_another_seed_cannot_be_resumed(tmp_path):
@@ -184,7 +226,7 @@ def test_metrics_are_flat_json(tmp_path):
     run = Run(parse(tmp_path))
     run.write({"elbo": 1.5, "steps": 3})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"elbo": 1.5, "steps": 3}
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"metrics.json", ".lock"}
 
 
 def test_own_random_leaves_no_trace():

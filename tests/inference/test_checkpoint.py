@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,23 @@ def test_another_model_is_refused_and_nothing_changes(tmp_path, other):
     with pytest.raises(CheckpointError, match=r"another (model|guide).*in the file.*here"):
         load_checkpoint(tmp_path / "c.pt", *modules)
     assert torch.equal(weights(modules), before)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    save_checkpoint(tmp_path / "c.pt", *(modules := pair()), step=1)
+    with pytest.raises(TypeError, match=r"\.item\(\)"):
+        save_checkpoint(tmp_path / "c.pt", *modules, step=2, extra={"rows": [{"x": np.float64(1)}]})
+    assert read_checkpoint(tmp_path / "c.pt")["step"] == 1
+
+
+def test_another_class_is_refused(tmp_path):
+    class Other(AIRGuide):
+        pass
+
+    model, guide = pair()
+    save_checkpoint(tmp_path / "c.pt", model, guide)
+    with pytest.raises(CheckpointError, match="another model"):
+        load_checkpoint(tmp_path / "c.pt", model, Other(model))
 
 
 def test_damage_is_named(tmp_path):

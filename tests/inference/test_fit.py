@@ -4,7 +4,7 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from pyro.optim import Adam as PyroAdam
 
 from pyro_scenes import AIR, AIRGuide, adam, fit
@@ -57,13 +57,12 @@ def test_a_part_can_be_held_still(pair):
     assert all(torch.equal(a, b) for a, b in zip(before, guide.parameters(), strict=True))
 
 
-def test_pyros_own_loop_trains_everything_too(pair):
+@pytest.mark.parametrize("elbo", [Trace_ELBO(), TraceEnum_ELBO(max_plate_nesting=1)])
+def test_pyros_own_loop_trains_everything_too(pair, elbo):
     model, guide = pair
     before = [p.detach().clone() for module in pair for p in module.parameters()]
-    svi = SVI(model, guide, PyroAdam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1))
-    svi_guide = SVI(model, guide, PyroAdam({"lr": 0.01}), Trace_ELBO())
-    svi.step(IMAGES)
-    svi_guide.step(IMAGES)
+    enumerate_ = config_enumerate if isinstance(elbo, TraceEnum_ELBO) else lambda guide: guide
+    SVI(model, enumerate_(guide), PyroAdam({"lr": 0.01}), elbo).step(IMAGES)
     names = [name for module in pair for name, _ in module.named_parameters()]
     after = [p for module in pair for p in module.parameters()]
     moved = {n: not torch.equal(a, b) for n, a, b in zip(names, before, after, strict=True)}
@@ -121,3 +120,17 @@ def test_the_enumerating_elbo_draws_no_presence(pair):
 
 def test_fewer_batches_than_steps_just_ends(pair):
     assert len(list(fit(*pair, islice(repeat(IMAGES), 2)))) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"elbo": TraceEnum_ELBO}, {"optim": PyroAdam({"lr": 0.1})}, {"clip": -1.0}]
+)
+def test_wrong_tools_are_named(pair, wrong):
+    with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+        next(fit(*pair, [IMAGES], **wrong))
+
+
+@pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf")])
+def test_bad_learning_rates_are_refused(pair, rate):
+    with pytest.raises(ValueError, match="lr must be"):
+        adam(*pair, lr=rate)
