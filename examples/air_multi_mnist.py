@@ -40,7 +40,7 @@ COSTS = ("seconds", "cpu_seconds")
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = flags(__doc__, out="runs/air_multi_mnist", steps=3000)
+    parser = flags(__doc__, out="runs/air_multi_mnist", steps=2000)
     add = parser.add_argument
     add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
     add("--objects", type=positive, default=3, metavar="N", help="most in a scene (%(default)s)")

@@ -109,9 +109,8 @@ def _poses(size: int, most: int, canvas: int, generator: torch.Generator) -> Ten
 def _apart(layers: Tensor, kind: str) -> Tensor:
     if kind == "touching":
         return (layers.sum(1) <= 255).flatten(1).all(1)
-    rows, columns = (
-        layers.amax((2, axis)) > 0 for axis in (4, 3)
-    )  # pixels that a box spans, an axis
+    # Which pixels of each axis a box spans.
+    rows, columns = (layers.amax((2, axis)) > 0 for axis in (4, 3))
     return ~(_share(_span(rows)) & _share(_span(columns))).flatten(1).any(1)
 
 

@@ -25,36 +25,13 @@ def flags(
         type=path,
         metavar="DIR",
         default=out,
-        help="folder for checkpoint, metrics and figures (%(default)s)",
+        help="the run's folder (%(default)s)",
     )
-    add(
-        "--seed",
-        type=natural,
-        default=0,
-        metavar="N",
-        help="of data, initial weights and draws (%(default)s)",
-    )
-    add(
-        "--steps",
-        type=positive,
-        default=steps,
-        metavar="N",
-        help="training steps in all (%(default)s)",
-    )
-    add(
-        "--batch-size",
-        type=positive,
-        default=batch_size,
-        metavar="N",
-        help="images in a step (%(default)s)",
-    )
+    add("--seed", type=natural, default=0, metavar="N", help="of scenes and weights (%(default)s)")
+    add("--steps", type=positive, default=steps, metavar="N", help="of training (%(default)s)")
+    add("--batch-size", type=positive, default=batch_size, metavar="N", help="images (%(default)s)")
     add("--device", default="cpu", metavar="cpu|cuda", help="where to compute (%(default)s)")
-    add(
-        "--data-root",
-        type=path,
-        metavar="DIR",
-        help="folder with MNIST in DIR/MNIST/raw (not downloaded)",
-    )
+    add("--data-root", type=path, metavar="DIR", help="MNIST lies in DIR/MNIST/raw (no download)")
     add("--smoke", action="store_true", help="a few tiny steps, only to see that everything runs")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     return parser
