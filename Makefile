@@ -24,7 +24,7 @@ help:  ## list the targets
 install: .venv/installed  ## fill .venv with the library and what it needs
 
 air: install  ## train Attend, Infer, Repeat on multi-digit scenes; goes on where it stopped
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python examples/air_multi_mnist.py --resume $(ARGS)
+	$(BIN)/python examples/air_multi_mnist.py --resume $(ARGS)
 
 test: .venv/extra-test  ## run the tests
 	$(BIN)/python -m pytest
