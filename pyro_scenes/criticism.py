@@ -20,19 +20,18 @@ does ``arviz.loo``, as a scene without its image is back at its prior. Example::
 """
 
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from jaxtyping import Float
-
-if TYPE_CHECKING:
-    from torch import Tensor
-else:  # imported where used, like Pyro and ArviZ (seconds): saved draws do not need all three
-    Tensor = Any
+from pyro import poutine
+from torch import Tensor
 
 __all__ = ["STATISTICS", "bayes_p", "roughness", "statistics", "to_arviz", "total_ink"]
 
@@ -66,9 +65,6 @@ def to_arviz(
     Raises:
         ValueError: Arguments not as above, no site ``image``, a latent that the guide lacks.
     """
-    import torch
-    from pyro import poutine
-
     labels = _check(images, draws, image_ids)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.no_grad(), torch.random.fork_rng(devices, enabled=seed is not None):
@@ -162,8 +158,6 @@ def _check(images: Tensor, draws: int, image_ids: Collection | None) -> np.ndarr
 
 def _complete(model: Callable, proposals: Iterable, size: int) -> dict[str, np.ndarray]:
     """The model's sites (draw, size, ...) on top of proposals; size 1 if outside the plate."""
-    from pyro import poutine
-
     values = defaultdict(list)
     for proposal in proposals:  # one by one: a recurrent guide takes no further dimension
         trace = poutine.trace(poutine.replay(model, trace=proposal)).get_trace(None, size=size)
@@ -244,7 +238,8 @@ def _apply(function: Callable, image: xr.DataArray) -> xr.DataArray:
 
 
 def _to_groups(groups: dict[str, Any]) -> Any:
-    import arviz
+    with warnings.catch_warnings(action="ignore"):  # 0.23 announces its own rewrite
+        import arviz  # here, as it takes seconds
 
     old = arviz.__version__.startswith("0.")
     return arviz.InferenceData(**groups) if old else xr.DataTree.from_dict(groups)
