@@ -23,7 +23,8 @@ WORDS = {
     r"\b(grid_sample|affine_grid)$": "render",
     r"\bnn\.(Linear|Conv2d)$": "networks",
     r"\b(LSTMCell|GRUCell)$": "networks models",  # a guide may name its own cell
-    r"\bpyro\.(sample|plate)$|\bpoutine\.mask$": "models",
+    r"\bpyro\.(sample|plate|factor|deterministic|markov)$|\bpoutine\.mask$": "models",
+    r"\bpyro\.param$": "",  # nowhere: weights are parameters, constants are buffers
     r"(ELBO|SVI)$": "inference experiment",
     r"^arviz\b": "criticism",
     r"^matplotlib\b": "viz",
