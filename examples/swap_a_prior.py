@@ -16,6 +16,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
@@ -149,19 +150,21 @@ def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
 
     stream = batches(train.images, args.batch_size, seed=args.seed + 1, device=run.device)
     optim = torch.optim.Adam(model.z_pres.parameters(), lr=0.05)  # the guide stays as it is
-    for _ in fit(model, guide, islice(stream, 3 if args.smoke else 200), elbo=elbo, optim=optim):
+    for _ in fit(model, guide, islice(stream, 3 if args.smoke else 400), elbo=elbo, optim=optim):
         pass
     rows["prior, learned"] = prior_counts(model)
     with torch.no_grad(), own_random(args.seed):
         rows["guide, held-out images"] = (
             evaluation.count_probabilities(guide, test).mean(0).cpu().numpy()
         )
-        samples = [model(size=12).cpu().numpy() for _ in range(2)]
+        drawn = poutine.trace(model).get_trace(size=12).nodes
     run.figure("prior_counts", viz.bars(rows, x="count"))
-    run.figure(
-        "prior_samples",
-        viz.pictures({f"learned prior, draw {i}": s for i, s in enumerate(samples)}),
-    )
+    names = {
+        "canvas": "learned prior, canvas",
+        "image": "the same with the likelihood's pixel noise",
+    }
+    pictures = {name: drawn[site]["value"].cpu().numpy() for site, name in names.items()}
+    run.figure("prior_samples", viz.pictures(pictures))
     metrics = {
         "elbo_fixed_prior": before,
         "elbo_learned_prior": bound(model, guide, test, args.seed),
