@@ -61,33 +61,19 @@ def main(args: argparse.Namespace) -> None:
     train, tests = scenes(args)
     held_out = tests[""]
     settings = kept.get("settings") or sizes(held_out, args.objects)
-    if settings["image_shape"] != list(held_out.images.shape[1:]):
+    shape = list(held_out.images.shape[1:])
+    if settings["image_shape"] != shape:
         raise ValueError(
             f"{args.evaluate} is of images {settings['image_shape']} (channels, height, width), these "
-            f"are {list(held_out.images.shape[1:])}: give --images of the same shape"
+            f"are {shape}: give --images of the same shape"
         )
     model = AIR(**settings).to(run.device)
     guide = AIRGuide(model).to(run.device)
-
-    def warm_up(
-        step: int,
-    ) -> None:  # what an object looks like is learned before whether there is one
-        model.z_pres = Persist(warming(step, over=min(500, args.steps // 2 + 1)))
-
     if args.evaluate:
         history = kept["history"]
         load_checkpoint(args.evaluate, model.eval(), guide.eval())
     else:
-        history = run.fit(
-            model,
-            guide,
-            train.images,
-            optim=adam(model, guide, lr=args.lr),
-            elbo=ELBOS[args.elbo],
-            evaluate=lambda: counting(guide, held_out[:1000], run),
-            extra={"settings": settings},
-            before=warm_up,
-        )
+        history = learn(model, guide, train, held_out, run, settings)
     metrics = {"steps": history[-1]["step"], **{name: history[-1][name] for name in COSTS}}
     with torch.no_grad(), own_random(args.seed):
         for kind, test in tests.items():
@@ -95,6 +81,27 @@ def main(args: argparse.Namespace) -> None:
             metrics |= {name + kind: value for name, value in found.items()}
         run.write(metrics)
         draw(model, guide, held_out, history, run)
+
+
+def learn(
+    model: AIR, guide: AIRGuide, train: Scenes, held_out: Scenes, run: Run, settings: dict
+) -> list:
+    """Trains both. What an object looks like is learned before whether there is one: see warming."""
+    args = run.args
+
+    def warm_up(step: int) -> None:
+        model.z_pres = Persist(warming(step, over=min(500, args.steps // 2 + 1)))
+
+    return run.fit(
+        model,
+        guide,
+        train.images,
+        optim=adam(model, guide, lr=args.lr),
+        elbo=ELBOS[args.elbo],
+        evaluate=lambda: counting(guide, held_out[:1000], run),
+        extra={"settings": settings},
+        before=warm_up,
+    )
 
 
 def scenes(args: argparse.Namespace) -> tuple[Scenes, dict[str, Scenes]]:
