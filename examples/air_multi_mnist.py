@@ -71,6 +71,7 @@ def main(args: argparse.Namespace) -> None:
     guide = AIRGuide(model).to(run.device)
     if args.evaluate:
         history = kept["history"]
+        print(f"evaluating {args.evaluate}, trained for {history[-1]['step']} steps")
         load_checkpoint(args.evaluate, model.eval(), guide.eval())
     else:
         history = learn(model, guide, train, held_out, run, settings)
@@ -81,6 +82,7 @@ def main(args: argparse.Namespace) -> None:
             metrics |= {name + kind: value for name, value in found.items()}
         run.write(metrics)
         draw(model, guide, held_out, history, run)
+    print(f"the pictures are in {run.out}: look at scenes.png first")
 
 
 def learn(

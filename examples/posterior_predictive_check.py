@@ -24,7 +24,7 @@ from pyro_scenes.inference import read_checkpoint
 def parser() -> argparse.ArgumentParser:
     parser = flags(__doc__, out="runs/posterior_predictive_check", steps=2000)
     parser.add_argument(
-        "--checkpoint", type=path, metavar="FILE", help="an AIR trained by air_multi_mnist.py"
+        "--checkpoint", type=path, metavar="FILE", help="of air_multi_mnist.py, on digits"
     )
     return parser
 

@@ -143,7 +143,12 @@ class Amortised(nn.Module):
                 f"event shape {tuple(like.event_shape)}: write a proposal of your own for it"
             )
         self.support = like.support
-        (size,) = biject_to(like.support).inverse_shape(like.event_shape)  # a simplex has one less
+        try:
+            (size,) = biject_to(like.support).inverse_shape(like.event_shape)  # a simplex: one less
+        except NotImplementedError as error:
+            raise ValueError(
+                f"Amortised has no proposal for the support {like.support}: write one of your own"
+            ) from error
         self.head = mlp(inputs, *hidden, 2 * size)
         start, spread = _moments(like)
         self.register_buffer("start", start)

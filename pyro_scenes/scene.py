@@ -143,7 +143,7 @@ def ask(name: str, conditional: Any, scene: Any, event: tuple[int, ...] | int) -
     Raises:
         ValueError: It is not callable, returns something else, or another event shape.
     """
-    if not callable(conditional):
+    if not callable(conditional) or isinstance(conditional, TorchDistributionMixin):
         raise ValueError(
             f"{name} must be a function of the scene to a distribution, got {conditional!r}"
         )

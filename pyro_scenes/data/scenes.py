@@ -134,7 +134,7 @@ def _counts(counts: np.ndarray, size: int, most: int | None) -> Tensor:
     if most is not None and counts.max() > most:
         raise ValueError(
             f"counts go up to {int(counts.max())} but the model takes at most {most} steps: "
-            "give it more steps, or leave those scenes out"
+            "give it more (AIR's steps, --objects of the example), or leave those scenes out"
         )
     return torch.as_tensor(counts.astype(np.int64))
 

@@ -46,7 +46,9 @@ def launch(main: Callable[[argparse.Namespace], Any], parser: argparse.ArgumentP
         text = str(error).split("Trace Shapes:")[0].strip()  # Pyro appends pages
         sys.exit(f"error: {' '.join(text.split())}")
     except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command with --resume goes on from the last checkpoint")
+        sys.exit(
+            "\nstopped; with --resume it goes on from its last checkpoint, if there is one yet"
+        )
 
 
 def natural(text: str) -> int:

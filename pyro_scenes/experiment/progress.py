@@ -36,6 +36,6 @@ def tell(bar: Any, row: Row) -> None:
     bar.set_postfix_str(shown)
     if bar.disable:  # not a terminal: lines for a log
         print(
-            f"step {row['step']}, {row['seconds']:.0f} s: ELBO {row['train_elbo']:.1f} {shown}",
+            f"step {row['step']}, {row['seconds']:.0f} s: train ELBO {row['train_elbo']:.1f} {shown}",
             flush=True,
         )

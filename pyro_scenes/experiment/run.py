@@ -47,6 +47,9 @@ class Run:
         self.device = usable_device(args.device)
         self.out, self.lock = locked_folder(args.out)
         self.checkpoint = self.out / "checkpoint.pt"
+        if self.checkpoint.exists() and not (args.smoke and args.resume):
+            if read_checkpoint(self.checkpoint)["extra"].get("args", {}).get("smoke"):
+                self.checkpoint.unlink()  # nobody wants to go on from a smoke test
         if self.checkpoint.exists() and not trains:
             raise ValueError(f"{self.out} holds a trained run: give an --out of its own")
         if self.checkpoint.exists() and not args.resume:
@@ -83,6 +86,10 @@ class Run:
         if args.resume and self.checkpoint.exists():
             start, history = self._resume(model, guide, optim, extra["images"])
             self._table(history)  # it may have been killed between checkpoint and table
+            if start >= args.steps:
+                print(f"it has taken its {start} steps already; for more, raise --steps")
+        elif args.resume:
+            print(f"there is no checkpoint in {self.out} yet: starting")
         schedule = _falling(optim, args.steps, start)
         stream = batches(images, args.batch_size, seed=args.seed, start=start, device=self.device)
         stream = islice(stream, max(0, args.steps - start))

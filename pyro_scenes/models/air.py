@@ -140,20 +140,20 @@ class AIR(Model):
         scene = Scene(0, self.blank[None], self.blank.new_ones(1))
         if not ask("z_pres", self.z_pres, scene, ()).support.is_discrete:
             raise ValueError("z_pres must be 0 or 1: return a Bernoulli")
+        ended = ask("z_pres", self.z_pres, scene._replace(z_pres=self.blank.new_zeros(1)), ())
+        if ended.log_prob(self.blank.new_ones(1)).exp().max() > 1e-3:
+            raise ValueError("z_pres must be 0 after a 0: multiply its probability by scene.z_pres")
         with torch.random.fork_rng(()):
-            z_where = ask("z_where", self.z_where, scene, (3,)).sample()
-            z_what = ask("z_what", self.z_what, scene, 1).sample()
-        z_what = z_what.expand(1, z_what.shape[-1])
+            z_where = ask("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
+            z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         try:
             glimpse = self.decoder(z_what)
         except (RuntimeError, TypeError) as error:
-            raise ValueError(
-                f"decoder cannot decode codes {tuple(z_what.shape)}: {error}"
-            ) from error
+            codes = f"{tuple(z_what.shape)} (is code={z_what.shape[-1]} given?)"
+            raise ValueError(f"decoder cannot decode codes {codes}: {error}") from error
         if glimpse.shape != (1, *self.window):
-            shapes = f"{(1, *self.window)}, got {tuple(glimpse.shape)}"
-            raise ValueError(f"decoder must make glimpses (n, *window), here {shapes}")
-        canvas = place(glimpse, z_where.expand(1, 3), self.image_shape)
+            raise ValueError(f"decoder must make glimpses {self.window}, got {glimpse.shape}")
+        canvas = place(glimpse, z_where, self.image_shape)
         ask("image", self.image, scene._replace(canvas=canvas), self.image_shape)
 
     def likelihood(self, canvas: Tensor) -> dist.Distribution:

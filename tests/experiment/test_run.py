@@ -145,6 +145,12 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
     assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 3
 
 
+def test_a_smoke_test_is_in_nobodys_way(tmp_path):
+    for words in (["--smoke"], ["--smoke"], ["--resume"]):
+        history, _ = train(parse(tmp_path, *words))
+    assert history[0]["step"] == 3 and history[-1]["step"] == 12
+
+
 def test_another_seed_cannot_be_resumed(tmp_path):
     train(parse(tmp_path))
     with pytest.raises(ValueError, match="--seed 0"):

@@ -117,6 +117,8 @@ def test_a_part_of_a_living_model_is_swapped():
         ({"z_where": lambda scene: dist.Normal(torch.zeros(3), 1.0)}, "z_where .*see .to_event"),
         ({"z_where": Prior(dist.Normal, loc=[0.0] * 4, scale=[1.0] * 4)}, r"z_where .*\(3,\)"),
         ({"z_pres": lambda scene: dist.Normal(scene.z_pres, 1.0)}, "z_pres must be 0 or 1"),
+        ({"z_pres": lambda scene: dist.Bernoulli(0.5)}, "z_pres must be 0 after a 0"),
+        ({"z_where": dist.Normal(torch.zeros(3), 1.0).to_event(1)}, "z_where must be a function"),
         ({"z_what": Prior(dist.Normal, loc=[0.0] * 5, scale=[1.0] * 5)}, "decoder cannot decode"),
         ({"decoder": nn.Linear(4, 64)}, "decoder must make glimpses"),
         ({"image": lambda scene: dist.Normal(scene.canvas, 0.3)}, "image must return .*to_event"),
