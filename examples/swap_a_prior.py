@@ -96,13 +96,13 @@ def parser() -> argparse.ArgumentParser:
     return flags(__doc__, out="runs/swap_a_prior", steps=2000)
 
 
-def main(args: argparse.Namespace) -> dict[str, float]:
+def main(args: argparse.Namespace) -> None:
     run = Run(args)
     for name, build in MODELS.items():
         table(name, model := build(), AIRGuide(model), args)
     for name, build in GUIDES.items():
         table(name, model := AIR(**SMALL), build(model), args)
-    return learn_counts(run, args)
+    learn_counts(run, args)
 
 
 def table(name: str, model: AIR, guide: AIRGuide, args: argparse.Namespace) -> None:
@@ -121,7 +121,7 @@ def table(name: str, model: AIR, guide: AIRGuide, args: argparse.Namespace) -> N
     )
 
 
-def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
+def learn_counts(run: Run, args: argparse.Namespace) -> None:
     """Trains AIR under its fixed prior, then swaps the count prior for a learned one and trains on."""
     size, held_out = (64, 32) if args.smoke else (20_000, 1_000)
     digits = mnist(args.data_root) if args.data_root else strokes()
@@ -144,7 +144,7 @@ def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
         before=warm_up,
     )
     rows = {"prior, fixed": prior_counts(model)}
-    before = bound(model, guide, test, args.seed)
+    elbos = {"elbo_fixed_prior": bound(model, guide, test, args.seed)}
 
     model.z_pres = Persist([0.5] * model.steps, learn=True)  # the swap
 
@@ -153,29 +153,27 @@ def learn_counts(run: Run, args: argparse.Namespace) -> dict[str, float]:
     for _ in fit(model, guide, islice(stream, 3 if args.smoke else 400), elbo=elbo, optim=optim):
         pass
     rows["prior, learned"] = prior_counts(model)
+    elbos["elbo_learned_prior"] = bound(model, guide, test, args.seed)
     with torch.no_grad(), own_random(args.seed):
-        rows["guide, held-out images"] = (
-            evaluation.count_probabilities(guide, test).mean(0).cpu().numpy()
-        )
+        found = evaluation.count_probabilities(guide, test).mean(0)
+    rows["guide, held-out images"] = found.cpu().numpy()
+    report(run, model, rows, elbos)
+
+
+def report(run: Run, model: AIR, rows: dict[str, np.ndarray], elbos: dict[str, float]) -> None:
+    """Counts as bars and numbers, and what the model with the learned prior draws."""
+    with torch.no_grad(), own_random(run.args.seed):
         drawn = poutine.trace(model).get_trace(size=12).nodes
-    run.figure("prior_counts", viz.bars(rows, x="count"))
-    names = {
-        "canvas": "learned prior, canvas",
-        "image": "the same with the likelihood's pixel noise",
-    }
+    names = {"canvas": "learned prior, canvas", "image": "the same with pixel noise"}
     pictures = {name: drawn[site]["value"].cpu().numpy() for site, name in names.items()}
     run.figure("prior_samples", viz.pictures(pictures))
-    metrics = {
-        "elbo_fixed_prior": before,
-        "elbo_learned_prior": bound(model, guide, test, args.seed),
-    }
+    run.figure("prior_counts", viz.bars(rows, x="count"))
+    metrics = dict(elbos)
     for name, row in rows.items():
         print(f"{name:24}", "  ".join(f"p({n}) = {p:.3f}" for n, p in enumerate(row)))
-        metrics |= {
-            f"{name.replace(', ', '_').replace(' ', '_')}_{n}": float(p) for n, p in enumerate(row)
-        }
+        key = name.replace(",", "").replace(" ", "_")
+        metrics |= {f"{key}_{n}": float(p) for n, p in enumerate(row)}
     run.write(metrics)
-    return metrics
 
 
 def prior_counts(model: AIR) -> np.ndarray:
