@@ -150,7 +150,7 @@ def test_air_killed_and_resumed(cache, run, tmp_path):
     [
         (["--data-root", "nowhere"], "train-images-idx3-ubyte"),
         (["--images", "nowhere.npz"], "no scenes at nowhere.npz"),
-        (["--images", "many.npz"], "counts go up to 5.*more steps"),
+        (["--images", "many.npz"], "counts go up to 5.*--objects"),
         (["--images", "one.npz"], "at least 2"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
         (["--evaluate", "many.npz"], "damaged or of another kind"),
