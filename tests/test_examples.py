@@ -116,8 +116,10 @@ def test_air_on_scenes_of_ones_own(run, tmp_path):
     assert evaluated["steps"] == 10 and "count_accuracy" not in evaluated and "iwae" in evaluated
     assert not (tmp_path / "eval" / "checkpoint.pt").exists()
     again = ["--smoke", "--images", "other.npz", "--evaluate", checkpoint]
-    done = run("air_multi_mnist", *again, "--out", "out", "--resume", fails=True)
-    assert "an --out of its own" in done.stderr
+    for resume in ([], ["--resume"]):
+        done = run("air_multi_mnist", *again, "--out", "out", *resume, fails=True)
+        assert "an --out of its own" in done.stderr
+    assert (tmp_path / checkpoint).exists()
     done = run("air_multi_mnist", "--smoke", "--evaluate", checkpoint, "--out", "e2", fails=True)
     assert "give --images of the same shape" in done.stderr
     done = run("swap_a_prior", "--smoke", "--out", "out", "--resume", fails=True)

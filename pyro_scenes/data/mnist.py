@@ -6,8 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, library
 
 __all__ = ["mnist"]
 
@@ -16,8 +15,8 @@ FILES = {
     False: ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 
-#: Declarations of operators live as long as the library that made them.
-DECLARED: list[torch.library.Library] = []
+#: Declarations of operators live as long as what made them.
+DECLARED: list[library.Library] = []
 
 
 def mnist(root: str | PathLike, *, train: bool = True) -> tuple[Tensor, Tensor]:
@@ -62,10 +61,10 @@ def _torchvision() -> Any:
             raise
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    DECLARED.append(library)
+    fragment = library.Library("torchvision", "FRAGMENT")
+    DECLARED.append(fragment)
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        fragment.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return _import_torchvision()
 
 

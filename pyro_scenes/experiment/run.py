@@ -47,7 +47,7 @@ class Run:
         self.device = usable_device(args.device)
         self.out, self.lock = locked_folder(args.out)
         self.checkpoint = self.out / "checkpoint.pt"
-        if self.checkpoint.exists() and not (args.smoke and args.resume):
+        if self.checkpoint.exists() and trains and not (args.smoke and args.resume):
             if read_checkpoint(self.checkpoint)["extra"].get("args", {}).get("smoke"):
                 self.checkpoint.unlink()  # nobody wants to go on from a smoke test
         if self.checkpoint.exists() and not trains:
