@@ -7,7 +7,7 @@ from . import data, evaluation, inference, networks, render
 from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
 from .criticism import to_arviz
 from .inference import adam, fit, load_checkpoint, save_checkpoint, warming
-from .models import AIR, AIRGuide
+from .models import AIR, CSTVAE, STVAE, VAE, AIRGuide, CSTVAEGuide, STVAEGuide, VAEGuide
 
 __version__ = "0.1.0"
 
@@ -15,10 +15,16 @@ __all__ = [
     "AIR",
     "AIRGuide",
     "Amortised",
+    "CSTVAE",
+    "CSTVAEGuide",
     "Conditional",
     "Persist",
     "Pixels",
     "Prior",
+    "STVAE",
+    "STVAEGuide",
+    "VAE",
+    "VAEGuide",
     "adam",
     "data",
     "evaluation",

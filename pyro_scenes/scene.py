@@ -1,6 +1,7 @@
 """Model and Guide: the two abstract bases that every paper's file builds on."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -12,7 +13,7 @@ from pyro.nn import PyroModule
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-__all__ = ["Guide", "Model", "ask", "check_images", "check_sizes"]
+__all__ = ["Guide", "Model", "ask", "check_decoder", "check_images", "check_sizes"]
 
 _instance = count()
 
@@ -131,6 +132,26 @@ def check_sizes(**sizes: Any) -> None:
         if len(numbers) != (3 if shape else 1) or any(type(n) is not int or n < 1 for n in numbers):
             wanted = "(channels, height, width)" if shape else "a whole number"
             raise ValueError(f"{name} must be {wanted}, from 1 up, got {size!r}")
+
+
+def check_decoder(
+    name: str, decoder: Callable[[Tensor], Tensor], codes: Tensor, *shapes: tuple[int, ...]
+) -> Tensor:
+    """Decodes codes (1, size) once and returns what comes out.
+
+    Raises:
+        ValueError: It cannot decode them, or makes something of none of these shapes.
+    """
+    try:
+        found = decoder(codes)
+    except (RuntimeError, TypeError) as error:
+        size = f"codes {tuple(codes.shape)} (is code={codes.shape[-1]} given?)"
+        raise ValueError(f"{name} cannot decode {size}: {error}") from error
+    if not isinstance(found, Tensor) or tuple(found.shape) not in [(1, *shape) for shape in shapes]:
+        wanted = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"{name} must make {wanted} of n codes, got {shape} of one")
+    return found
 
 
 def ask(name: str, conditional: Any, scene: Any, event: tuple[int, ...] | int) -> Distribution:

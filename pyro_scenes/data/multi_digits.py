@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..render import place
-from .scenes import Scenes
+from .scenes import Scenes, check_digits, tight_boxes
 
 __all__ = ["multi_digits"]
 
@@ -53,14 +53,7 @@ def multi_digits(
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if canvas < 32 or size < 1 or not counts or min(counts) < 0:
         raise ValueError("needs canvas >= 32 pixels, size >= 1 and counts of 0 or more")
-    pictures, labels = digits
-    if pictures.dtype != torch.uint8 or pictures.dim() != 3 or labels.shape != pictures.shape[:1]:
-        raise ValueError(
-            "digits must be images uint8 (m, h, w) and labels (m,), got "
-            f"{pictures.dtype} {tuple(pictures.shape)} and {tuple(labels.shape)}"
-        )
-    if len(pictures) == 0:
-        raise ValueError("there are no digits to make scenes of")
+    check_digits(digits)
     generator = torch.Generator().manual_seed(seed)
     chunks = [
         _chunk(digits, min(CHUNK, size - first), counts, kind, canvas, generator)
@@ -93,7 +86,7 @@ def _chunk(
         todo = todo[~_apart(layers[todo], kind)]
         if len(todo) == 0:
             images = layers.sum(1).clamp(max=255).to(torch.uint8)
-            return images, n, labels, _boxes(layers)
+            return images, n, labels, tight_boxes(layers.squeeze(2) > 0)
     raise ValueError(f"{most} digits do not fit a canvas of {canvas} pixels ({kind})")
 
 
@@ -123,14 +116,3 @@ def _share(spans: Tensor) -> Tensor:
     """Which pairs (i, j), i < j, of spans (size, most, pixels) have a pixel in common."""
     both = torch.einsum("bip,bjp->bij", spans.float(), spans.float()) > 0
     return both.triu(diagonal=1)
-
-
-def _boxes(layers: Tensor) -> Tensor:
-    """Tight boxes (size, most, 4) of layers (size, most, 1, H, W); NaN where a layer is empty."""
-    sides = []
-    for axis in (3, 4):  # columns give left and right, rows top and bottom
-        inked = layers.amax((2, axis)) > 0
-        first = inked.float().argmax(-1).float()
-        last = inked.shape[-1] - inked.flip(-1).float().argmax(-1).float()
-        sides.append(torch.stack([first, last], -1).where(inked.any(-1, keepdim=True), torch.nan))
-    return torch.stack(sides, -1).flatten(-2)

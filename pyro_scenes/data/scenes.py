@@ -23,12 +23,18 @@ class Scenes:
         labels: int64 (n, objects), the class of each object; -1 is padding.
         boxes: float (n, objects, 4), each object's tight ``(left, top, right, bottom)`` in pixels
             (0 is the outer edge of the first pixel); NaN is padding.
+        masks: bool (n, objects, H, W), each object's full shape, hidden parts included; padding is
+            all False. Where scenes have depth, object 0 is the front, here and in the other parts.
+        centres: float (n, objects, 2), the ``(x, y)`` of the centre of each object's frame, in pixels
+            as the boxes are; NaN is padding.
     """
 
     images: Tensor
     counts: Tensor | None = None
     labels: Tensor | None = None
     boxes: Tensor | None = None
+    masks: Tensor | None = None
+    centres: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -87,6 +93,33 @@ def _unit(images: Tensor) -> Tensor:
             "by their maximum, or give uint8"
         )
     return images.float()
+
+
+def check_digits(digits: tuple[Tensor, Tensor]) -> None:
+    """Checks digits at the door: images uint8 (m, h, w) and labels (m,), of one digit at least.
+
+    Raises:
+        ValueError: Another type or rank, not one label for each image, or no digits.
+    """
+    pictures, labels = digits
+    if pictures.dtype != torch.uint8 or pictures.dim() != 3 or labels.shape != pictures.shape[:1]:
+        raise ValueError(
+            "digits must be images uint8 (m, h, w) and labels (m,), got "
+            f"{pictures.dtype} {tuple(pictures.shape)} and {tuple(labels.shape)}"
+        )
+    if len(pictures) == 0:
+        raise ValueError("there are no digits to make scenes of")
+
+
+def tight_boxes(masks: Tensor) -> Tensor:
+    """Tight boxes float32 (..., 4), as in :class:`Scenes`, of masks bool (..., H, W); NaN where empty."""
+    sides = []
+    for axis in (-2, -1):  # columns give left and right, rows top and bottom
+        inked = masks.amax(axis)
+        first = inked.float().argmax(-1).float()
+        last = inked.shape[-1] - inked.flip(-1).float().argmax(-1).float()
+        sides.append(torch.stack([first, last], -1).where(inked.any(-1, keepdim=True), torch.nan))
+    return torch.stack(sides, -1).flatten(-2)
 
 
 def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:

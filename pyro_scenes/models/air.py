@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from ..conditionals import Amortised, Conditional, Persist, Pixels, Prior, persist
 from ..networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
 from ..render import glance, place
-from ..scene import Guide, Model, ask, check_images, check_sizes
+from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes
 
 __all__ = ["AIR", "AIRGuide", "Scene"]
 
@@ -146,13 +146,7 @@ class AIR(Model):
         with torch.random.fork_rng(()):
             z_where = ask("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
             z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
-        try:
-            glimpse = self.decoder(z_what)
-        except (RuntimeError, TypeError) as error:
-            codes = f"{tuple(z_what.shape)} (is code={z_what.shape[-1]} given?)"
-            raise ValueError(f"decoder cannot decode codes {codes}: {error}") from error
-        if glimpse.shape != (1, *self.window):
-            raise ValueError(f"decoder must make glimpses {self.window}, got {glimpse.shape}")
+        glimpse = check_decoder("decoder", self.decoder, z_what, self.window)
         canvas = place(glimpse, z_where, self.image_shape)
         ask("image", self.image, scene._replace(canvas=canvas), self.image_shape)
 

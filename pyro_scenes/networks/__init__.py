@@ -3,5 +3,14 @@
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
 from .mlp import mlp
+from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 
-__all__ = ["GlimpseDecoder", "GlimpseEncoder", "ImageEncoder", "mlp"]
+__all__ = [
+    "FreePoseDecoder",
+    "GlimpseDecoder",
+    "GlimpseEncoder",
+    "ImageEncoder",
+    "PoseDecoder",
+    "PoseEncoder",
+    "mlp",
+]

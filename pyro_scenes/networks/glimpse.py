@@ -1,4 +1,4 @@
-"""The two networks of AIR's inner auto-encoder: a code to a glimpse, and a glimpse to features."""
+"""The two networks of an inner auto-encoder: a code to a glimpse, and a glimpse to features."""
 
 from math import prod
 
@@ -17,28 +17,41 @@ class GlimpseDecoder(nn.Module):
     Args:
         code: Size of the code.
         window: Shape ``(C, h, w)`` of a glimpse.
-        hidden: Width of the hidden layer.
+        hidden: Widths of the hidden layers.
         bias: Added before the sigmoid. Negative starts with dark glimpses: an untrained object then
             costs the image little, and the guide does not learn to leave every object out.
     """
 
     def __init__(
-        self, code: int, window: tuple[int, ...], *, hidden: int = 200, bias: float = -2.0
+        self,
+        code: int,
+        window: tuple[int, ...],
+        *,
+        hidden: tuple[int, ...] = (200,),
+        bias: float = -2.0,
     ) -> None:
         super().__init__()
         self.window, self.bias = tuple(window), bias
-        self.layers = mlp(code, hidden, prod(window))
+        self.layers = mlp(code, *hidden, prod(window))
 
     def forward(self, z_what: Float[Tensor, "*batch code"]) -> Float[Tensor, "*batch c h w"]:
         return torch.sigmoid(self.layers(z_what) + self.bias).unflatten(-1, self.window)
 
 
 class GlimpseEncoder(nn.Module):
-    """Encodes a glimpse ``(..., *window)`` to ``(..., features)``, to be read by a proposal's head."""
+    """Encodes a glimpse ``(..., *window)`` to ``(..., features)``, to be read by a proposal's head.
 
-    def __init__(self, window: tuple[int, ...], features: int = 200) -> None:
+    Args:
+        window: Shape ``(C, h, w)`` of a glimpse.
+        features: Width of the last layer.
+        hidden: Widths of layers before it.
+    """
+
+    def __init__(
+        self, window: tuple[int, ...], features: int = 200, *, hidden: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
-        self.layers = nn.Sequential(mlp(prod(window), features), nn.ReLU())
+        self.layers = nn.Sequential(mlp(prod(window), *hidden, features), nn.ReLU())
 
     def forward(self, glimpse: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch features"]:
         return self.layers(glimpse.flatten(-3))

@@ -47,7 +47,7 @@ SWAPS = {
         "z_what": lambda scene: dist.Beta(torch.ones(4), torch.ones(4)).to_event(1)
     },
     "z_what, on the simplex": {"z_what": lambda scene: dist.Dirichlet(torch.ones(4))},
-    "decoder, module": {"decoder": GlimpseDecoder(4, (1, 8, 8), hidden=8, bias=0.0)},
+    "decoder, module": {"decoder": GlimpseDecoder(4, (1, 8, 8), hidden=(8,), bias=0.0)},
     "decoder, function": {
         "decoder": lambda z: torch.sigmoid(z.sum(-1))[..., None, None, None] * torch.ones(1, 8, 8)
     },
@@ -120,7 +120,7 @@ def test_a_part_of_a_living_model_is_swapped():
         ({"z_pres": lambda scene: dist.Bernoulli(0.5)}, "z_pres must be 0 after a 0"),
         ({"z_where": dist.Normal(torch.zeros(3), 1.0).to_event(1)}, "z_where must be a function"),
         ({"z_what": Prior(dist.Normal, loc=[0.0] * 5, scale=[1.0] * 5)}, "decoder cannot decode"),
-        ({"decoder": nn.Linear(4, 64)}, "decoder must make glimpses"),
+        ({"decoder": nn.Linear(4, 64)}, "decoder must make"),
         ({"image": lambda scene: dist.Normal(scene.canvas, 0.3)}, "image must return .*to_event"),
         ({"image": lambda scene: dist.Normal(scene.canvas, 0.3).to_event(4)}, "image must return"),
         ({"image": lambda s: torch.distributions.Normal(s.canvas, 0.3)}, "pyro.distributions"),

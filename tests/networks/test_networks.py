@@ -39,8 +39,9 @@ def test_an_untrained_glimpse_is_dark_unless_the_bias_says_otherwise():
 
 
 def test_a_decoder_is_as_wide_as_it_is_told():
-    for hidden in (3, 30):
-        assert GlimpseDecoder(2, WINDOW, hidden=hidden).layers[0].out_features == hidden
+    for hidden in ((3,), (30, 7)):
+        layers = GlimpseDecoder(2, WINDOW, hidden=hidden).layers
+        assert tuple(layer.out_features for layer in layers[:-1:2]) == hidden
 
 
 @pytest.mark.parametrize("leading", LEADING)

@@ -1,9 +1,4 @@
-"""Conditionals: callables from the scene drawn so far to a distribution.
-
-A prior, a likelihood and a proposal are all conditionals. Any function ``scene -> distribution`` is
-one; the modules here are those with constants (buffers) or weights (parameters) of their own, which
-move with ``.to(device)`` and enter ``state_dict``.
-"""
+"""Priors and likelihoods: modules whose constants or weights are the parameters of a family."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -13,11 +8,9 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
-from torch.distributions import biject_to, transform_to
+from torch.distributions import transform_to
 
-from .networks import mlp
-
-__all__ = ["Amortised", "Conditional", "Persist", "Pixels", "Prior", "persist"]
+__all__ = ["Conditional", "Persist", "Pixels", "Prior", "persist"]
 
 #: What a model's keyword arguments take: from the scene drawn so far to a distribution.
 Conditional = Callable[[Any], Distribution]
@@ -115,61 +108,10 @@ class Pixels(nn.Module):
     def forward(self, scene: Any) -> Distribution:
         canvas = scene.canvas
         if self.centre == "probs":
-            canvas = canvas.clamp(MARGIN, 1 - MARGIN)
+            # Squeezed, not clamped: on a clamp's floor an unexplained bright pixel pulls at nothing.
+            canvas = MARGIN + (1 - 2 * MARGIN) * canvas.clamp(0, 1)
         parts = {name: part() for name, part in self.parts.items()}
         return self.family(**{self.centre: canvas}, **parts).to_event(3)
-
-
-class Amortised(nn.Module):
-    """A proposal: features to a Normal, carried to the support of a prior.
-
-    Before training it proposes about what the prior draws: its location and scale start at the
-    prior's, measured on draws, so that a swapped prior needs no other change.
-
-    Args:
-        inputs: Size of the features.
-        like: The prior, read for its event shape (one dimension) and support (continuous).
-        hidden: Sizes of hidden layers between features and parameters.
-    """
-
-    start: Tensor
-    spread: Tensor
-
-    def __init__(self, inputs: int, like: Distribution, *, hidden: tuple[int, ...] = ()) -> None:
-        super().__init__()
-        if like.support.is_discrete or len(like.event_shape) != 1:
-            raise ValueError(
-                f"Amortised proposes continuous vectors; this prior has support {like.support} and "
-                f"event shape {tuple(like.event_shape)}: write a proposal of your own for it"
-            )
-        self.support = like.support
-        try:
-            (size,) = biject_to(like.support).inverse_shape(like.event_shape)  # a simplex: one less
-        except NotImplementedError as error:
-            raise ValueError(
-                f"Amortised has no proposal for the support {like.support}: write one of your own"
-            ) from error
-        self.head = mlp(inputs, *hidden, 2 * size)
-        start, spread = _moments(like)
-        self.register_buffer("start", start)
-        self.register_buffer("spread", spread)
-
-    def forward(self, features: Tensor) -> Distribution:
-        loc, raw = self.head(features).chunk(2, -1)
-        scale = nn.functional.softplus(raw + self.spread) + 1e-4
-        plain = dist.Normal(self.start + loc, scale).to_event(1)
-        if getattr(self.support, "base_constraint", None) is constraints.real:
-            return plain
-        return dist.TransformedDistribution(plain, biject_to(self.support))
-
-
-@torch.no_grad()
-def _moments(like: Distribution) -> tuple[Tensor, Tensor]:
-    """Median and (before softplus) spread of a prior, on the unconstrained line; robust to heavy tails."""
-    draws = biject_to(like.support).inv(like.sample(torch.Size([1000])))
-    draws = draws.flatten(0, -2)
-    low, middle, high = torch.quantile(draws, draws.new_tensor([0.16, 0.5, 0.84]), dim=0)
-    return middle, torch.expm1(((high - low) / 2).clamp(1e-3, 20.0)).log()
 
 
 class _Constrained(nn.Module):

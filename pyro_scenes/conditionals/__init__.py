@@ -1,0 +1,11 @@
+"""Conditionals: callables from the scene drawn so far to a distribution.
+
+A prior, a likelihood and a proposal are all conditionals. Any function ``scene -> distribution`` is
+one; the modules here are those with constants (buffers) or weights (parameters) of their own, which
+move with ``.to(device)`` and enter ``state_dict``.
+"""
+
+from .amortised import Amortised, Recognition
+from .families import Conditional, Persist, Pixels, Prior, persist
+
+__all__ = ["Amortised", "Conditional", "Persist", "Pixels", "Prior", "Recognition", "persist"]

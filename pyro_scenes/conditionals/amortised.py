@@ -1,0 +1,125 @@
+"""Proposals: from features, or from a picture, to the latents of an object."""
+
+from collections.abc import Callable
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import Distribution, constraints
+from torch import Tensor, nn
+from torch.distributions import biject_to
+
+from ..networks import GlimpseEncoder, PoseEncoder, mlp
+from ..render import inverse, warp
+
+__all__ = ["Amortised", "Recognition"]
+
+#: The second look is at a window this much wider than the one that is expected.
+WIDER = 1.3
+
+
+class Amortised(nn.Module):
+    """A proposal: features to a Normal, carried to the support of a prior.
+
+    Before training it proposes about what the prior draws: its location and scale start at the
+    prior's, measured on draws, so that a swapped prior needs no other change.
+
+    Args:
+        inputs: Size of the features.
+        like: The prior, read for its event shape (one dimension) and support (continuous).
+        hidden: Sizes of hidden layers between features and parameters.
+        narrow: Its scale starts at this times the prior's.
+    """
+
+    start: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        like: Distribution,
+        *,
+        hidden: tuple[int, ...] = (),
+        narrow: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if like.support.is_discrete or len(like.event_shape) != 1:
+            raise ValueError(
+                f"Amortised proposes continuous vectors; this prior has support {like.support} and "
+                f"event shape {tuple(like.event_shape)}: write a proposal of your own for it"
+            )
+        self.support = like.support
+        try:
+            (size,) = biject_to(like.support).inverse_shape(like.event_shape)  # a simplex: one less
+        except NotImplementedError as error:
+            raise ValueError(
+                f"Amortised has no proposal for the support {like.support}: write one of your own"
+            ) from error
+        self.head = mlp(inputs, *hidden, 2 * size)
+        start, spread = _moments(like, narrow)
+        self.register_buffer("start", start)
+        self.register_buffer("spread", spread)
+
+    def forward(self, features: Tensor) -> Distribution:
+        loc, raw = self.head(features).chunk(2, -1)
+        scale = nn.functional.softplus(raw + self.spread) + 1e-4
+        plain = dist.Normal(self.start + loc, scale).to_event(1)
+        if getattr(self.support, "base_constraint", None) is constraints.real:
+            return plain
+        return dist.TransformedDistribution(plain, biject_to(self.support))
+
+    def guess(self, features: Tensor) -> Tensor:
+        """The proposal's median (of each number on the unconstrained line), without drawing."""
+        loc, _ = self.head(features).chunk(2, -1)
+        return biject_to(self.support)(self.start + loc)
+
+
+@torch.no_grad()
+def _moments(like: Distribution, narrow: float) -> tuple[Tensor, Tensor]:
+    """Median and (before softplus) spread of a prior, on the unconstrained line; robust to heavy tails."""
+    draws = biject_to(like.support).inv(like.sample(torch.Size([1000])))
+    draws = draws.flatten(0, -2)
+    low, middle, high = torch.quantile(draws, draws.new_tensor([0.16, 0.5, 0.84]), dim=0)
+    return middle, torch.expm1((narrow * (high - low) / 2).clamp(1e-3, 20.0)).log()
+
+
+class Recognition(nn.Module):
+    """Proposes where something is, at a first look and closer ones, and then what it is.
+
+    Args:
+        picture: (C, H, W) of what it is given.
+        window: (h, w) of its glimpses of that.
+        z_where, z_what: The latents, read for their shapes and supports.
+        hidden: Widths of the two hidden layers that read the content.
+        looks: How many looks at the expected window, each at what the one before expects.
+    """
+
+    def __init__(
+        self,
+        picture: tuple[int, ...],
+        window: tuple[int, ...],
+        z_where: Distribution,
+        z_what: Distribution,
+        *,
+        hidden: int = 256,
+        looks: int = 2,
+    ) -> None:
+        super().__init__()
+        self.window, self.looks = (picture[0], *window), looks
+        self.embed = PoseEncoder(picture, 64)
+        self.look = GlimpseEncoder(self.window, 128, hidden=(128,))
+        self.z_where = Amortised(64 + 128, z_where, narrow=0.14)
+        self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
+        self.z_what = Amortised(hidden, z_what)
+
+    def forward(
+        self, picture: Tensor, transform: Callable[[Tensor], Tensor], take: Callable
+    ) -> tuple[Tensor, Tensor]:
+        """``take(name, head, features)`` says what to do with a proposal: draw from it, or guess."""
+        first = self.embed(picture)
+        seen = torch.cat([first, first.new_zeros(len(first), 128)], -1)
+        for _ in range(self.looks):
+            window = transform(self.z_where.guess(seen)) / WIDER
+            seen = torch.cat([first, self.look(warp(picture, inverse(window), self.window))], -1)
+        z_where = take("z_where", self.z_where, seen)
+        glimpse = warp(picture, inverse(transform(z_where)), self.window)
+        return z_where, take("z_what", self.z_what, self.encode(glimpse))

@@ -1,0 +1,146 @@
+"""Layered digits (Huang & Murphy, 2016, Sec. 4.1 and 4.2): digits that overlap, at their own size.
+
+Two of the paper's data sets, made of binarised digits from :func:`mnist` or :func:`strokes`:
+
+Translated MNIST (Sec. 4.1)
+    One digit, anywhere on a canvas of 36 pixels: ``count=1, canvas=36``.
+Superimposed MNIST (Sec. 4.2)
+    Two digits, one over the other, on a canvas of 50 pixels: the defaults.
+
+In grey every digit is white, so that the image is the union of the digits and says nothing of their
+order in depth. In colour the order shows wherever digits overlap.
+"""
+
+import torch
+from torch import Tensor
+
+from .scenes import Scenes, check_digits, tight_boxes
+
+__all__ = ["layered_digits"]
+
+INK = 127  # the darkest grey level that is still paper
+CHUNK = 512  # scenes drawn at a time: these stay in the cache
+
+
+def layered_digits(
+    digits: tuple[Tensor, Tensor],
+    size: int,
+    *,
+    count: int = 2,
+    canvas: int = 50,
+    colour: bool = False,
+    seed: int = 0,
+) -> Scenes:
+    """Lays digits over one another on black square canvases, each wholly inside.
+
+    Digits and places are independent and uniform, places by whole pixels. The colours of a scene are
+    pure hues (HSV, full saturation and value), spaced evenly from a uniform first one and dealt in a
+    random order: each alone is uniform, and none tells how deep its digit lies.
+
+    Args:
+        digits: Images uint8 (m, h, w), labels (m,). A pixel above 127 is ink.
+        size: Number of scenes.
+        count: Number of digits in every scene.
+        canvas: Side of a scene, in pixels; at least that of a digit.
+        colour: Whether digits have colours, or all are white. Digits and places stay the same.
+        seed: The scenes are a function of the digits and the arguments alone.
+
+    Returns:
+        Scenes with images uint8 (size, 1 or 3 in colour, canvas, canvas), counts, labels, boxes,
+        masks and centres, object 0 in front. A digit may be hidden altogether, and counts all the same.
+
+    Raises:
+        ValueError: Other digits, one without ink, one larger than the canvas, or a size or count
+            less than 1.
+    """
+    check_digits(digits)
+    shapes, labels = digits[0] > INK, digits[1].long()
+    _check(shapes, size, count, canvas)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(len(shapes), (size, count), generator=generator)
+    corners = _corners(chosen.shape, shapes.shape[1:], canvas, generator)
+    colours = _colours(size, count, generator) if colour else _white(size, count)
+    images, masks = _draw(shapes, chosen, corners, colours, canvas)
+    return Scenes(
+        images,
+        torch.full((size,), count),
+        labels[chosen],
+        tight_boxes(shapes)[chosen] + corners.repeat(1, 1, 2),
+        masks,
+        corners + _middle(shapes),
+    )
+
+
+def _check(shapes: Tensor, size: int, count: int, canvas: int) -> None:
+    if size < 1 or count < 1:
+        raise ValueError(f"needs size >= 1 and count >= 1, got size={size}, count={count}")
+    height, width = shapes.shape[1:]
+    if canvas < max(height, width):
+        raise ValueError(
+            f"digits of {height} x {width} pixels do not fit a canvas of {canvas} pixels"
+        )
+    blank = len(shapes) - int(shapes.flatten(1).any(1).sum())
+    if blank:
+        raise ValueError(
+            f"{blank} of {len(shapes)} digits have no pixel above {INK}: leave them out"
+        )
+
+
+def _corners(
+    scenes: torch.Size, frame: torch.Size, canvas: int, generator: torch.Generator
+) -> Tensor:
+    """Left and top int64 (size, count, 2) of frames (h, w), uniform among those on the canvas."""
+    height, width = frame
+    left = torch.randint(canvas - width + 1, scenes, generator=generator)
+    top = torch.randint(canvas - height + 1, scenes, generator=generator)
+    return torch.stack([left, top], -1)
+
+
+def _middle(shapes: Tensor) -> Tensor:
+    height, width = shapes.shape[1:]
+    return torch.tensor([width / 2, height / 2], dtype=torch.float32)
+
+
+def _white(size: int, count: int) -> Tensor:
+    return torch.full((size, count, 1), 255, dtype=torch.uint8)
+
+
+def _colours(size: int, count: int, generator: torch.Generator) -> Tensor:
+    """Hues evenly spaced, as red, green and blue: uint8 (size, count, 3)."""
+    first = torch.rand(size, 1, generator=generator, dtype=torch.float32)
+    order = torch.rand(size, count, generator=generator, dtype=torch.float32).argsort(1)
+    hue = 6 * (first + order / count).unsqueeze(
+        -1
+    )  # in sixths of the circle: red, yellow, green ...
+    along = (hue + torch.tensor([5, 3, 1])) % 6
+    return (255 * (1 - along.minimum(4 - along).clamp(0, 1))).round().to(torch.uint8)
+
+
+def _draw(
+    shapes: Tensor, chosen: Tensor, corners: Tensor, colours: Tensor, canvas: int
+) -> tuple[Tensor, Tensor]:
+    """Images uint8 (size, C, canvas, canvas) and masks bool (size, count, canvas, canvas)."""
+    size, count = chosen.shape
+    images = torch.zeros(size, colours.shape[-1], canvas, canvas, dtype=torch.uint8)
+    masks = torch.zeros(size, count, canvas, canvas, dtype=torch.bool)
+    for first in range(0, size, CHUNK):
+        some = slice(first, first + CHUNK)
+        _stamp(masks[some], shapes[chosen[some]], corners[some])
+        _paint(images[some], masks[some], colours[some])
+    return images, masks
+
+
+def _stamp(masks: Tensor, shapes: Tensor, corners: Tensor) -> None:
+    """Writes shapes (n, count, h, w) into empty masks, each with its left and top at its corner."""
+    height, width = shapes.shape[2:]
+    windows = (
+        masks.flatten(0, 1).unfold(1, height, 1).unfold(2, width, 1)
+    )  # a view: [mask, top, left]
+    left, top = corners.flatten(0, 1).unbind(-1)
+    windows[torch.arange(len(windows)), top, left] = shapes.flatten(0, 1)
+
+
+def _paint(images: Tensor, masks: Tensor, colours: Tensor) -> None:
+    """Paints masks (n, count, H, W) into images (n, C, H, W) in colours (n, count, C), the back first."""
+    for mask, colour in reversed(list(zip(masks.unbind(1), colours.unbind(1), strict=True))):
+        images[:] = colour[..., None, None].where(mask.unsqueeze(1), images)

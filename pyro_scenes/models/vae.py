@@ -1,0 +1,106 @@
+"""The variational auto-encoder (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
+
+The generative process (the paper's Sec. 2.1, and App. C)::
+
+    z_what ~ p(z_what)                         what the image shows, as a code              (a)
+    canvas = decoder(z_what)                                                                (b)
+    image  ~ p(image | canvas)                                                              (c)
+
+and the guide (the paper's Eq. 9)::
+
+    z_what ~ q(z_what | image)                                                              (d)
+
+Departs from the paper:
+    Two hidden layers of rectifiers where it has one of tanh: the baseline of Huang and Murphy (2016, Sec. 4).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..conditionals import Amortised, Conditional, Pixels, Prior
+from ..networks import GlimpseDecoder, GlimpseEncoder
+from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes
+
+__all__ = ["VAE", "Scene", "VAEGuide"]
+
+
+class Scene(NamedTuple):
+    """What has been drawn so far: what every conditional of a VAE is given."""
+
+    canvas: Float[Tensor, "batch c h w"]
+    z_what: Float[Tensor, "batch code"] | None = None
+
+
+class VAE(Model):
+    """A code, drawn as a whole image.
+
+    Each of ``z_what`` and ``image`` is a site's conditional, ``Scene -> distribution``.
+
+    Args:
+        image_shape: (C, H, W) of an image.
+        code: Size of ``z_what``.
+        z_what: Prior of the code. Default: standard Normal.
+        decoder: From a code ``(n, code)`` to a canvas ``(n, *image_shape)`` in [0, 1]. Default: two
+            hidden layers of 256.
+        image: Likelihood; reads ``scene.canvas``. Default: Bernoulli pixels, for images of 0 and 1.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...] = (1, 36, 36),
+        code: int = 20,
+        *,
+        z_what: Conditional | None = None,
+        decoder: Callable[[Tensor], Tensor] | None = None,
+        image: Conditional | None = None,
+    ) -> None:
+        super().__init__(image_shape)
+        check_sizes(code=code)
+        normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
+        networks = GlimpseDecoder(code, self.image_shape, hidden=(256, 256))
+        self.z_what = normal if z_what is None else z_what
+        self.decoder = networks if decoder is None else decoder
+        self.image = Pixels(dist.Bernoulli) if image is None else image
+
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+        size = size if images is None else len(check_images(images, self.blank))
+        with pyro.plate("images", size, dim=-1):
+            scene = Scene(self.blank.expand(size, *self.image_shape))
+            z_what = pyro.sample("z_what", self.z_what(scene))  # (a)
+            canvas = pyro.deterministic("canvas", self.decoder(z_what), event_dim=3)  # (b)
+            return pyro.sample("image", self.image(Scene(canvas, z_what)), obs=images)  # (c)
+
+    @torch.no_grad()
+    def check(self) -> None:
+        scene = Scene(self.blank[None])
+        with torch.random.fork_rng(()):
+            z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+        canvas = check_decoder("decoder", self.decoder, z_what, self.image_shape)
+        ask("image", self.image, Scene(canvas, z_what), self.image_shape)
+
+
+class VAEGuide(Guide):
+    """The amortised guide of a :class:`VAE`.
+
+    Args:
+        model: Read for its image shape and the shape and support of its latent.
+        hidden: Widths of the two hidden layers.
+    """
+
+    def __init__(self, model: VAE, *, hidden: int = 256) -> None:
+        super().__init__(model)
+        check_sizes(hidden=hidden)
+        self.encode = GlimpseEncoder(model.image_shape, hidden, hidden=(hidden,))
+        self.z_what = Amortised(hidden, model.latents()["z_what"])
+        self.to(model.blank)
+
+    def forward(self, images: Tensor) -> None:
+        check_images(images, self.blank)
+        with pyro.plate("images", len(images), dim=-1):
+            pyro.sample("z_what", self.z_what(self.encode(images)))  # (d)

@@ -1,0 +1,94 @@
+"""From a pose's code to an affine transform, and from an image to where something is."""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .mlp import mlp
+
+__all__ = ["FreePoseDecoder", "PoseDecoder", "PoseEncoder"]
+
+
+class PoseDecoder(nn.Module):
+    """Decodes ``(..., 6)`` to an affine map ``(..., 2, 3)`` that always has an inverse.
+
+    The six numbers are, each plus a multilayer perceptron of all: width, height, rotation and shear,
+    kept within ``reach`` of their start, and the centre (x, y) of the window on the canvas, which is free.
+    So that a standard Normal covers a canvas at once, a unit of the last two is ``spread``.
+
+    Args:
+        hidden: Width of the two hidden layers.
+        zoom: The canvas is this many windows wide, and high, to start with.
+        reach: Bound on the logarithms of width and height relative to that, on the rotation in radians,
+            and on the shear.
+        spread: Of the centres (x, y) a standard Normal draws, in canvas coordinates (-1 to 1).
+    """
+
+    unit: Tensor
+
+    def __init__(
+        self,
+        *,
+        hidden: int = 32,
+        zoom: Sequence[float] = (1.8, 1.8),
+        reach: float = 0.7,
+        spread: Sequence[float] = (0.4, 0.4),
+    ) -> None:
+        super().__init__()
+        self.zoom, self.reach = tuple(zoom), reach
+        self.layers = mlp(6, hidden, hidden, 6, activation=nn.Tanh)
+        self.register_buffer("unit", torch.tensor([0.1] * 4 + [*spread]), persistent=False)
+        _quieten(self.layers)
+
+    def forward(self, z_where: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 2 3"]:
+        raw = self.unit * z_where + self.layers(z_where)
+        shape = self.reach * torch.tanh(raw[..., :4] / self.reach)
+        width, height, turn, shear = shape.unbind(-1)
+        across, down = self.zoom[0] * torch.exp(-width), self.zoom[1] * torch.exp(-height)
+        cos, sin = turn.cos(), turn.sin()
+        skew = shear * down
+        rows = [across * cos + skew * sin, across * sin - skew * cos, -down * sin, down * cos]
+        linear = torch.stack(rows, -1).unflatten(-1, (2, 2))
+        shift = -(linear * raw[..., None, 4:]).sum(-1, keepdim=True)
+        return torch.cat([linear, shift], -1)
+
+
+class FreePoseDecoder(nn.Module):
+    """f_T as in the paper: any affine map ``(..., 2, 3)``, about the identity to start with.
+
+    Nothing keeps it from being singular: read through it by the guarded ``render.inverse``.
+    """
+
+    identity: Tensor
+
+    def __init__(self, *, hidden: int = 32) -> None:
+        super().__init__()
+        self.layers = mlp(6, hidden, hidden, 6, activation=nn.Tanh)
+        self.register_buffer("identity", torch.eye(2, 3), persistent=False)
+        _quieten(self.layers)
+
+    def forward(self, z_where: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 2 3"]:
+        return self.identity + self.layers(z_where).unflatten(-1, (2, 3))
+
+
+class PoseEncoder(nn.Module):
+    """Encodes an image ``(..., *image_shape)`` to ``(..., features)``: the paper's two layers of tanh."""
+
+    def __init__(self, image_shape: tuple[int, ...], features: int = 64) -> None:
+        super().__init__()
+        sizes = prod(image_shape), features, features
+        self.layers = nn.Sequential(mlp(*sizes, activation=nn.Tanh), nn.Tanh())
+
+    def forward(self, image: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch features"]:
+        return self.layers(image.flatten(-3))
+
+
+@torch.no_grad()
+def _quieten(layers: nn.Sequential) -> None:
+    """Starts near zero, so that what is added to it decides at first."""
+    weight, bias = layers[-1].parameters()
+    weight.mul_(0.1)
+    bias.zero_()

@@ -1,0 +1,64 @@
+"""The spatial transformer for any affine map T, as the models with layers use it.
+
+T is a matrix (2, 3) that takes **canvas coordinates to window coordinates**, ``window = A canvas + b``,
+so ``warp(glimpse, T, canvas_shape)`` puts a glimpse on a canvas, STN(C, T) of Huang and Murphy (2016),
+and ``warp(canvas, inverse(T), window_shape)`` reads it back. Coordinates are those of
+:mod:`pyro_scenes.render.transform`, whose pose ``(scale, x, y)`` is the T of rows (scale, 0, x) and
+(0, scale, y): here too, **a big scale is a small object**.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+__all__ = ["MIN_DETERMINANT", "centre", "inverse", "warp"]
+
+#: A determinant nearer to zero than this is moved there before it is divided by.
+MIN_DETERMINANT = 1e-3
+
+
+def warp(
+    picture: Float[Tensor, "*#batch c h w"],
+    transform: Float[Tensor, "*#batch 2 3"],
+    shape: tuple[int, ...],
+) -> Float[Tensor, "*batch c height width"]:
+    """Samples a picture, bilinearly, where T takes the pixels of a target ``(..., height, width)``.
+
+    Beyond its edge the picture is 0. Gradients reach the picture and the transform.
+    """
+    height, width = shape[-2:]
+    batch = torch.broadcast_shapes(picture.shape[:-3], transform.shape[:-2])
+    picture = picture.expand(*batch, *picture.shape[-3:])
+    transform = transform.expand(*batch, 2, 3)
+    x, y = (_coordinates(size, transform) for size in (width, height))
+    across, down, shift = transform.flatten(0, -3)[:, None, None].unbind(-1)
+    grid = across * x[:, None] + (down * y[:, None, None] + shift)
+    found = grid_sample(picture.flatten(0, -4), grid, align_corners=False)
+    return found.unflatten(0, batch)
+
+
+def inverse(transform: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
+    """The map back. A T that is about singular gets the inverse of its adjugate over ``MIN_DETERMINANT``."""
+    (a, b), (c, d) = (row.unbind(-1) for row in transform[..., :2].unbind(-2))
+    determinant = a * d - b * c
+    away = determinant.abs().clamp(min=MIN_DETERMINANT).copysign(determinant)
+    linear = torch.stack([d, -b, -c, a], -1).unflatten(-1, (2, 2)) / away[..., None, None]
+    shift = -(linear * transform[..., None, :, 2]).sum(-1, keepdim=True)
+    return torch.cat([linear, shift], -1)
+
+
+def centre(
+    transform: Float[Tensor, "*batch 2 3"], shape: tuple[int, ...]
+) -> Float[Tensor, "*batch 2"]:
+    """Where the window's centre lies: ``(x, y)`` in pixels of a canvas ``(..., height, width)``.
+
+    0 is the outer edge of the first pixel, ``width`` (or ``height``) that of the last.
+    """
+    size = torch.as_tensor([shape[-1], shape[-2]], device=transform.device, dtype=transform.dtype)
+    return (inverse(transform)[..., 2] + 1) / 2 * size
+
+
+def _coordinates(size: int, like: Tensor) -> Tensor:
+    pixels = torch.arange(size, device=like.device, dtype=like.dtype)
+    return (2 * pixels + 1) / size - 1
