@@ -100,7 +100,7 @@ def learn(
         train.images,
         optim=adam(model, guide, lr=args.lr),
         elbo=ELBOS[args.elbo],
-        evaluate=lambda: counting(guide, held_out[:1000], run),
+        evaluate=lambda step: counting(guide, held_out[:1000], run),
         extra={"settings": settings},
         before=warm_up,
     )

@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
             train.images,
             optim=adam(model, guide),
             elbo=TraceEnum_ELBO(max_plate_nesting=1),
-            evaluate=dict,
+            evaluate=lambda step: {},
             before=warm_up,
         )
 

@@ -140,7 +140,7 @@ def learn_counts(run: Run, args: argparse.Namespace) -> None:
         train.images,
         optim=adam(model, guide),
         elbo=elbo,
-        evaluate=dict,
+        evaluate=lambda step: {},
         before=warm_up,
     )
     rows = {"prior, fixed": prior_counts(model)}

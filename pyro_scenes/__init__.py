@@ -6,7 +6,7 @@ from typing import Any
 from . import data, evaluation, inference, networks, render
 from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
 from .criticism import to_arviz
-from .inference import adam, fit, load_checkpoint, save_checkpoint, warming
+from .inference import Weighted, adam, fit, load_checkpoint, printed, save_checkpoint, warming
 from .models import AIR, CSTVAE, STVAE, VAE, AIRGuide, CSTVAEGuide, STVAEGuide, VAEGuide
 
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ __all__ = [
     "STVAEGuide",
     "VAE",
     "VAEGuide",
+    "Weighted",
     "adam",
     "data",
     "evaluation",
@@ -32,6 +33,7 @@ __all__ = [
     "inference",
     "load_checkpoint",
     "networks",
+    "printed",
     "render",
     "save_checkpoint",
     "to_arviz",

@@ -36,7 +36,15 @@ from torch import Tensor
 __all__ = ["STATISTICS", "bayes_p", "roughness", "statistics", "to_arviz", "total_ink"]
 
 _PICTURE = ("channel", "row", "column")
-_EVENTS = {"image": _PICTURE, "canvas": _PICTURE, "z_where": ("pose",), "z_what": ("code",)}
+_EVENTS = {
+    "image": _PICTURE,
+    "canvas": _PICTURE,
+    "layers": ("layer", *_PICTURE),
+    "masks": ("layer", "opacity", "row", "column"),
+    "transforms": ("layer", "axis", "term"),
+    "z_where": ("pose",),
+    "z_what": ("code",),
+}
 
 
 def to_arviz(

@@ -104,6 +104,8 @@ class Recognition(nn.Module):
         looks: int = 2,
     ) -> None:
         super().__init__()
+        if hidden < 1 or looks < 0:
+            raise ValueError(f"needs hidden >= 1 and looks >= 0, got {hidden} and {looks}")
         self.window, self.looks = (picture[0], *window), looks
         self.embed = PoseEncoder(picture, 64)
         self.look = GlimpseEncoder(self.window, 128, hidden=(128,))
@@ -114,12 +116,18 @@ class Recognition(nn.Module):
     def forward(
         self, picture: Tensor, transform: Callable[[Tensor], Tensor], take: Callable
     ) -> tuple[Tensor, Tensor]:
-        """``take(name, head, features)`` says what to do with a proposal: draw from it, or guess."""
+        """Returns T (n, 2, 3) and ``z_what``.
+
+        Args:
+            picture: (n, C, H, W).
+            transform: From ``z_where`` to T, which takes the picture's coordinates to the window's.
+            take: ``take(name, head, features)`` returns a value: a draw of ``head(features)``, or a guess.
+        """
         first = self.embed(picture)
         seen = torch.cat([first, first.new_zeros(len(first), 128)], -1)
         for _ in range(self.looks):
             window = transform(self.z_where.guess(seen)) / WIDER
             seen = torch.cat([first, self.look(warp(picture, inverse(window), self.window))], -1)
-        z_where = take("z_where", self.z_where, seen)
-        glimpse = warp(picture, inverse(transform(z_where)), self.window)
-        return z_where, take("z_what", self.z_what, self.encode(glimpse))
+        where = transform(take("z_where", self.z_where, seen))
+        glimpse = warp(picture, inverse(where), self.window)
+        return where, take("z_what", self.z_what, self.encode(glimpse))

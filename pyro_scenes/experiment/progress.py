@@ -35,7 +35,5 @@ def tell(bar: Any, row: Row) -> None:
     shown = ", ".join(f"{name.replace('_', ' ')} {row[name]:.4g}" for name in known)
     bar.set_postfix_str(shown)
     if bar.disable:  # not a terminal: lines for a log
-        print(
-            f"step {row['step']}, {row['seconds']:.0f} s: train ELBO {row['train_elbo']:.1f} {shown}",
-            flush=True,
-        )
+        train = f"train ELBO {row['train_elbo']:.1f} " if "train_elbo" in row else ""
+        print(f"step {row['step']}, {row['seconds']:.0f} s: {train}{shown}", flush=True)

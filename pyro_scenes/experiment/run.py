@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -66,16 +66,18 @@ class Run:
         *,
         optim: Optimizer,
         elbo: ELBO,
-        evaluate: Callable[[], Row],
+        evaluate: Callable[[int], Row],
         every: int = 250,
+        early: Collection[int] = (),
+        clip: float = float("inf"),
         extra: dict[str, Any] | None = None,
         before: Callable[[int], None] = lambda step: None,
     ) -> list[Row]:
-        """Trains for ``--steps`` steps and returns the history, a row each ``every`` steps.
+        """Trains for ``--steps``; returns the history: a row each ``every`` steps, and at ``early`` ones.
 
         The learning rate falls linearly to a hundredth over the second half of the steps. Rows hold
         step, seconds, cpu_seconds, train_elbo (nats per image in training mode, mean over the batches
-        since the last row) and what ``evaluate()`` returns, in evaluation mode, in which model and guide
+        since the last row) and what ``evaluate(step)`` returns, in evaluation mode, in which model and guide
         are left. After each row a checkpoint is written, with ``extra``. ``before(k)`` is called before
         the step that follows k others: the place to warm something up.
         """
@@ -94,24 +96,31 @@ class Run:
         stream = batches(images, args.batch_size, seed=args.seed, start=start, device=self.device)
         stream = islice(stream, max(0, args.steps - start))
         clock, losses = Clock(history), []
+
+        def look(step: int) -> None:
+            row = {"step": step, **clock()}
+            if losses:
+                row["train_elbo"] = -sum(losses) / len(losses)
+            with own_random(args.seed), _evaluating(model, guide):
+                found = {name: float(value) for name, value in evaluate(step).items()}
+            history.append(row | found)
+            losses.clear()
+            self._record(model, guide, optim, history, extra)
+            tell(bar, history[-1])
+
         with progress(args.steps, start) as bar, pyro.validation_enabled(False):
             before(start)
-            training = fit(model, guide, stream, elbo=elbo, optim=optim, start=start)
+            if 0 in early and not history:
+                look(0)
+            training = fit(model, guide, stream, elbo=elbo, optim=optim, start=start, clip=clip)
             for record in self._steps(training):
                 schedule.step()
                 before(record.step)
                 losses.append(record.loss)
                 bar.set_description_str(f"ELBO per image {-record.loss:.0f} nats", refresh=False)
                 bar.update()
-                if record.step % every and record.step != args.steps:
-                    continue
-                row = {"step": record.step, **clock(), "train_elbo": -sum(losses) / len(losses)}
-                with own_random(args.seed), _evaluating(model, guide):
-                    found = {name: float(value) for name, value in evaluate().items()}
-                history.append(row | found)
-                losses.clear()
-                self._record(model, guide, optim, history, extra)
-                tell(bar, history[-1])
+                if record.step % every == 0 or record.step in {*early, args.steps}:
+                    look(record.step)
         model.eval()
         guide.eval()
         return history

@@ -3,14 +3,17 @@
 from .checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
 from .fit import Diverged, Record, adam, fit
 from .schedule import warming
+from .weighted import Weighted, printed
 
 __all__ = [
     "CheckpointError",
     "Diverged",
     "Record",
+    "Weighted",
     "adam",
     "fit",
     "load_checkpoint",
+    "printed",
     "read_checkpoint",
     "save_checkpoint",
     "warming",

@@ -8,6 +8,8 @@ from pyro.infer import ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from .weighted import Weighted
+
 __all__ = ["Diverged", "Record", "adam", "fit"]
 
 
@@ -77,7 +79,8 @@ def fit(
     if not clip > 0:
         raise ValueError(f"clip must be above 0, got {clip}")
     optim = adam(model, guide) if optim is None else optim  # type: ignore[arg-type]
-    proposal = config_enumerate(guide) if isinstance(elbo, TraceEnum_ELBO) else guide
+    enumerates = isinstance(elbo.elbo if isinstance(elbo, Weighted) else elbo, TraceEnum_ELBO)
+    proposal = config_enumerate(guide) if enumerates else guide
     for step, images in enumerate(batches, start + 1):
         yield _step(model, proposal, images, elbo, optim, step, clip)
 

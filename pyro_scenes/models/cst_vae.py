@@ -89,16 +89,25 @@ class _Layered(Model):
         """T (n, 2, 3) of a pose's code."""
         return self.pose(z_where)
 
-    def layer(self, z_where: Tensor, z_what: Tensor) -> tuple[Tensor, Tensor]:
+    def layer(self, transform: Tensor, z_what: Tensor) -> tuple[Tensor, Tensor]:
         """A layer (n, C, H, W), premultiplied, and its opacity (n, 1 or C, H, W)."""
         picture = self.decoder(z_what)  # (c)
         colour, opacity = picture.tensor_split([self.image_shape[0]], -3)
-        transform = self.transform(z_where)
         if not opacity.numel():
             layer = warp(picture, transform, self.image_shape)  # (d)
             return layer, layer
         drawn = warp(torch.cat([colour * opacity, opacity], -3), transform, self.image_shape)  # (d)
-        return drawn.tensor_split([self.image_shape[0]], -3)
+        layer, mask = drawn.tensor_split([self.image_shape[0]], -3)
+        return layer, mask
+
+    def draw(self, scene: Scene, suffix: str) -> tuple[Scene, tuple[Tensor, Tensor, Tensor]]:
+        """Draws one more layer, behind those of the scene: the layer, its opacity, and its T."""
+        z_where = pyro.sample(f"z_where{suffix}", self.z_where(scene))  # (a)
+        z_what = pyro.sample(f"z_what{suffix}", self.z_what(scene))  # (b)
+        transform = self.transform(z_where)  # (c)
+        layer, mask = self.layer(transform, z_what)
+        canvas, scope = under(scene.canvas, scene.scope, layer, mask)  # (e)
+        return Scene(scene.layer + 1, canvas, scope, z_where, z_what), (layer, mask, transform)
 
     def scene(self, size: int) -> Scene:
         """Nothing drawn yet."""
@@ -113,10 +122,19 @@ class _Layered(Model):
             z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         channels, *size = self.window
         check_decoder("decoder", self.decoder, z_what, self.window, (channels + 1, *size))
-        check_decoder("pose", self.pose, z_where, (2, 3))
-        canvas, mask = self.layer(z_where, z_what)
+        transform = check_decoder("pose", self.pose, z_where, (2, 3))
+        canvas, mask = self.layer(transform, z_what)
         scene = Scene(1, canvas, 1 - mask, z_where, z_what)
         ask("image", self.image, scene, self.image_shape)
+
+
+def _record(scene: Scene, layers: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """What was drawn, for those who read traces."""
+    pictures, masks, transforms = zip(*layers, strict=True)
+    pyro.deterministic("layers", torch.stack(pictures, -4), event_dim=4)
+    pyro.deterministic("masks", torch.stack(masks, -4), event_dim=4)
+    pyro.deterministic("transforms", torch.stack(transforms, -3), event_dim=3)
+    pyro.deterministic("canvas", scene.canvas, event_dim=3)
 
 
 def _normal(size: int) -> Prior:
@@ -141,12 +159,8 @@ class STVAE(_Layered):
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
-            scene = self.scene(size)
-            z_where = pyro.sample("z_where", self.z_where(scene))  # (a)
-            z_what = pyro.sample("z_what", self.z_what(scene))  # (b)
-            layer, mask = self.layer(z_where, z_what)  # (c), (d)
-            pyro.deterministic("canvas", layer, event_dim=3)
-            scene = Scene(1, layer, 1 - mask, z_where, z_what)
+            scene, layer = self.draw(self.scene(size), "")
+            _record(scene, [layer])
             return pyro.sample("image", self.image(scene), obs=images)  # (f)
 
 
@@ -161,13 +175,12 @@ def _guess(name: str, head: Amortised, features: Tensor) -> Tensor:
 class STVAEGuide(Guide):
     """The amortised guide of an :class:`STVAE`, (h) and (i) once (the paper's Fig. 3b)."""
 
-    def __init__(self, model: STVAE, *, hidden: int = 256) -> None:
+    def __init__(self, model: STVAE, *, hidden: int = 256, looks: int = 2) -> None:
         super().__init__(model)
-        check_sizes(hidden=hidden)
         self.transform = model.transform  # a method: nothing is registered
         latents = [model.latents()[name] for name in ("z_where", "z_what")]
         picture, window = model.image_shape, model.window[1:]
-        self.recognise = Recognition(picture, window, *latents, hidden=hidden)
+        self.recognise = Recognition(picture, window, *latents, hidden=hidden, looks=looks)
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
@@ -180,8 +193,8 @@ class CSTVAE(_Layered):
     """Layers, each a content in a pose, composited from front to back.
 
     Each of ``z_where``, ``z_what``, ``image`` is a site's conditional, ``Scene -> distribution``. Beside
-    ``canvas`` the sites ``layers`` (n, layers, C, H, W) and ``masks`` (n, layers, 1 or C, H, W) are the
-    complete layers, hidden parts included, and their opacity.
+    ``canvas`` there are the sites ``layers`` (n, layers, C, H, W), complete, hidden parts included;
+    ``masks`` (n, layers, 1 or C, H, W), their opacity; and ``transforms`` (n, layers, 2, 3), each T.
 
     Args:
         image_shape: (C, H, W) of an image.
@@ -217,19 +230,12 @@ class CSTVAE(_Layered):
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
-            scene, drawn = self.scene(size), []
+            scene, layers = self.scene(size), []
             # No pyro.markov: the image depends on every layer, and what a layer explains on all others.
             for i in range(self.layers):
-                z_where = pyro.sample(f"z_where_{i}", self.z_where(scene))  # (a)
-                z_what = pyro.sample(f"z_what_{i}", self.z_what(scene))  # (b)
-                layer, mask = self.layer(z_where, z_what)  # (c), (d)
-                canvas, scope = under(scene.canvas, scene.scope, layer, mask)  # (e)
-                scene = Scene(i + 1, canvas, scope, z_where, z_what)
-                drawn.append((layer, mask))
-            layers, masks = (torch.stack(parts, -4) for parts in zip(*drawn, strict=True))
-            pyro.deterministic("layers", layers, event_dim=4)
-            pyro.deterministic("masks", masks, event_dim=4)
-            pyro.deterministic("canvas", scene.canvas, event_dim=3)
+                scene, layer = self.draw(scene, f"_{i}")
+                layers.append(layer)
+            _record(scene, layers)
             return pyro.sample("image", self.image(scene), obs=images)  # (f)
 
 
@@ -239,20 +245,33 @@ class CSTVAEGuide(Guide):
     Args:
         model: Its decoder and pose are used as they are at each call; they stay the model's alone.
         hidden: Widths of the two hidden layers that read a glimpse for its content.
+        looks: How often it looks where it expects a layer before it decides on a pose; the paper's has 0.
+        explained: Whether beside the residual it sees the image without it, what it has explained already.
         sweeps: How often it goes over the layers. In all sweeps but the last it draws nothing, and takes
             its best guesses: then the residual of a layer lacks the later layers as well. An attribute
             that may change between steps; a young guide is better off with 1.
     """
 
-    def __init__(self, model: CSTVAE, *, hidden: int = 256, sweeps: int = 2) -> None:
+    def __init__(
+        self,
+        model: CSTVAE,
+        *,
+        hidden: int = 256,
+        looks: int = 2,
+        sweeps: int = 2,
+        explained: bool = True,
+    ) -> None:
         super().__init__(model)
-        check_sizes(hidden=hidden, sweeps=sweeps)
+        check_sizes(sweeps=sweeps)
+        self.explained = explained and model.layers > 1
         self.layers, self.sweeps = model.layers, sweeps
         self.transform, self.layer = model.transform, model.layer  # methods: nothing is registered
         channels, *size = model.image_shape
-        picture = (2 * channels if model.layers > 1 else channels, *size)
+        picture = ((1 + self.explained) * channels, *size)
         latents = [model.latents()[name] for name in ("z_where_0", "z_what_0")]
-        self.recognise = Recognition(picture, model.window[1:], *latents, hidden=hidden)
+        self.recognise = Recognition(
+            picture, model.window[1:], *latents, hidden=hidden, looks=looks
+        )
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
@@ -270,6 +289,5 @@ class CSTVAEGuide(Guide):
         residual = images
         for j in layers.keys() - {i}:
             residual = torch.relu(residual - layers[j])  # (g)
-        seen = [residual, images - residual] if self.layers > 1 else [residual]
-        z_where, z_what = self.recognise(torch.cat(seen, 1), self.transform, take)
-        return self.layer(z_where, z_what)[0]
+        seen = torch.cat([residual, images - residual], 1) if self.explained else residual
+        return self.layer(*self.recognise(seen, self.transform, take))[0]

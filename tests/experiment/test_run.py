@@ -24,7 +24,7 @@ def parse(out, *words):
     )
 
 
-def train(args, evaluate=dict, every=3, **options):
+def train(args, evaluate=lambda step: {}, every=3, **options):
     run = Run(args)
     model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
     guide = AIRGuide(model)
@@ -68,14 +68,14 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, moment):
 def test_evaluating_does_not_disturb_training(tmp_path):
     _, expected = train(parse(tmp_path / "quiet"))
     history, weights = train(
-        parse(tmp_path / "noisy"), evaluate=lambda: {"x": torch.rand(()).item()}
+        parse(tmp_path / "noisy"), evaluate=lambda step: {"x": torch.rand(()).item()}
     )
     assert torch.equal(weights, expected)
     assert len({row["x"] for row in history}) == 1  # the same draws at each evaluation
 
 
 def test_the_table_over_time(tmp_path):
-    history, _ = train(parse(tmp_path, "--steps", "7"), evaluate=lambda: {"accuracy": 0.5})
+    history, _ = train(parse(tmp_path, "--steps", "7"), evaluate=lambda step: {"accuracy": 0.5})
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert [int(row["step"]) for row in rows] == [3, 6, 7] == [row["step"] for row in history]
     assert list(rows[0]) == ["step", "seconds", "cpu_seconds", "train_elbo", "accuracy"]
@@ -90,7 +90,7 @@ def test_resuming_a_finished_run_trains_no_more(tmp_path):
 
 
 def test_the_table_is_whole_after_a_kill_between_checkpoint_and_table(tmp_path):
-    train(parse(tmp_path), evaluate=lambda: {"accuracy": np.float64(0.5)})
+    train(parse(tmp_path), evaluate=lambda step: {"accuracy": np.float64(0.5)})
     (tmp_path / "metrics.csv").unlink()
     train(parse(tmp_path, "--resume"))
     assert len(list(csv.DictReader((tmp_path / "metrics.csv").open()))) == 4
@@ -141,7 +141,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
     guide = AIRGuide(model)
     settings = {"optim": adam(model, guide), "elbo": TraceEnum_ELBO(max_plate_nesting=1)}
     with pytest.raises(Diverged, match="not finite"):
-        run.fit(model, guide, IMAGES, evaluate=dict, every=3, before=poison, **settings)
+        run.fit(model, guide, IMAGES, evaluate=lambda step: {}, every=3, before=poison, **settings)
     assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 3
 
 
@@ -175,7 +175,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
             IMAGES,
             optim=adam(model, guide),
             elbo=TraceEnum_ELBO(max_plate_nesting=1),
-            evaluate=dict,
+            evaluate=lambda step: {},
             every=3,
             before=poison,
         )
@@ -196,7 +196,7 @@ def test_warming_up_is_part_of_what_is_resumed(tmp_path):
         guide = AIRGuide(model)
         elbo = TraceEnum_ELBO(max_plate_nesting=1)
         sitting.fit(
-            model, guide, IMAGES, optim=adam(model, guide), elbo=elbo, evaluate=dict, before=warm
+            model, guide, IMAGES, optim=adam(model, guide), elbo=elbo, evaluate=lambda step: {}, before=warm
         )
         return torch.cat([p.detach().flatten() for p in guide.parameters()])
 

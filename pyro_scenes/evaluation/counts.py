@@ -1,10 +1,5 @@
-"""Numbers on held-out images: bounds on their likelihood, and how well objects are counted.
+"""How many objects: the guide's presences, read and compared with the truth."""
 
-Everything here reads named sites of traces. Images are float (n, C, H, W) in [0, 1]; use
-``torch.no_grad()`` to save memory.
-"""
-
-import math
 from typing import NamedTuple
 
 import torch
@@ -12,50 +7,16 @@ from jaxtyping import Float, Int
 from pyro import poutine
 from torch import Tensor, nn
 
-from .render import box
+from ..render import box
 
 __all__ = [
     "Interpretation",
     "count_accuracy",
     "count_confusion",
     "count_probabilities",
-    "importance_bound",
     "interpret",
-    "log_weights",
     "sample_counts",
 ]
-
-
-def log_weights(
-    model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"], *, particles: int = 1
-) -> Float[Tensor, "particles n"]:
-    """log p(image, z) - log q(z | image) for draws z of the guide, in nats.
-
-    Its mean over particles estimates the ELBO of each image; :func:`importance_bound` a tighter bound.
-    """
-    if particles < 1:
-        raise ValueError(f"particles must be at least 1, got {particles}")
-    return torch.stack([_log_weight(model, guide, images) for _ in range(particles)])
-
-
-def _log_weight(model: nn.Module, guide: nn.Module, images: Tensor) -> Tensor:
-    proposed = poutine.trace(guide).get_trace(images)
-    joint = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(images)
-    return _log_prob(joint) - _log_prob(proposed)
-
-
-def _log_prob(trace: poutine.Trace) -> Tensor:
-    trace.compute_log_prob()
-    sites = (site for site in trace.nodes.values() if site["type"] == "sample")
-    return sum(site["log_prob"] for site in sites if site["name"] != "images")
-
-
-def importance_bound(weights: Float[Tensor, "particles n"]) -> Float[Tensor, " n"]:
-    """The importance-weighted bound (Burda et al., 2016, Eq. 8) of each image, in nats.
-
-    It is never looser than the ELBO in expectation, and tightens as particles grow.
-    """
-    return weights.logsumexp(0) - math.log(len(weights))
 
 
 def count_probabilities(

@@ -1,0 +1,43 @@
+"""Bounds on the likelihood of images."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from pyro import poutine
+from torch import Tensor, nn
+
+__all__ = ["importance_bound", "log_weights"]
+
+
+def log_weights(
+    model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"], *, particles: int = 1
+) -> Float[Tensor, "particles n"]:
+    """log p(image, z) - log q(z | image) for draws z of the guide, in nats.
+
+    Its mean over particles estimates the ELBO of each image; :func:`importance_bound` a tighter bound.
+    """
+    if particles < 1:
+        raise ValueError(f"particles must be at least 1, got {particles}")
+    proposals = (poutine.trace(guide).get_trace(images) for _ in range(particles))
+    return torch.stack([log_weight(model, proposed, images) for proposed in proposals])
+
+
+def log_weight(model: nn.Module, proposed: poutine.Trace, images: Tensor) -> Float[Tensor, " n"]:
+    """The same for one draw, a trace of the guide."""
+    joint = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(images)
+    return _log_prob(joint) - _log_prob(proposed)
+
+
+def _log_prob(trace: poutine.Trace) -> Tensor:
+    trace.compute_log_prob()
+    sites = (site for site in trace.nodes.values() if site["type"] == "sample")
+    return sum(site["log_prob"] for site in sites if site["name"] != "images")
+
+
+def importance_bound(weights: Float[Tensor, "particles n"]) -> Float[Tensor, " n"]:
+    """The importance-weighted bound (Burda et al., 2016, Eq. 8) of each image, in nats.
+
+    It is never looser than the ELBO in expectation, and tightens as particles grow.
+    """
+    return weights.logsumexp(0) - math.log(len(weights))

@@ -1,0 +1,81 @@
+"""Objectives in which some sites count more or less than in the ELBO."""
+
+import re
+from collections.abc import Callable, Collection
+from typing import Any
+
+from pyro.infer import ELBO, Trace_ELBO
+from pyro.poutine.messenger import Messenger
+
+__all__ = ["Weighted", "printed"]
+
+
+class Weighted(ELBO):
+    """An ELBO of Pyro with weights on sites: both log p and log q of a site are multiplied by its weight.
+
+    For a latent that is a weight on its KL divergence: the beta of a beta-VAE, or a warm-up::
+
+        elbo = Weighted(TraceMeanField_ELBO(), z_what=0.0)
+        for record in fit(model, guide, batches, elbo=elbo):
+            elbo.weights["z_what"] = min(1.0, record.step / 1000)
+
+    With any weight but 1 it is no ELBO of the model; below 1 it is not even a bound. Evaluate by
+    :func:`pyro_scenes.evaluation.log_weights`, which no weight enters.
+
+    Args:
+        elbo: Does the work.
+        weights: By the name of a site, without the number of its step: ``z_what`` is all ``z_what_0``,
+            ``z_what_1``, ... Numbers from 0 up.
+    """
+
+    def __init__(self, elbo: ELBO, **weights: float) -> None:
+        super().__init__()
+        if not isinstance(elbo, ELBO):
+            raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r}")
+        wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
+        if wrong:
+            raise ValueError(f"weights must be numbers from 0 up, got {wrong}")
+        self.elbo, self.weights = elbo, dict(weights)
+
+    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
+        return self.elbo.loss(*self._weigh(model, guide), *args, **kwargs)
+
+    def differentiable_loss(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> Any:
+        return self.elbo.differentiable_loss(*self._weigh(model, guide), *args, **kwargs)
+
+    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
+        return self.elbo.loss_and_grads(*self._weigh(model, guide), *args, **kwargs)
+
+    def _get_trace(self, *args: Any) -> Any:
+        return self.elbo._get_trace(*args)
+
+    def _weigh(self, model: Callable, guide: Callable) -> tuple[Callable, Callable]:
+        weigh = _Weigh(self.weights)
+        return weigh(model), weigh(guide)
+
+
+class _Printed(Weighted):
+    def _weigh(self, model: Callable, guide: Callable) -> tuple[Callable, Callable]:
+        return _Weigh(self.weights)(model), guide
+
+
+def printed(latents: Collection[str] = ("z_where", "z_what")) -> ELBO:
+    """Eq. 3.1 of Huang and Murphy (2016) as it is printed: E_q[log p(image | z) - log q(z)].
+
+    It lacks log p(z), so it is no bound on log p(image), and rewards any latent that the image does not
+    need for spreading without end. For comparison only.
+    """
+    return _Printed(Trace_ELBO(), **dict.fromkeys(latents, 0.0))
+
+
+class _Weigh(Messenger):
+    def __init__(self, weights: dict[str, float]) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def _pyro_sample(self, msg: Any) -> None:
+        weight = self.weights.get(re.sub(r"_\d+$", "", msg["name"]))
+        if weight is not None:
+            msg["scale"] = msg["scale"] * weight
