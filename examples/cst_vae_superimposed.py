@@ -39,7 +39,7 @@ from pyro_scenes.data import Scenes, layered_digits, mnist, strokes
 from pyro_scenes.experiment import Run, flags, launch, own_random, rate
 from pyro_scenes.inference import read_checkpoint
 from pyro_scenes.networks import FreePoseDecoder
-from pyro_scenes.render import centre, inverse, warp
+from pyro_scenes.render import centre, centroid, inverse, warp
 
 DATA = {"translated": {"count": 1, "canvas": 36}, "superimposed": {"count": 2, "canvas": 50}}
 #: When the canonical images are looked at, besides every 250 steps (Fig. 5b).
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="2,000 steps: some minutes on 2 cores")
     add("--recipe", choices=("ours", "paper"), default="ours", help="see docs/models/cst_vae.rst")
     add("--objective", choices=("elbo", "printed"), default="elbo", help="or Eq. 3.1 as printed")
-    add("--lr", type=rate, default=2e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
+    add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
     return parser
 
 
@@ -102,7 +102,7 @@ def build(args: argparse.Namespace) -> tuple:
     settings: dict = {"image_shape": shape, "code": code}
     recognition: dict = {}
     if args.recipe == "paper":
-        settings |= {"window": shape, "pose": FreePoseDecoder()}
+        settings |= {"window": shape, "pose": FreePoseDecoder(), "centred": False}
         recognition |= {"looks": 0, "hidden": 256 if layers == 1 else 128}
     if args.model == "st_vae":
         st_vae = STVAE(**settings)
@@ -140,7 +140,7 @@ def learn(model, guide, train: Scenes, test: Scenes, run: Run, alignment: dict) 
         alignment[str(step)] = class_means(pictures, test[:500]).cpu()
         return bound | {
             "layer_iou": evaluation.layer_iou(seen.masks.amax(2), test[:500].masks).mean().item(),
-            "centroid_spread": evaluation.centroid(pictures).flatten(0, 1).std(0).mean().item(),
+            "centroid_spread": centroid(pictures).flatten(0, 1).std(0).mean().item(),
         }
 
     return run.fit(
@@ -194,7 +194,7 @@ def layer_metrics(model, guide, test: Scenes, run: Run) -> dict[str, float | Non
         index = torch.arange(len(part))[:, None].expand_as(match.layer), match.layer
         shown = match.layer >= 0
         ious.append(match.iou.mean(1))
-        mass.append(evaluation.centroid(seen.complete[index])[shown])
+        mass.append(centroid(seen.complete[index])[shown])
         window.append(centre(seen.transforms[index], model.image_shape)[shown])
         true.append(part.centres.to(shown.device)[shown])
     iou, places = torch.cat(ious), torch.cat(true)

@@ -15,7 +15,6 @@ __all__ = [
     "Layers",
     "Match",
     "best_match",
-    "centroid",
     "explanations",
     "iou",
     "layer_iou",
@@ -142,13 +141,6 @@ def overlap(truth: Bool[Tensor, "n objects h w"]) -> Float[Tensor, " n"]:
     sizes = shapes.sum(-1)
     smaller = torch.minimum(sizes[:, :, None], sizes[:, None]).clamp(min=1)
     return (shared / smaller).triu(diagonal=1).amax((1, 2)).float()
-
-
-def centroid(pictures: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch 2"]:
-    """Centre of mass (x, y) in pixels, 0 the outer edge of the first; NaN of a picture that is all 0."""
-    pixels = [torch.arange(size).to(pictures) + 0.5 for size in pictures.shape[-2:]]
-    down, across = pictures.sum((-3, -1)), pictures.sum((-3, -2))
-    return torch.stack([across @ pixels[1], down @ pixels[0]], -1) / down.sum(-1, keepdim=True)
 
 
 def r_squared(found: Float[Tensor, "n k"], truth: Float[Tensor, "n k"]) -> float:

@@ -95,7 +95,8 @@ class Run:
         schedule = _falling(optim, args.steps, start)
         stream = batches(images, args.batch_size, seed=args.seed, start=start, device=self.device)
         stream = islice(stream, max(0, args.steps - start))
-        clock, losses = Clock(history), []
+        clock = Clock(history)
+        losses: list[float] = []
 
         def look(step: int) -> None:
             row = {"step": step, **clock()}

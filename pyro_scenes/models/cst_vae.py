@@ -45,7 +45,7 @@ from torch import Tensor
 
 from ..conditionals import Amortised, Conditional, Pixels, Prior, Recognition
 from ..networks import GlimpseDecoder, PoseDecoder
-from ..render import under, warp
+from ..render import centroid, under, warp
 from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes
 
 __all__ = ["CSTVAE", "CSTVAEGuide", "STVAE", "STVAEGuide", "Scene"]
@@ -73,6 +73,7 @@ class _Layered(Model):
         pose: Callable[[Tensor], Tensor] | None = None,
         decoder: Callable[[Tensor], Tensor] | None = None,
         image: Conditional | None = None,
+        centred: bool = True,
     ) -> None:
         super().__init__(image_shape)
         check_sizes(window=window, code=code)
@@ -84,6 +85,7 @@ class _Layered(Model):
         self.pose = _pose(self.image_shape, self.window) if pose is None else pose
         self.decoder = _decoder(code, self.window) if decoder is None else decoder
         self.image = Pixels(dist.Bernoulli) if image is None else image
+        self.centred = centred
 
     def transform(self, z_where: Tensor) -> Tensor:
         """T (n, 2, 3) of a pose's code."""
@@ -93,6 +95,10 @@ class _Layered(Model):
         """A layer (n, C, H, W), premultiplied, and its opacity (n, 1 or C, H, W)."""
         picture = self.decoder(z_what)  # (c)
         colour, opacity = picture.tensor_split([self.image_shape[0]], -3)
+        if self.centred:
+            size = transform.new_tensor([picture.shape[-1], picture.shape[-2]])
+            mass = 2 * centroid(opacity if opacity.numel() else colour) / size - 1
+            transform = torch.cat([transform[..., :2], transform[..., 2:] + mass[..., None]], -1)
         if not opacity.numel():
             layer = warp(picture, transform, self.image_shape)  # (d)
             return layer, layer
@@ -207,6 +213,8 @@ class CSTVAE(_Layered):
         decoder: From ``z_what`` to C (n, C or C + 1, h, w) in [0, 1]. Default: two hidden layers of 256,
             with opacity if the image has colours.
         image: Likelihood; reads ``scene.canvas``. Default: Bernoulli pixels, for images of 0 and 1.
+        centred: Whether the pose places C's centre of mass, rather than its middle. Otherwise a shift of C
+            makes up for one of T, and where a window lies says little about where the object is.
     """
 
     def __init__(
@@ -221,10 +229,13 @@ class CSTVAE(_Layered):
         pose: Callable[[Tensor], Tensor] | None = None,
         decoder: Callable[[Tensor], Tensor] | None = None,
         image: Conditional | None = None,
+        centred: bool = True,
     ) -> None:
         check_sizes(layers=layers)
         sites = {"z_where": z_where, "z_what": z_what, "image": image}
-        super().__init__(image_shape, window, code, pose=pose, decoder=decoder, **sites)
+        super().__init__(
+            image_shape, window, code, pose=pose, decoder=decoder, centred=centred, **sites
+        )
         self.layers = layers
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:

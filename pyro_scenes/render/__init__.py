@@ -1,7 +1,7 @@
 """From poses and pictures to canvases. Torch only: nothing here knows about probability."""
 
-from .affine import centre, inverse, warp
+from .affine import centre, centroid, inverse, warp
 from .compose import under
 from .transform import box, glance, place
 
-__all__ = ["box", "centre", "glance", "inverse", "place", "under", "warp"]
+__all__ = ["box", "centre", "centroid", "glance", "inverse", "place", "under", "warp"]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-__all__ = ["MIN_DETERMINANT", "centre", "inverse", "warp"]
+__all__ = ["MIN_DETERMINANT", "centre", "centroid", "inverse", "warp"]
 
 #: A determinant nearer to zero than this is moved there before it is divided by.
 MIN_DETERMINANT = 1e-3
@@ -57,6 +57,14 @@ def centre(
     """
     size = torch.as_tensor([shape[-1], shape[-2]], device=transform.device, dtype=transform.dtype)
     return (inverse(transform)[..., 2] + 1) / 2 * size
+
+
+def centroid(pictures: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch 2"]:
+    """Centre of mass ``(x, y)`` in pixels, as :func:`centre`; the middle of a picture that is all 0."""
+    mass = pictures.sum(-3) + 1e-6
+    x, y = (torch.arange(size).to(pictures) + 0.5 for size in (mass.shape[-1], mass.shape[-2]))
+    across, down = mass.sum(-2), mass.sum(-1)
+    return torch.stack([across @ x, down @ y], -1) / across.sum(-1, keepdim=True)
 
 
 def _coordinates(size: int, like: Tensor) -> Tensor:

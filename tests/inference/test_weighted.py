@@ -47,7 +47,9 @@ def gradients(*modules):
 def loss_and_gradients(elbo, model, guide, images=IMAGES, seed=3):
     torch.manual_seed(seed)
     loss = elbo.loss_and_grads(model, guide, images)
-    return loss, gradients(model, guide)
+    return loss, gradients(
+        model, getattr(guide, "__wrapped__", guide)
+    )  # as config_enumerate has it
 
 
 def traces(model, guide, seed=3):

@@ -84,7 +84,9 @@ def test_a_positive_turn_is_clockwise():
 def test_standard_normal_draws_spread_over_the_canvas_at_the_start(spread):
     decoder = PoseDecoder(zoom=(1.5, 2.5), spread=spread)
     transform = decoder(torch.randn(4000, 6))
-    middle = centre(transform, (1, 2, 2)) - 1  # a canvas of 2 by 2 pixels: canvas coordinates, plus 1
+    middle = (
+        centre(transform, (1, 2, 2)) - 1
+    )  # a canvas of 2 by 2 pixels: canvas coordinates, plus 1
     torch.testing.assert_close(middle.mean(0), torch.zeros(2), rtol=0, atol=0.06)
     torch.testing.assert_close(middle.std(0), torch.tensor(spread), rtol=0.1, atol=0)
     across, down, turn, shear = parts(transform)
@@ -98,9 +100,7 @@ def test_the_centre_is_free_of_size_and_turn():
     for z_where in (torch.randn(100, 6), 20 * torch.randn(100, 6)):
         raw = (decoder.unit * z_where + decoder.layers(z_where))[:, 4:]
         expected = (raw + 1) / 2 * torch.tensor([36.0, 24.0])
-        torch.testing.assert_close(
-            centre(decoder(z_where), CANVAS), expected, rtol=1e-4, atol=1e-2
-        )
+        torch.testing.assert_close(centre(decoder(z_where), CANVAS), expected, rtol=1e-4, atol=1e-2)
 
 
 def test_the_free_decoder_starts_about_the_identity():

@@ -1,0 +1,595 @@
+"""ST-VAE and CST-VAE: their bounds and their guides written by hand, layers in order, parts swapped."""
+
+from itertools import repeat
+
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from torch import nn
+
+from pyro_scenes import (
+    CSTVAE,
+    STVAE,
+    CSTVAEGuide,
+    Pixels,
+    Prior,
+    STVAEGuide,
+    adam,
+    fit,
+)
+from pyro_scenes.networks import FreePoseDecoder, GlimpseDecoder
+from pyro_scenes.render import place, warp
+
+IMAGE, WINDOW, CODE = (1, 12, 15), (1, 7, 6), 3
+COLOUR = {"image_shape": (3, 12, 15), "window": (3, 7, 6)}
+IMAGES = torch.rand(5, *IMAGE, generator=torch.Generator().manual_seed(0)).round()
+
+
+def layered(layers=2, **swaps):
+    return CSTVAE(
+        **{"image_shape": IMAGE, "window": WINDOW, "code": CODE, "layers": layers, **swaps}
+    )
+
+
+def pair(layers=2, guide=None, **swaps):
+    model = layered(layers, **swaps)
+    return model, CSTVAEGuide(model, hidden=16, **(guide or {}))
+
+
+def images_of(model, n=5):
+    return torch.rand(n, *model.image_shape).round()
+
+
+def seeded(module, *args, seed=3, **kwargs):
+    torch.manual_seed(seed)
+    return poutine.trace(module).get_trace(*args, **kwargs)
+
+
+def joint_of(model, proposed, images):
+    return poutine.trace(poutine.replay(model, trace=proposed)).get_trace(images)
+
+
+def latents(trace):
+    return {n: trace.nodes[n] for n in trace.stochastic_nodes if n.startswith("z_")}
+
+
+def values(trace):
+    return {name: site["value"] for name, site in latents(trace).items()}
+
+
+def gradients(*modules):
+    found = [p.grad.clone() for m in modules for p in m.parameters() if p.grad is not None]
+    for module in modules:
+        module.zero_grad()
+    return found
+
+
+def same(found, expected, rtol=1e-3):
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=rtol, atol=rtol * other.abs().max().item())
+
+
+def solid(size=3, opacity=1.0):
+    """A decoder of one flat colour, the first numbers of the code, with an opacity."""
+
+    def decode(z_what):
+        colour = torch.sigmoid(z_what[:, :size])
+        whole = torch.cat([colour, torch.full_like(colour[:, :1], opacity)], -1)
+        return whole[..., None, None].expand(-1, -1, 7, 6)
+
+    return decode
+
+
+def filling(z_where):
+    """A pose whose window covers the canvas and more, whatever is drawn."""
+    return 0.5 * torch.eye(2, 3).to(z_where).expand(len(z_where), 2, 3) + 0.0 * z_where.sum()
+
+
+def similarity(z_where):
+    """T of the pose (scale, x, y), as AIR has it."""
+    scale, x, y = z_where.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([scale, zero, x, zero, scale, y], -1).unflatten(-1, (2, 3))
+
+
+# ST-VAE is CST-VAE of one layer.
+
+
+@pytest.fixture(params=[{}, COLOUR], ids=["grey", "colour"])
+def single(request):
+    sizes = {"image_shape": IMAGE, "window": WINDOW, "code": CODE, **request.param}
+    one, many = STVAE(**sizes), CSTVAE(**sizes, layers=1)
+    many.load_state_dict(one.state_dict())
+    guides = STVAEGuide(one, hidden=16), CSTVAEGuide(many, hidden=16, sweeps=1)
+    guides[1].load_state_dict(guides[0].state_dict())
+    return (one, guides[0]), (many, guides[1])
+
+
+def test_one_layer_is_an_st_vae(single):
+    """Draw for draw: the same proposals, the same canvas, the same density."""
+    (one, one_guide), (many, many_guide) = single
+    images, proposed = images_of(one), {}
+    found = seeded(one_guide, images), seeded(many_guide, images)
+    for name in ("z_where", "z_what"):
+        first, second = found[0].nodes[name], found[1].nodes[f"{name}_0"]
+        assert torch.equal(first["value"], second["value"])
+        for moment in ("mean", "stddev"):
+            one_moment, other = (getattr(site["fn"], moment) for site in (first, second))
+            torch.testing.assert_close(one_moment, other)
+        proposed[f"{name}_0"] = first["value"]
+    joint = joint_of(one, found[0], images)
+    held = poutine.trace(poutine.condition(many, data=proposed)).get_trace(images)
+    torch.testing.assert_close(joint.nodes["canvas"]["value"], held.nodes["canvas"]["value"])
+    torch.testing.assert_close(joint.log_prob_sum(), held.log_prob_sum())
+
+
+def test_one_layer_has_an_st_vaes_bound_and_gradients(single):
+    found = []
+    for model, guide in single:
+        torch.manual_seed(4)
+        found.append((Trace_ELBO().loss_and_grads(model, guide, images_of(model)), model, guide))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    same(gradients(*found[0][1:]), gradients(*found[1][1:]))
+
+
+def test_more_sweeps_change_nothing_with_one_layer(single):
+    _, (model, guide) = single
+    images, found = images_of(model), []
+    for guide.sweeps in (1, 3):
+        found.append(values(seeded(guide, images)))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+# The bound.
+
+
+def by_hand(model, guide, images, analytic=False):
+    """KL of each latent, at one draw or in closed form, minus log p(image | z), all from formulas."""
+    proposed = seeded(guide, images)
+    canvas, scope, loss = torch.zeros_like(images), 1.0, 0.0
+    for i in range(model.layers):
+        where, what = (proposed.nodes[f"{name}_{i}"] for name in ("z_where", "z_what"))
+        for site in (where, what):
+            mean, scale, value = site["fn"].mean, site["fn"].stddev, site["value"]
+            if analytic:
+                kl = 0.5 * (scale.square() + mean.square() - 1) - scale.log()
+            else:
+                kl = dist.Normal(mean, scale).log_prob(value) - dist.Normal(0, 1).log_prob(value)
+            loss = loss + kl.sum()
+        picture = model.decoder(what["value"])
+        drawn = warp(picture, model.pose(where["value"]), model.image_shape)
+        canvas, scope = canvas + scope * drawn, scope * (1 - drawn)
+    probs = 1e-3 + (1 - 2e-3) * canvas
+    return loss - (images * probs.log() + (1 - images) * torch.log1p(-probs)).sum()
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4])
+@pytest.mark.parametrize("elbo", [Trace_ELBO(), TraceMeanField_ELBO()])
+def test_the_loss_is_the_bound_written_by_hand(layers, elbo):
+    model, guide = pair(layers)
+    expected = by_hand(model, guide, IMAGES, isinstance(elbo, TraceMeanField_ELBO))
+    expected.backward()
+    written = gradients(model, guide)
+    torch.manual_seed(3)
+    assert elbo.loss_and_grads(model, guide, IMAGES) == pytest.approx(expected.item(), rel=1e-5)
+    same(gradients(model, guide), written)
+
+
+def test_both_kinds_of_kl_agree_in_the_mean():
+    model, guide = pair()
+    differences = []
+    with torch.no_grad():
+        for seed in range(40):
+            losses = []
+            for elbo in (Trace_ELBO(), TraceMeanField_ELBO()):
+                torch.manual_seed(seed)
+                losses.append(elbo.loss(model, guide, IMAGES))
+            differences.append(losses[0] - losses[1])
+    differences = torch.tensor(differences)
+    assert differences.std() > 0
+    assert differences.mean().abs() < 4 * differences.std() / len(differences) ** 0.5
+
+
+# The guide.
+
+
+def guided_by_hand(model, guide, images, sweeps):
+    """The paper's recursion: recognise, draw, take away. Before it, drafts of what comes later."""
+    found, layers = {}, {}
+    for sweep in range(sweeps):
+        last = sweep == sweeps - 1
+        for i in range(model.layers):
+            residual = images
+            for j, other in layers.items():
+                if j != i:
+                    residual = torch.relu(residual - other)
+
+            def take(name, head, features, i=i, last=last):
+                if not last:
+                    return head.guess(features)
+                proposal = head(features)
+                value = proposal.rsample()
+                found[f"{name}_{i}"] = (value, proposal.log_prob(value))
+                return value
+
+            seen = [residual, images - residual] if model.layers > 1 else [residual]
+            transform, z_what = guide.recognise(torch.cat(seen, 1), model.pose, take)
+            picture = model.decoder(z_what)
+            colour = picture[:, : model.image_shape[0]]
+            if picture.shape[1] > colour.shape[1]:
+                colour = colour * picture[:, -1:]
+            layers[i] = warp(colour, transform, model.image_shape)
+            if not last:
+                layers[i] = layers[i].detach()
+    return found
+
+
+@pytest.mark.parametrize("sizes", [{}, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("sweeps", [1, 2, 3])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_guide_takes_away_what_is_explained(layers, sweeps, sizes):
+    """With one sweep this is the paper's; and no gradient comes through the drafts of more."""
+    model, guide = pair(layers, guide={"sweeps": sweeps}, **sizes)
+    images = images_of(model)
+    proposed = seeded(guide, images)
+    proposed.compute_log_prob()
+    (-proposed.log_prob_sum()).backward()
+    found = gradients(model, guide)
+    torch.manual_seed(3)
+    expected = guided_by_hand(model, guide, images, sweeps)
+    assert set(latents(proposed)) == set(expected)
+    for name, (value, log_prob) in expected.items():
+        torch.testing.assert_close(proposed.nodes[name]["value"], value, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(proposed.nodes[name]["log_prob"], log_prob, rtol=1e-4, atol=1e-3)
+    (-sum(log_prob.sum() for _, log_prob in expected.values())).backward()
+    same(found, gradients(model, guide))
+
+
+@pytest.mark.parametrize("sweeps", [1, 2, 3])
+def test_any_sweeps_are_a_proper_guide(sweeps):
+    model, guide = pair(3, guide={"sweeps": sweeps})
+    one, other = seeded(guide, IMAGES, seed=1), seeded(guide, IMAGES, seed=2)
+    assert set(latents(one)) == set(model.latents())
+    joint = joint_of(model, one, IMAGES)
+    assert (joint.log_prob_sum() - one.log_prob_sum()).isfinite()
+    for name, value in values(one).items():
+        assert value.isfinite().all() and (value != values(other)[name]).all()
+
+
+def test_sweeps_draw_once_and_without_gradients_before_that():
+    model, guide = pair(2, guide={"sweeps": 3})
+    decode, calls = model.decoder, []
+    model.decoder = lambda z_what: calls.append(torch.is_grad_enabled()) or decode(z_what)
+    poutine.trace(guide).get_trace(IMAGES)
+    assert calls == [False] * 4 + [True] * 2
+
+
+def test_another_sweep_sees_what_is_explained_behind():
+    """The front layer's proposal differs once the layer behind has been drafted."""
+    model, guide = pair(2)
+    found = []
+    for guide.sweeps in (1, 2):
+        found.append(seeded(guide, IMAGES).nodes["z_where_0"]["fn"].mean)
+    assert (found[0] - found[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("settings", [{"looks": 0, "explained": False}, {"looks": 1}])
+def test_other_guides_train(settings):
+    model, guide = pair(2, guide={"sweeps": 1, **settings})
+    assert all(record.norm > 0 for record in fit(model, guide, repeat(IMAGES, 2)))
+
+
+def test_the_papers_guide_sees_the_residual_alone():
+    """What is explained away leaves no trace: two images of one residual get one proposal behind."""
+    model, guide = pair(2, guide={"sweeps": 1, "explained": False})
+    seen = []
+    recognise = guide.recognise.forward
+    guide.recognise.forward = lambda picture, *rest: seen.append(picture) or recognise(
+        picture, *rest
+    )
+    proposed = seeded(guide, IMAGES)
+    front = model.layer(
+        model.pose(proposed.nodes["z_where_0"]["value"]), proposed.nodes["z_what_0"]["value"]
+    )[0]
+    assert torch.equal(seen[0], IMAGES)
+    torch.testing.assert_close(seen[1], (IMAGES - front).clamp(min=0))
+
+
+def test_a_guide_holds_nothing_of_its_model():
+    for model, guide in (pair(2), ((st := STVAE(IMAGE, WINDOW, CODE)), STVAEGuide(st, hidden=16))):
+        assert not {id(p) for p in model.parameters()} & {id(p) for p in guide.parameters()}
+        assert not set(model.modules()) & set(guide.modules())
+        assert all(name.startswith("recognise.") for name in guide.state_dict())
+
+
+@pytest.mark.parametrize("kind", [STVAE, CSTVAE])
+def test_a_guide_uses_the_models_parts_as_they_are(kind):
+    """Swap pose or decoder after the guide was built, and it draws by the new ones."""
+    model = kind(IMAGE, WINDOW, code=CODE)
+    guide = {STVAE: STVAEGuide, CSTVAE: CSTVAEGuide}[kind](model, hidden=16)
+    before = values(seeded(guide, IMAGES))
+    model.pose = FreePoseDecoder()
+    posed = values(seeded(guide, IMAGES))
+    assert any((posed[name] - before[name]).abs().max() > 1e-4 for name in posed)
+    if kind is CSTVAE:
+        model.decoder = GlimpseDecoder(CODE, WINDOW, bias=2.0)
+        decoded = values(seeded(guide, IMAGES))
+        assert (decoded["z_where_1"] - posed["z_where_1"]).abs().max() > 1e-4
+        again = guided_by_hand_values(model, guide)
+        assert all(torch.allclose(decoded[name], again[name], atol=1e-4) for name in decoded)
+
+
+def guided_by_hand_values(model, guide):
+    torch.manual_seed(3)
+    found = guided_by_hand(model, guide, IMAGES, guide.sweeps)
+    return {name: value for name, (value, _) in found.items()}
+
+
+# Layers.
+
+
+DECODERS = {
+    "grey": {},
+    "grey with opacity": {"decoder": GlimpseDecoder(CODE, (2, 7, 6))},
+    "colour": COLOUR,
+    "colour without opacity": {**COLOUR, "decoder": GlimpseDecoder(CODE, (3, 7, 6))},
+}
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_canvas_is_its_layers_the_front_one_first(name, layers):
+    model = layered(layers, **DECODERS[name])
+    nodes = poutine.trace(model).get_trace(size=6).nodes
+    drawn, masks, canvas = (nodes[site]["value"] for site in ("layers", "masks", "canvas"))
+    channels = model.image_shape[0]
+    assert drawn.shape == (6, layers, *model.image_shape)
+    one_mask = channels == 1 or "without" not in name
+    assert masks.shape == (6, layers, 1 if one_mask else channels, *IMAGE[1:])
+    expected = torch.zeros_like(canvas)
+    for i in reversed(range(layers)):  # painted from the back, as a painter does
+        expected = drawn[:, i] + (1 - masks[:, i]) * expected
+    torch.testing.assert_close(canvas, expected)
+    assert canvas.min() >= 0 and canvas.max() <= 1 + 1e-6
+    assert (drawn <= masks + 1e-6).all()
+    torch.testing.assert_close(nodes["image"]["fn"].base_dist.probs, canvas, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_layer_is_its_decoded_picture_where_its_pose_says(name):
+    model = layered(2, **DECODERS[name])
+    nodes = poutine.trace(model).get_trace(size=6).nodes
+    channels = model.image_shape[0]
+    for i in range(2):
+        picture = model.decoder(nodes[f"z_what_{i}"]["value"])
+        transform = model.pose(nodes[f"z_where_{i}"]["value"])
+        torch.testing.assert_close(nodes["transforms"]["value"][:, i], transform)
+        colour, mask = picture[:, :channels], picture[:, channels:]
+        if picture.shape[1] == channels:
+            mask = colour
+        else:
+            colour = colour * mask
+        torch.testing.assert_close(
+            nodes["layers"]["value"][:, i], warp(colour, transform, model.image_shape)
+        )
+        torch.testing.assert_close(
+            nodes["masks"]["value"][:, i], warp(mask, transform, model.image_shape)
+        )
+
+
+def test_an_st_vae_records_its_one_layer():
+    nodes = poutine.trace(STVAE(**COLOUR, code=CODE)).get_trace(size=6).nodes
+    layers, masks, canvas = (nodes[site]["value"] for site in ("layers", "masks", "canvas"))
+    assert layers.shape == (6, 1, 3, 12, 15) and masks.shape == (6, 1, 1, 12, 15)
+    torch.testing.assert_close(canvas, layers[:, 0])
+
+
+def test_the_default_has_opacity_in_colour_alone():
+    assert layered().decoder(torch.zeros(1, CODE)).shape[1] == 1
+    assert layered(**COLOUR).decoder(torch.zeros(1, CODE)).shape[1] == 4
+
+
+def test_the_front_layer_hides_the_back_one():
+    model = layered(2, **COLOUR, decoder=solid(), pose=filling)
+    nodes = poutine.trace(model).get_trace(size=6).nodes
+    front = torch.sigmoid(nodes["z_what_0"]["value"])[..., None, None]
+    torch.testing.assert_close(nodes["canvas"]["value"], front.expand(-1, -1, 12, 15))
+    assert (nodes["layers"]["value"][:, 1] - front).abs().max() > 0.1  # complete, though hidden
+
+
+def test_half_opaque_layers_mix():
+    model = layered(2, **COLOUR, decoder=solid(opacity=0.25), pose=filling)
+    nodes = poutine.trace(model).get_trace(size=6).nodes
+    front, back = (torch.sigmoid(nodes[f"z_what_{i}"]["value"])[..., None, None] for i in (0, 1))
+    expected = 0.25 * front + 0.75 * 0.25 * back
+    torch.testing.assert_close(nodes["canvas"]["value"], expected.expand(-1, -1, 12, 15))
+
+
+def test_what_lies_behind_never_changes_what_is_seen_of_the_front():
+    def disc(z_what):
+        """A colour, quite opaque in the left half of the window and quite clear in the right."""
+        colour = torch.sigmoid(z_what)[..., None, None].expand(-1, -1, 7, 6)
+        left = (torch.arange(6) < 3).float().expand(len(z_what), 1, 7, 6)
+        return torch.cat([colour, left], 1)
+
+    model = layered(2, **COLOUR, decoder=disc)
+    drawn = poutine.trace(model).get_trace(size=8)
+    front = {name: drawn.nodes[name]["value"] for name in ("z_where_0", "z_what_0")}
+    again = poutine.trace(poutine.condition(model, data=front)).get_trace(size=8)
+    hidden = (drawn.nodes["masks"]["value"][:, 0] > 1 - 1e-6).expand(-1, 3, -1, -1)
+    canvases = [trace.nodes["canvas"]["value"] for trace in (drawn, again)]
+    assert hidden.any() and (~hidden).any()
+    torch.testing.assert_close(canvases[0][hidden], canvases[1][hidden])
+    torch.testing.assert_close(
+        drawn.nodes["layers"]["value"][:, 0], again.nodes["layers"]["value"][:, 0]
+    )
+    assert (canvases[0] - canvases[1]).abs().max() > 0.01
+
+
+def test_grey_layers_as_opaque_as_bright_have_no_order():
+    model = layered(2)
+    drawn = poutine.trace(model).get_trace(size=6)
+    swapped = {f"{name}_{i}": drawn.nodes[f"{name}_{1 - i}"]["value"]
+               for name in ("z_where", "z_what") for i in (0, 1)}  # fmt: skip
+    images = drawn.nodes["image"]["value"]
+    found = [
+        poutine.trace(poutine.condition(model, data=data)).get_trace(images)
+        for data in (values(drawn), swapped)
+    ]
+    torch.testing.assert_close(*(trace.nodes["canvas"]["value"] for trace in found))
+    torch.testing.assert_close(*(trace.log_prob_sum() for trace in found))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_any_number_of_layers_trains(layers):
+    model, guide = pair(layers)
+    assert len(model.latents()) == 2 * layers
+    (record,) = fit(model, guide, [IMAGES])
+    assert 0 < record.loss < float("inf") and record.norm > 0
+
+
+# Swaps.
+
+
+def test_a_gaussian_likelihood():
+    model, guide = pair(2, **COLOUR, image=Pixels(dist.Normal, scale=0.1))
+    images = torch.rand(5, *model.image_shape)
+    joint = joint_of(model, seeded(guide, images), images)
+    joint.compute_log_prob()
+    canvas = joint.nodes["canvas"]["value"]
+    expected = dist.Normal(canvas, 0.1).log_prob(images).sum((1, 2, 3))
+    torch.testing.assert_close(joint.nodes["image"]["log_prob"], expected)
+    assert len(list(fit(model, guide, repeat(images, 2)))) == 2
+
+
+def test_another_prior_of_the_content():
+    swapped = Prior(dist.Laplace, loc=[2.0] * CODE, scale=[0.1] * CODE)
+    model, guide = pair(2, z_what=swapped)
+    proposed = seeded(guide, IMAGES.repeat(10, 1, 1, 1))
+    assert (proposed.nodes["z_what_0"]["value"].mean(0) - 2).abs().max() < 1
+    joint = joint_of(model, seeded(guide, IMAGES), IMAGES)
+    joint.compute_log_prob()
+    for i in (0, 1):
+        site = joint.nodes[f"z_what_{i}"]
+        expected = dist.Laplace(2.0, 0.1).log_prob(site["value"]).sum(-1)
+        torch.testing.assert_close(site["log_prob"], expected)
+    assert len(list(fit(model, guide, repeat(IMAGES, 2)))) == 2
+
+
+BOUNDED = dist.Uniform(torch.tensor([1.5, -1.0, -1.0]), torch.tensor([3.0, 1.0, 1.0])).to_event(1)
+
+
+@pytest.mark.parametrize("kind", [STVAE, CSTVAE])
+def test_the_pose_of_air_within_bounds(kind):
+    """z_where of three numbers, of bounded support, with the pose (scale, x, y) of its own."""
+    swaps = {"z_where": lambda scene: BOUNDED, "pose": similarity}
+    model = kind(IMAGE, WINDOW, code=CODE, **swaps)
+    guide = {STVAE: STVAEGuide, CSTVAE: CSTVAEGuide}[kind](model, hidden=16)
+    proposed = seeded(guide, IMAGES.repeat(20, 1, 1, 1))
+    poses = [value for name, value in values(proposed).items() if "where" in name]
+    assert poses and all(BOUNDED.support.check(value).all() for value in poses)
+    nodes = poutine.trace(model).get_trace(size=6).nodes
+    suffix = "" if kind is STVAE else "_0"
+    pose, code = (nodes[name + suffix]["value"] for name in ("z_where", "z_what"))
+    expected = place(model.decoder(code), pose, IMAGE)
+    torch.testing.assert_close(nodes["layers"]["value"][:, 0], expected, rtol=0, atol=1e-4)
+    assert all(0 < r.norm for r in fit(model, guide, repeat(IMAGES, 3)))
+
+
+def test_a_conditional_is_given_the_layers_before():
+    seen = []
+
+    def z_what(scene):
+        seen.append(scene)
+        return dist.Normal(torch.zeros(CODE), 1.0).to_event(1)
+
+    model = layered(3, z_what=z_what)
+    nodes = poutine.trace(model).get_trace(size=4).nodes
+    assert [scene.layer for scene in seen] == [0, 1, 2]
+    assert not seen[0].canvas.any() and (seen[0].scope == 1).all() and seen[0].z_what is None
+    for i in (1, 2):
+        assert torch.equal(seen[i].z_what, nodes[f"z_what_{i - 1}"]["value"])
+        assert torch.equal(seen[i].z_where, nodes[f"z_where_{i - 1}"]["value"])
+        left = (1 - nodes["masks"]["value"][:, :i]).prod(1)
+        torch.testing.assert_close(seen[i].scope, left)
+        torch.testing.assert_close(seen[i].canvas, 1 - left)  # grey: as opaque as bright
+
+
+def test_the_papers_choices_train():
+    """Any affine map, a canonical image of the image's own size, one sweep, one look."""
+    model, guide = pair(
+        2, window=IMAGE, pose=FreePoseDecoder(), guide={"sweeps": 1, "looks": 0, "explained": False}
+    )
+    assert all(0 < r.norm < float("inf") for r in fit(model, guide, repeat(IMAGES, 3)))
+
+
+@pytest.mark.parametrize("kind", [STVAE, CSTVAE])
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"pose": lambda z: z}, r"pose must make \(n, 2, 3\) of n codes, got \(1, 6\)"),
+        ({"pose": lambda z: torch.zeros(len(z), 3, 2)}, "pose must make"),
+        ({"pose": nn.Linear(5, 6)}, "pose cannot decode"),
+        ({"z_where": lambda s: dist.Normal(torch.zeros(3), 1).to_event(1)}, "pose cannot decode"),
+        ({"decoder": nn.Linear(CODE, 42)}, r"decoder must make \(n, 1, 7, 6\) or \(n, 2, 7, 6\)"),
+        ({"decoder": GlimpseDecoder(CODE, (1, 6, 7))}, "decoder must make"),
+        ({"decoder": GlimpseDecoder(CODE, (3, 7, 6))}, "decoder must make"),
+        ({"decoder": GlimpseDecoder(CODE + 1, WINDOW)}, "decoder cannot decode"),
+        ({"z_what": lambda s: dist.Normal(torch.zeros(9), 1).to_event(1)}, "decoder cannot decode"),
+        ({"z_what": lambda s: dist.Normal(torch.zeros(CODE), 1)}, "z_what must return"),
+        ({"z_where": dist.Normal(0.0, 1.0)}, "z_where must be a function"),
+        ({"image": lambda s: dist.Normal(s.canvas, 0.1)}, "image must return"),
+        ({"window": (3, 7, 6)}, "window"),
+        ({"window": (7, 6)}, "window"),
+        ({"window": 7}, "window|checking parameter"),
+        ({"code": 0}, "code"),
+        ({"image_shape": (12, 15)}, "image_shape"),
+    ],
+)
+def test_a_wrong_part_is_named(kind, settings, error):
+    guide = {STVAE: STVAEGuide, CSTVAE: CSTVAEGuide}[kind]
+    with pytest.raises((ValueError, TypeError), match=error):
+        guide(kind(**{"image_shape": IMAGE, "window": WINDOW, "code": CODE, **settings}))
+
+
+@pytest.mark.parametrize("settings", [{"layers": 0}, {"layers": 1.5}])
+def test_a_wrong_number_of_layers_is_refused(settings):
+    with pytest.raises((ValueError, TypeError), match="layers"):
+        CSTVAE(IMAGE, WINDOW, **settings)
+
+
+def test_a_wrong_number_of_sweeps_is_refused():
+    with pytest.raises(ValueError, match="sweeps"):
+        CSTVAEGuide(layered(), sweeps=0)
+
+
+@pytest.mark.parametrize("kind", [STVAE, CSTVAE])
+def test_a_guide_takes_a_model_of_double_precision(kind):
+    model = kind(IMAGE, WINDOW, code=CODE).double()
+    guide = {STVAE: STVAEGuide, CSTVAE: CSTVAEGuide}[kind](model, hidden=16)
+    assert all(value.dtype == torch.float64 for value in guide.parameters())
+    images = IMAGES.double()
+    assert all(value.dtype == torch.float64 for value in values(seeded(guide, images)).values())
+    assert len(list(fit(model, guide, repeat(images, 2)))) == 2
+
+
+@pytest.mark.parametrize("kind", [STVAE, CSTVAE])
+def test_it_learns_to_explain_bars(kind):
+    """Reconstructions come to be nearer to their image than to any other."""
+    model = kind(IMAGE, WINDOW, code=CODE)
+    guide = {STVAE: STVAEGuide, CSTVAE: CSTVAEGuide}[kind](model, hidden=32)
+    images = torch.zeros(8, *IMAGE)
+    for i in range(8):
+        images[i, 0, 2 + i // 4 * 4 : 5 + i // 4 * 4, 1 + 3 * (i % 4) : 5 + 3 * (i % 4)] = 1
+    batch, optim = images.repeat(2, 1, 1, 1), adam(model, guide, lr=5e-3)
+    records = fit(model, guide, repeat(batch, 120), elbo=TraceMeanField_ELBO(), optim=optim)
+    losses = [record.loss for record in records]
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+    with torch.no_grad():
+        proposed = poutine.trace(guide).get_trace(images)
+        canvas = joint_of(model, proposed, images).nodes["canvas"]["value"]
+    distance = (canvas[:, None] - images).square().flatten(2).sum(-1)
+    assert (distance.argmin(1) == torch.arange(8)).float().mean() > 0.6
