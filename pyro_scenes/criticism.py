@@ -37,13 +37,11 @@ __all__ = ["STATISTICS", "bayes_p", "roughness", "statistics", "to_arviz", "tota
 
 _PICTURE = ("channel", "row", "column")
 _EVENTS = {
-    "image": _PICTURE,
-    "canvas": _PICTURE,
+    **{"image": _PICTURE, "canvas": _PICTURE},
     "layers": ("layer", *_PICTURE),
     "masks": ("layer", "opacity", "row", "column"),
     "transforms": ("layer", "axis", "term"),
-    "z_where": ("pose",),
-    "z_what": ("code",),
+    **{"z_where": ("pose",), "z_what": ("code",)},
 }
 
 

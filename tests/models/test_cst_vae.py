@@ -95,6 +95,21 @@ def similarity(z_where):
     return torch.stack([scale, zero, x, zero, scale, y], -1).unflatten(-1, (2, 3))
 
 
+def placed(model, picture, transform, mask=None):
+    """A picture on the canvas: its mask's centre of mass, if that is asked for, where T has the middle."""
+    if model.centred:
+        mass = picture if mask is None else mask
+        mass = mass.sum(1) / mass.sum((1, 2, 3)).clamp(min=1e-6)[:, None, None]
+        x, y = ((2 * torch.arange(size) + 1) / size - 1 for size in (mass.shape[2], mass.shape[1]))
+        middle = torch.stack([(mass.sum(1) * x).sum(1), (mass.sum(2) * y).sum(1)], -1)
+        transform = torch.cat([transform[..., :2], transform[..., 2:] + middle[..., None]], -1)
+    return warp(picture, transform, model.image_shape)
+
+
+def similarity_in_the_middle(z_where):
+    return similarity(torch.tensor([2.0, 0.1, 0.2]).expand(len(z_where), 3))
+
+
 # ST-VAE is CST-VAE of one layer.
 
 
@@ -160,16 +175,17 @@ def by_hand(model, guide, images, analytic=False):
                 kl = dist.Normal(mean, scale).log_prob(value) - dist.Normal(0, 1).log_prob(value)
             loss = loss + kl.sum()
         picture = model.decoder(what["value"])
-        drawn = warp(picture, model.pose(where["value"]), model.image_shape)
+        drawn = placed(model, picture, model.pose(where["value"]))
         canvas, scope = canvas + scope * drawn, scope * (1 - drawn)
     probs = 1e-3 + (1 - 2e-3) * canvas
     return loss - (images * probs.log() + (1 - images) * torch.log1p(-probs)).sum()
 
 
+@pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 4])
 @pytest.mark.parametrize("elbo", [Trace_ELBO(), TraceMeanField_ELBO()])
-def test_the_loss_is_the_bound_written_by_hand(layers, elbo):
-    model, guide = pair(layers)
+def test_the_loss_is_the_bound_written_by_hand(layers, elbo, centred):
+    model, guide = pair(layers, centred=centred)
     expected = by_hand(model, guide, IMAGES, isinstance(elbo, TraceMeanField_ELBO))
     expected.backward()
     written = gradients(model, guide)
@@ -218,10 +234,11 @@ def guided_by_hand(model, guide, images, sweeps):
             seen = [residual, images - residual] if model.layers > 1 else [residual]
             transform, z_what = guide.recognise(torch.cat(seen, 1), model.pose, take)
             picture = model.decoder(z_what)
-            colour = picture[:, : model.image_shape[0]]
+            colour, mask = picture[:, : model.image_shape[0]], None
             if picture.shape[1] > colour.shape[1]:
-                colour = colour * picture[:, -1:]
-            layers[i] = warp(colour, transform, model.image_shape)
+                mask = picture[:, -1:]
+                colour = colour * mask
+            layers[i] = placed(model, colour, transform, mask)
             if not last:
                 layers[i] = layers[i].detach()
     return found
@@ -358,9 +375,10 @@ def test_the_canvas_is_its_layers_the_front_one_first(name, layers):
     torch.testing.assert_close(nodes["image"]["fn"].base_dist.probs, canvas, rtol=0, atol=2e-3)
 
 
+@pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("name", DECODERS)
-def test_a_layer_is_its_decoded_picture_where_its_pose_says(name):
-    model = layered(2, **DECODERS[name])
+def test_a_layer_is_its_decoded_picture_where_its_pose_says(name, centred):
+    model = layered(2, **DECODERS[name], centred=centred)
     nodes = poutine.trace(model).get_trace(size=6).nodes
     channels = model.image_shape[0]
     for i in range(2):
@@ -373,11 +391,28 @@ def test_a_layer_is_its_decoded_picture_where_its_pose_says(name):
         else:
             colour = colour * mask
         torch.testing.assert_close(
-            nodes["layers"]["value"][:, i], warp(colour, transform, model.image_shape)
+            nodes["layers"]["value"][:, i], placed(model, colour, transform, mask)
         )
-        torch.testing.assert_close(
-            nodes["masks"]["value"][:, i], warp(mask, transform, model.image_shape)
-        )
+        torch.testing.assert_close(nodes["masks"]["value"][:, i], placed(model, mask, transform))
+
+
+def test_where_a_centred_picture_is_drawn_in_its_window_does_not_matter():
+    """Move the ink within the window, and the canvas stays; uncentred, the canvas moves with it."""
+
+    def corner(column):
+        ink = torch.zeros(1, 7, 6)
+        ink[:, 2:4, column : column + 2] = 1
+        return lambda z_what: ink.expand(len(z_what), 1, 7, 6)
+
+    for centred in (True, False):
+        found = []
+        for column in (1, 3):
+            model = layered(
+                1, decoder=corner(column), pose=similarity_in_the_middle, centred=centred
+            )
+            found.append(seeded(model, size=3).nodes["canvas"]["value"])
+        assert found[0].sum() > 1
+        assert ((found[0] - found[1]).abs().max() < 1e-3) == centred
 
 
 def test_an_st_vae_records_its_one_layer():
@@ -485,7 +520,7 @@ BOUNDED = dist.Uniform(torch.tensor([1.5, -1.0, -1.0]), torch.tensor([3.0, 1.0, 
 @pytest.mark.parametrize("kind", [STVAE, CSTVAE])
 def test_the_pose_of_air_within_bounds(kind):
     """z_where of three numbers, of bounded support, with the pose (scale, x, y) of its own."""
-    swaps = {"z_where": lambda scene: BOUNDED, "pose": similarity}
+    swaps = {"z_where": lambda scene: BOUNDED, "pose": similarity, "centred": False}
     model = kind(IMAGE, WINDOW, code=CODE, **swaps)
     guide = {STVAE: STVAEGuide, CSTVAE: CSTVAEGuide}[kind](model, hidden=16)
     proposed = seeded(guide, IMAGES.repeat(20, 1, 1, 1))

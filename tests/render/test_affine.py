@@ -5,7 +5,7 @@ from math import cos, pi, sin
 import pytest
 import torch
 
-from pyro_scenes.render import box, centre, glance, inverse, place, warp
+from pyro_scenes.render import box, centre, centroid, glance, inverse, place, warp
 from pyro_scenes.render.affine import MIN_DETERMINANT
 
 CANVAS = (1, 24, 36)
@@ -185,3 +185,16 @@ def test_gradients_are_right():
     picture = torch.rand(2, 1, 5, 4, dtype=torch.float64, requires_grad=True)
     sample = torch.autograd.gradcheck(lambda g, t: warp(g, t, (1, 6, 7)), (picture, transform))
     assert sample and torch.autograd.gradcheck(inverse, (transform,))
+
+
+def test_the_centroid_is_the_centre_of_mass():
+    """In the pixels of `centre`; of no ink, the middle; brightness does not matter."""
+    pictures = torch.zeros(3, 2, 6, 9)
+    pictures[0, 1, 4, 7], pictures[1, :, 1, 2:4] = 0.7, 1
+    expected = torch.tensor([[7.5, 4.5], [3.0, 1.5], [4.5, 3.0]])
+    torch.testing.assert_close(centroid(pictures), expected, rtol=0, atol=1e-2)
+    ink = blob(8, 10).expand(6, 1, 8, 10)
+    transform = random_maps(6, shift=0.25)
+    transform[:, :, :2] *= 1.5
+    found = centroid(warp(ink, transform, (1, 40, 64)))
+    torch.testing.assert_close(found, centre(transform, (1, 40, 64)), rtol=0, atol=0.15)

@@ -1,0 +1,182 @@
+"""ST-VAE (Huang and Murphy, 2016), https://arxiv.org/abs/1511.06362: one object, its content and its pose.
+
+The generative process (the paper's Sec. 3, and Fig. 3a)::
+
+    z_where ~ p(z_where)                       its pose, z^T in the paper                   (a)
+    z_what  ~ p(z_what)                        its content, z^C                             (b)
+    C, T    = decoder(z_what), pose(z_where)                                                (c)
+    layer   = warp(C, T)                       STN(C, T)                                    (d)
+    image   ~ p(image | layer)                                                              (e)
+
+and the guide (the paper's Sec. 3.2, and Fig. 3b)::
+
+    z_where ~ q(z_where | image)                                                            (f)
+    z_what  ~ q(z_what | warp(image, inverse(T)))                                           (g)
+
+Departs from the paper:
+    Eq. 3.1 lacks log p(z) as printed (``printed`` is that objective); an ELBO of Pyro has it. The layer is
+    a probability, where the paper has Ber(sigmoid(layer)), by which a black image would be grey. C is
+    smaller than the image; T always has an inverse, and starts with C at its own size, not at the identity
+    (``pose=FreePoseDecoder(), window=image_shape`` are the paper's); and it places C's centre of mass
+    (``centred=False`` is the paper's). The guide takes closer looks before it decides on a pose (``looks``).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..conditionals import Amortised, Conditional, Pixels, Prior, Recognition
+from ..networks import GlimpseDecoder, PoseDecoder
+from ..render import centroid, under, warp
+from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes
+
+__all__ = ["STVAE", "Layered", "STVAEGuide", "Scene", "draw", "guess", "record"]
+
+
+class Scene(NamedTuple):
+    """What has been drawn before layer ``layer``: what every conditional is given."""
+
+    layer: int
+    canvas: Float[Tensor, "batch c h w"]
+    scope: Float[Tensor, "batch #c h w"]  # what the layers so far leave uncovered
+    z_where: Float[Tensor, "batch pose"] | None = None  # None before the first layer
+    z_what: Float[Tensor, "batch code"] | None = None
+
+
+class Layered(Model):
+    def __init__(
+        self,
+        image_shape: tuple[int, ...] = (1, 36, 36),
+        window: tuple[int, ...] = (1, 28, 28),
+        code: int = 20,
+        *,
+        z_where: Conditional | None = None,
+        z_what: Conditional | None = None,
+        pose: Callable[[Tensor], Tensor] | None = None,
+        decoder: Callable[[Tensor], Tensor] | None = None,
+        image: Conditional | None = None,
+        centred: bool = True,
+    ) -> None:
+        super().__init__(image_shape)
+        check_sizes(window=window, code=code)
+        if window[0] != self.image_shape[0]:
+            raise ValueError(f"window must be ({self.image_shape[0]}, h, w), got {window}")
+        self.window = tuple(window)
+        self.z_where = _normal(6) if z_where is None else z_where
+        self.z_what = _normal(code) if z_what is None else z_what
+        self.pose = _pose(self.image_shape, self.window) if pose is None else pose
+        self.decoder = _decoder(code, self.window) if decoder is None else decoder
+        self.image = Pixels(dist.Bernoulli) if image is None else image
+        self.centred = centred
+
+    def transform(self, z_where: Tensor) -> Tensor:
+        """T (n, 2, 3) of a pose's code."""
+        return self.pose(z_where)
+
+    def layer(self, transform: Tensor, z_what: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer (n, C, H, W), premultiplied, and its opacity (n, 1 or C, H, W)."""
+        picture = self.decoder(z_what)  # (c)
+        colour, opacity = picture.tensor_split([self.image_shape[0]], -3)
+        if self.centred:
+            size = transform.new_tensor([picture.shape[-1], picture.shape[-2]])
+            mass = 2 * centroid(opacity if opacity.numel() else colour) / size - 1
+            transform = torch.cat([transform[..., :2], transform[..., 2:] + mass[..., None]], -1)
+        if not opacity.numel():
+            layer = warp(picture, transform, self.image_shape)  # (d)
+            return layer, layer
+        drawn = warp(torch.cat([colour * opacity, opacity], -3), transform, self.image_shape)  # (d)
+        layer, mask = drawn.tensor_split([self.image_shape[0]], -3)
+        return layer, mask
+
+    def draw(self, scene: Scene, suffix: str) -> tuple[Scene, tuple[Tensor, Tensor, Tensor]]:
+        """Draws one more layer, behind those of the scene: the layer, its opacity, and its T."""
+        z_where = pyro.sample(f"z_where{suffix}", self.z_where(scene))  # (a)
+        z_what = pyro.sample(f"z_what{suffix}", self.z_what(scene))  # (b)
+        transform = self.transform(z_where)  # (c)
+        layer, mask = self.layer(transform, z_what)
+        canvas, scope = under(scene.canvas, scene.scope, layer, mask)
+        return Scene(scene.layer + 1, canvas, scope, z_where, z_what), (layer, mask, transform)
+
+    def scene(self, size: int) -> Scene:
+        """Nothing drawn yet."""
+        blank = self.blank.expand(size, *self.image_shape)
+        return Scene(0, blank, torch.ones_like(blank[:, :1]))
+
+    @torch.no_grad()
+    def check(self) -> None:
+        scene = self.scene(1)
+        with torch.random.fork_rng(()):
+            z_where = ask("z_where", self.z_where, scene, 1).sample().reshape(1, -1)
+            z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+        channels, *size = self.window
+        check_decoder("decoder", self.decoder, z_what, self.window, (channels + 1, *size))
+        transform = check_decoder("pose", self.pose, z_where, (2, 3))
+        canvas, mask = self.layer(transform, z_what)
+        scene = Scene(1, canvas, 1 - mask, z_where, z_what)
+        ask("image", self.image, scene, self.image_shape)
+
+
+def record(scene: Scene, layers: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """What was drawn, for those who read traces."""
+    pictures, masks, transforms = zip(*layers, strict=True)
+    pyro.deterministic("layers", torch.stack(pictures, -4), event_dim=4)
+    pyro.deterministic("masks", torch.stack(masks, -4), event_dim=4)
+    pyro.deterministic("transforms", torch.stack(transforms, -3), event_dim=3)
+    pyro.deterministic("canvas", scene.canvas, event_dim=3)
+
+
+def _normal(size: int) -> Prior:
+    return Prior(dist.Normal, loc=[0.0] * size, scale=[1.0] * size)
+
+
+def _pose(image_shape: tuple[int, ...], window: tuple[int, ...]) -> PoseDecoder:
+    """Starts with windows at their own size, and centres that keep them about on the canvas."""
+    zoom = [image / own for image, own in zip(image_shape[:0:-1], window[:0:-1], strict=True)]
+    return PoseDecoder(zoom=zoom, spread=[max(0.1, 0.9 * (1 - 1 / z)) for z in zoom])
+
+
+def _decoder(code: int, window: tuple[int, ...]) -> GlimpseDecoder:
+    """With opacity where there are colours: the brightness of a colour says little about what it hides."""
+    channels, *size = window
+    return GlimpseDecoder(code, (channels + (channels > 1), *size), hidden=(256, 256))
+
+
+class STVAE(Layered):
+    """One content in one pose, on black: a single layer of :class:`CSTVAE`, with the same arguments."""
+
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+        size = size if images is None else len(check_images(images, self.blank))
+        with pyro.plate("images", size, dim=-1):
+            scene, layer = self.draw(self.scene(size), "")
+            record(scene, [layer])
+            return pyro.sample("image", self.image(scene), obs=images)  # (e)
+
+
+def draw(name: str, head: Amortised, features: Tensor, *, suffix: str = "") -> Tensor:
+    return pyro.sample(name + suffix, head(features))
+
+
+def guess(name: str, head: Amortised, features: Tensor) -> Tensor:
+    return head.guess(features)
+
+
+class STVAEGuide(Guide):
+    """The amortised guide of an :class:`STVAE`, (f) and (g)."""
+
+    def __init__(self, model: STVAE, *, hidden: int = 256, looks: int = 2) -> None:
+        super().__init__(model)
+        self.transform = model.transform  # a method: nothing is registered
+        latents = [model.latents()[name] for name in ("z_where", "z_what")]
+        picture, window = model.image_shape, model.window[1:]
+        self.recognise = Recognition(picture, window, *latents, hidden=hidden, looks=looks)
+        self.to(model.blank)
+
+    def forward(self, images: Tensor) -> None:
+        check_images(images, self.blank)
+        with pyro.plate("images", len(images), dim=-1):
+            self.recognise(images, self.transform, draw)  # (f), (g)
