@@ -36,7 +36,7 @@ STEPS = {
     ("vae", "translated"): 20_000,
 }
 FINAL = {
-    "translated": ("elbo", "iwae", "code_accuracy", "layer_iou", "offset_r2", "window_r2"),
+    "translated": ("elbo", "iwae", "code_accuracy", "layer_iou", "offset_r2"),
     "superimposed": (
         "elbo",
         "iwae",

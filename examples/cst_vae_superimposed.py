@@ -120,12 +120,13 @@ def learn(model, guide, train: Scenes, test: Scenes, run: Run, alignment: dict) 
     if not ours:
         weights = [*model.parameters(), *guide.parameters()]
         optim = torch.optim.Adagrad(weights, lr=0.01, weight_decay=1 / len(train))
-    elbo = printed() if args.objective == "printed" else Weighted(TraceMeanField_ELBO())
+    latents = ("z_what",) if isinstance(model, VAE) else ("z_where", "z_what")
+    elbo = printed(latents) if args.objective == "printed" else Weighted(TraceMeanField_ELBO())
 
     def warm_up(step: int) -> None:
         if ours and args.objective == "elbo":
             weight = min(1.0, step / min(3000, 0.4 * args.steps))
-            elbo.weights = {"z_where": weight, "z_what": weight}
+            elbo.weights = dict.fromkeys(latents, weight)
         if ours and isinstance(guide, CSTVAEGuide):
             guide.sweeps = 1 if step < 0.3 * args.steps else 2
 
@@ -137,7 +138,7 @@ def learn(model, guide, train: Scenes, test: Scenes, run: Run, alignment: dict) 
             return bound
         seen = evaluation.see_layers(model, guide, images)
         pictures = canonical(seen, test[:500], model.window)
-        alignment[str(step)] = class_means(pictures, test[:500]).cpu()
+        alignment[str(step)] = class_means(pictures.cpu(), test[:500])
         return bound | {
             "layer_iou": evaluation.layer_iou(seen.masks.amax(2), test[:500].masks).mean().item(),
             "centroid_spread": centroid(pictures).flatten(0, 1).std(0).mean().item(),
@@ -183,28 +184,22 @@ def score(model, guide, train: Scenes, test: Scenes, run: Run) -> dict[str, floa
 
 
 def layer_metrics(model, guide, test: Scenes, run: Run) -> dict[str, float | None]:
-    """How true the layers are. R^2 of two offsets: of the layer's centre of mass, and of its window."""
-    names = ("layer_iou", "layer_iou_overlapping", "offset_r2", "window_r2")
+    """How true the layers are, and the places of their windows (R^2, of true digits with a layer)."""
+    names = ("layer_iou", "layer_iou_overlapping", "offset_r2")
     if isinstance(model, VAE):
         return dict.fromkeys(names)
-    ious, mass, window, true = [], [], [], []
+    ious, found, true = [], [], []
     for part in chunks(test):
         seen = evaluation.see_layers(model, guide, run.floats(part.images))
         match = evaluation.match_layers(seen.masks.amax(2), part.masks)
-        index = torch.arange(len(part))[:, None].expand_as(match.layer), match.layer
         shown = match.layer >= 0
-        ious.append(match.iou.mean(1))
-        mass.append(centroid(seen.complete[index])[shown])
-        window.append(centre(seen.transforms[index], model.image_shape)[shown])
-        true.append(part.centres.to(shown.device)[shown])
-    iou, places = torch.cat(ious), torch.cat(true)
-    much = evaluation.overlap(test.masks).to(iou.device) > 0.25
-    values = (
-        iou.mean().item(),
-        iou[much].mean().item() if much.any() else None,
-        evaluation.r_squared(torch.cat(mass), places),
-        evaluation.r_squared(torch.cat(window), places),
-    )
+        transforms = seen.transforms[torch.arange(len(part))[:, None], match.layer]
+        ious.append(match.iou.mean(1).cpu())
+        found.append(centre(transforms, model.image_shape)[shown].cpu())
+        true.append(part.centres[shown.cpu()])
+    iou, much = torch.cat(ious), evaluation.overlap(test.masks) > 0.25
+    overlapping = iou[much].mean().item() if much.any() else None
+    values = iou.mean().item(), overlapping, evaluation.r_squared(torch.cat(found), torch.cat(true))
     return dict(zip(names, values, strict=True))
 
 

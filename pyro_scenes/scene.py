@@ -145,7 +145,7 @@ def check_decoder(
     try:
         found = decoder(codes)
     except (RuntimeError, TypeError) as error:
-        size = f"codes {tuple(codes.shape)} (is code={codes.shape[-1]} given?)"
+        size = f"codes {tuple(codes.shape)} (is it made for codes of size {codes.shape[-1]}?)"
         raise ValueError(f"{name} cannot decode {size}: {error}") from error
     if not isinstance(found, Tensor) or tuple(found.shape) not in [(1, *shape) for shape in shapes]:
         wanted = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)

@@ -108,8 +108,11 @@ class Recognition(nn.Module):
             raise ValueError(f"needs hidden >= 1 and looks >= 0, got {hidden} and {looks}")
         self.window, self.looks = (picture[0], *window), looks
         self.embed = PoseEncoder(picture, 64)
-        self.look = GlimpseEncoder(self.window, 128, hidden=(128,))
-        self.z_where = Amortised(64 + 128, z_where, narrow=0.14)
+        seen = 64
+        if looks:
+            self.look = GlimpseEncoder(self.window, 128, hidden=(128,))
+            seen += 128
+        self.z_where = Amortised(seen, z_where, narrow=0.14)
         self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
         self.z_what = Amortised(hidden, z_what)
 
@@ -123,8 +126,9 @@ class Recognition(nn.Module):
             transform: From ``z_where`` to T, which takes the picture's coordinates to the window's.
             take: ``take(name, head, features)`` returns a value: a draw of ``head(features)``, or a guess.
         """
-        first = self.embed(picture)
-        seen = torch.cat([first, first.new_zeros(len(first), 128)], -1)
+        seen = first = self.embed(picture)
+        if self.looks:
+            seen = torch.cat([first, first.new_zeros(len(first), 128)], -1)
         for _ in range(self.looks):
             window = transform(self.z_where.guess(seen)) / WIDER
             seen = torch.cat([first, self.look(warp(picture, inverse(window), self.window))], -1)

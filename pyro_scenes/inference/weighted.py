@@ -26,39 +26,49 @@ class Weighted(ELBO):
         elbo: Does the work.
         weights: By the name of a site, without the number of its step: ``z_what`` is all ``z_what_0``,
             ``z_what_1``, ... Numbers from 0 up.
+
+    Raises:
+        ValueError: In a step: a weight that is no number from 0 up, or of a site that there is not.
     """
+
+    both = True  # log p and log q; or log p alone
 
     def __init__(self, elbo: ELBO, **weights: float) -> None:
         super().__init__()
         if not isinstance(elbo, ELBO):
             raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r}")
-        wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
-        if wrong:
-            raise ValueError(f"weights must be numbers from 0 up, got {wrong}")
         self.elbo, self.weights = elbo, dict(weights)
 
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
-        return self.elbo.loss(*self._weigh(model, guide), *args, **kwargs)
+        return self._run(self.elbo.loss, model, guide, args, kwargs)
 
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> Any:
-        return self.elbo.differentiable_loss(*self._weigh(model, guide), *args, **kwargs)
+        return self._run(self.elbo.differentiable_loss, model, guide, args, kwargs)
 
     def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
-        return self.elbo.loss_and_grads(*self._weigh(model, guide), *args, **kwargs)
+        return self._run(self.elbo.loss_and_grads, model, guide, args, kwargs)
+
+    def _run(
+        self, loss: Callable, model: Callable, guide: Callable, args: tuple, kwargs: dict
+    ) -> Any:
+        wrong = {name: x for name, x in self.weights.items() if not 0 <= x < float("inf")}
+        if wrong:
+            raise ValueError(f"weights must be numbers from 0 up, got {wrong}")
+        weigh = _Weigh(self.weights)
+        found = loss(weigh(model), weigh(guide) if self.both else guide, *args, **kwargs)
+        if lacking := self.weights.keys() - weigh.names:
+            known = ", ".join(sorted(weigh.names))
+            raise ValueError(f"there is no site {', '.join(sorted(lacking))} to weigh, but {known}")
+        return found
 
     def _get_trace(self, *args: Any) -> Any:
         return self.elbo._get_trace(*args)
 
-    def _weigh(self, model: Callable, guide: Callable) -> tuple[Callable, Callable]:
-        weigh = _Weigh(self.weights)
-        return weigh(model), weigh(guide)
-
 
 class _Printed(Weighted):
-    def _weigh(self, model: Callable, guide: Callable) -> tuple[Callable, Callable]:
-        return _Weigh(self.weights)(model), guide
+    both = False
 
 
 def printed(latents: Collection[str] = ("z_where", "z_what")) -> ELBO:
@@ -74,8 +84,10 @@ class _Weigh(Messenger):
     def __init__(self, weights: dict[str, float]) -> None:
         super().__init__()
         self.weights = weights
+        self.names: set[str] = set()
 
     def _pyro_sample(self, msg: Any) -> None:
-        weight = self.weights.get(re.sub(r"_\d+$", "", msg["name"]))
-        if weight is not None:
-            msg["scale"] = msg["scale"] * weight
+        name = re.sub(r"_\d+$", "", msg["name"])
+        self.names.add(name)
+        if name in self.weights:
+            msg["scale"] = msg["scale"] * self.weights[name]

@@ -100,7 +100,8 @@ class CSTVAEGuide(Guide):
     """The amortised guide of a :class:`CSTVAE`: it recognises, draws and takes away a layer after another.
 
     Args:
-        model: Its decoder and pose are used as they are at each call; they stay the model's alone.
+        model: Its decoder and pose are used as they are at each call; they stay the model's alone. Its
+            priors are read for the first layer: their shapes and supports must be those of all.
         hidden: Widths of the two hidden layers that read a glimpse for its content.
         looks: How often it looks where it expects a layer before it decides on a pose; the paper's has 0.
         explained: Whether beside the residual it sees the image without it, what it has explained already.
@@ -137,14 +138,18 @@ class CSTVAEGuide(Guide):
         with pyro.plate("images", len(images), dim=-1):
             with torch.no_grad():
                 for i in [*range(self.layers)] * (self.sweeps - 1):
-                    layers[i] = self.see(images, layers, i, guess)
+                    layers[i], _ = self.layer(*self.see(images, layers, i, guess))
             for i in range(self.layers):
-                layers[i] = self.see(images, layers, i, partial(draw, suffix=f"_{i}"))
+                seen = self.see(images, layers, i, partial(draw, suffix=f"_{i}"))
+                if i < self.layers - 1:  # nobody looks behind the last
+                    layers[i], _ = self.layer(*seen)
 
-    def see(self, images: Tensor, layers: dict[int, Tensor], i: int, take: Callable) -> Tensor:
-        """One layer, from what the others known so far do not explain."""
+    def see(
+        self, images: Tensor, layers: dict[int, Tensor], i: int, take: Callable
+    ) -> tuple[Tensor, Tensor]:
+        """T and ``z_what`` of one layer, from what the others known so far do not explain."""
         residual = images
         for j in layers.keys() - {i}:
             residual = torch.relu(residual - layers[j])  # (g)
         seen = torch.cat([residual, images - residual], 1) if self.explained else residual
-        return self.layer(*self.recognise(seen, self.transform, take))[0]
+        return self.recognise(seen, self.transform, take)

@@ -15,9 +15,9 @@ __all__ = ["FreePoseDecoder", "PoseDecoder", "PoseEncoder"]
 class PoseDecoder(nn.Module):
     """Decodes ``(..., 6)`` to an affine map ``(..., 2, 3)`` that always has an inverse.
 
-    The six numbers are, each plus a multilayer perceptron of all: width, height, rotation and shear,
-    kept within ``reach`` of their start, and the centre (x, y) of the window on the canvas, which is free.
-    So that a standard Normal covers a canvas at once, a unit of the last two is ``spread``.
+    The six numbers are, each plus a multilayer perceptron of all: width, height, rotation (clockwise) and
+    shear, kept within ``reach`` of their start, and the centre (x, y) of the window on the canvas, which
+    is free. So that a standard Normal covers a canvas at once, a unit of the last two is ``spread``.
 
     Args:
         hidden: Width of the two hidden layers.

@@ -4,7 +4,8 @@ T is a matrix (2, 3) that takes **canvas coordinates to window coordinates**, ``
 so ``warp(glimpse, T, canvas_shape)`` puts a glimpse on a canvas, STN(C, T) of Huang and Murphy (2016),
 and ``warp(canvas, inverse(T), window_shape)`` reads it back. Coordinates are those of
 :mod:`pyro_scenes.render.transform`, whose pose ``(scale, x, y)`` is the T of rows (scale, 0, x) and
-(0, scale, y): here too, **a big scale is a small object**.
+(0, scale, y): here too, **a big scale is a small object**. As y points down, an object is turned clockwise
+by the angle a if T's linear part is scale times (cos a, sin a; -sin a, cos a).
 """
 
 import torch
@@ -28,18 +29,20 @@ def warp(
     Beyond its edge the picture is 0. Gradients reach the picture and the transform.
     """
     height, width = shape[-2:]
-    batch = torch.broadcast_shapes(picture.shape[:-3], transform.shape[:-2])
-    picture = picture.expand(*batch, *picture.shape[-3:])
-    transform = transform.expand(*batch, 2, 3)
+    batch = transform.shape[:-2]
+    if picture.shape[:-3] != batch:  # asked first, as broadcasting by hand is slow
+        batch = torch.broadcast_shapes(picture.shape[:-3], batch)
+        picture = picture.expand(*batch, *picture.shape[-3:])
+        transform = transform.expand(*batch, 2, 3)
     x, y = (_coordinates(size, transform) for size in (width, height))
-    across, down, shift = transform.flatten(0, -3)[:, None, None].unbind(-1)
+    across, down, shift = transform.reshape(-1, 1, 1, 2, 3).unbind(-1)
     grid = across * x[:, None] + (down * y[:, None, None] + shift)
-    found = grid_sample(picture.flatten(0, -4), grid, align_corners=False)
-    return found.unflatten(0, batch)
+    found = grid_sample(picture.reshape(-1, *picture.shape[-3:]), grid, align_corners=False)
+    return found.reshape(*batch, *found.shape[1:])
 
 
 def inverse(transform: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
-    """The map back. A T that is about singular gets the inverse of its adjugate over ``MIN_DETERMINANT``."""
+    """The map back, finite for any T: a determinant is taken to be ``MIN_DETERMINANT`` at least."""
     (a, b), (c, d) = (row.unbind(-1) for row in transform[..., :2].unbind(-2))
     determinant = a * d - b * c
     away = determinant.abs().clamp(min=MIN_DETERMINANT).copysign(determinant)
