@@ -28,7 +28,7 @@ class Weighted(ELBO):
             ``z_what_1``, ... Numbers from 0 up.
 
     Raises:
-        ValueError: In a step: a weight that is no number from 0 up, or of a site that there is not.
+        ValueError: A weight that is no number from 0 up; in a step, one of a site that there is not.
     """
 
     both = True  # log p and log q; or log p alone
@@ -37,7 +37,7 @@ class Weighted(ELBO):
         super().__init__()
         if not isinstance(elbo, ELBO):
             raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r}")
-        self.elbo, self.weights = elbo, dict(weights)
+        self.elbo, self.weights = elbo, _checked(weights)
 
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
         return self._run(self.elbo.loss, model, guide, args, kwargs)
@@ -53,10 +53,7 @@ class Weighted(ELBO):
     def _run(
         self, loss: Callable, model: Callable, guide: Callable, args: tuple, kwargs: dict
     ) -> Any:
-        wrong = {name: x for name, x in self.weights.items() if not 0 <= x < float("inf")}
-        if wrong:
-            raise ValueError(f"weights must be numbers from 0 up, got {wrong}")
-        weigh = _Weigh(self.weights)
+        weigh = _Weigh(_checked(self.weights))
         found = loss(weigh(model), weigh(guide) if self.both else guide, *args, **kwargs)
         if lacking := self.weights.keys() - weigh.names:
             known = ", ".join(sorted(weigh.names))
@@ -78,6 +75,13 @@ def printed(latents: Collection[str] = ("z_where", "z_what")) -> ELBO:
     need for spreading without end. For comparison only.
     """
     return _Printed(Trace_ELBO(), **dict.fromkeys(latents, 0.0))
+
+
+def _checked(weights: dict[str, float]) -> dict[str, float]:
+    wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
+    if wrong:
+        raise ValueError(f"weights must be numbers from 0 up, got {wrong}")
+    return weights
 
 
 class _Weigh(Messenger):
