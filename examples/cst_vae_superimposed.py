@@ -99,7 +99,7 @@ def build(args: argparse.Namespace) -> tuple:
     if args.model == "vae":
         vae = VAE(shape, code)
         return vae, VAEGuide(vae)
-    settings: dict = {"image_shape": shape, "code": code}
+    settings: dict = {"image_shape": shape, "code": code, "centred": layers == 1}
     recognition: dict = {}
     if args.recipe == "paper":
         settings |= {"window": shape, "pose": FreePoseDecoder(), "centred": False}

@@ -8,7 +8,7 @@ from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
-from ..networks import GlimpseEncoder, PoseEncoder, mlp
+from ..networks import GlimpseEncoder, PoseEncoder, glorot, mlp
 from ..render import inverse, warp
 
 __all__ = ["Amortised", "Recognition"]
@@ -115,6 +115,8 @@ class Recognition(nn.Module):
         self.z_where = Amortised(seen, z_where, narrow=0.14)
         self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
         self.z_what = Amortised(hidden, z_what)
+        glorot(self)
+        glorot(self.z_where, last=0.1)
 
     def forward(
         self, picture: Tensor, transform: Callable[[Tensor], Tensor], take: Callable

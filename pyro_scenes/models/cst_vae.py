@@ -75,7 +75,7 @@ class CSTVAE(Layered):
         pose: Callable[[Tensor], Tensor] | None = None,
         decoder: Callable[[Tensor], Tensor] | None = None,
         image: Conditional | None = None,
-        centred: bool = True,
+        centred: bool = False,
     ) -> None:
         check_sizes(layers=layers)
         sites = {"z_where": z_where, "z_what": z_what, "image": image}

@@ -17,8 +17,8 @@ Departs from the paper:
     Eq. 3.1 lacks log p(z) as printed (``printed`` is that objective); an ELBO of Pyro has it. The layer is
     a probability, where the paper has Ber(sigmoid(layer)), by which a black image would be grey. C is
     smaller than the image; T always has an inverse, and starts with C at its own size, not at the identity
-    (``pose=FreePoseDecoder(), window=image_shape`` are the paper's); and it places C's centre of mass
-    (``centred=False`` is the paper's). The guide takes closer looks before it decides on a pose (``looks``).
+    (``pose=FreePoseDecoder(), window=image_shape`` are the paper's). The guide takes closer looks before
+    it decides on a pose (``looks``).
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..conditionals import Amortised, Conditional, Pixels, Prior, Recognition
-from ..networks import GlimpseDecoder, PoseDecoder
+from ..networks import GlimpseDecoder, PoseDecoder, glorot
 from ..render import centroid, under, warp
 from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes
 
@@ -60,7 +60,7 @@ class Layered(Model):
         pose: Callable[[Tensor], Tensor] | None = None,
         decoder: Callable[[Tensor], Tensor] | None = None,
         image: Conditional | None = None,
-        centred: bool = True,
+        centred: bool = False,
     ) -> None:
         super().__init__(image_shape)
         check_sizes(window=window, code=code)
@@ -143,7 +143,7 @@ def _pose(image_shape: tuple[int, ...], window: tuple[int, ...]) -> PoseDecoder:
 def _decoder(code: int, window: tuple[int, ...]) -> GlimpseDecoder:
     """With opacity where there are colours: the brightness of a colour says little about what it hides."""
     channels, *size = window
-    return GlimpseDecoder(code, (channels + (channels > 1), *size), hidden=(256, 256))
+    return glorot(GlimpseDecoder(code, (channels + (channels > 1), *size), hidden=(256, 256)))
 
 
 class STVAE(Layered):

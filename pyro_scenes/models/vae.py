@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..conditionals import Amortised, Conditional, Pixels, Prior
-from ..networks import GlimpseDecoder, GlimpseEncoder
+from ..networks import GlimpseDecoder, GlimpseEncoder, glorot
 from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes
 
 __all__ = ["VAE", "Scene", "VAEGuide"]
@@ -63,7 +63,7 @@ class VAE(Model):
         super().__init__(image_shape)
         check_sizes(code=code)
         normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
-        networks = GlimpseDecoder(code, self.image_shape, hidden=(256, 256))
+        networks = glorot(GlimpseDecoder(code, self.image_shape, hidden=(256, 256)))
         self.z_what = normal if z_what is None else z_what
         self.decoder = networks if decoder is None else decoder
         self.image = Pixels(dist.Bernoulli) if image is None else image
@@ -98,6 +98,7 @@ class VAEGuide(Guide):
         check_sizes(hidden=hidden)
         self.encode = GlimpseEncoder(model.image_shape, hidden, hidden=(hidden,))
         self.z_what = Amortised(hidden, model.latents()["z_what"])
+        glorot(self)
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:

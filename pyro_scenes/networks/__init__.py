@@ -2,7 +2,7 @@
 
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
-from .mlp import mlp
+from .mlp import glorot, mlp
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "ImageEncoder",
     "PoseDecoder",
     "PoseEncoder",
+    "glorot",
     "mlp",
 ]

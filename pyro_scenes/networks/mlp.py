@@ -1,10 +1,14 @@
 """Multi-layer perceptrons."""
 
 from itertools import pairwise
+from typing import TypeVar
 
 from torch import nn
 
-__all__ = ["mlp"]
+__all__ = ["glorot", "mlp"]
+
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
@@ -17,3 +21,18 @@ def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     for wide, narrow in pairwise(sizes):
         layers += [nn.Linear(wide, narrow), activation()]
     return nn.Sequential(*layers[:-1])
+
+
+def glorot(module: Module, *, last: float = 1.0) -> Module:
+    """Draws the weights of all its linear layers anew (Glorot and Bengio, 2010, Eq. 16); biases are 0.
+
+    Args:
+        module: Is changed, and returned.
+        last: Multiplies the weights of the last of the layers: near 0, what it is added to decides at first.
+    """
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    for layer in linear:
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    linear[-1].weight.data.mul_(last)
+    return module

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .mlp import mlp
+from .mlp import glorot, mlp
 
 __all__ = ["FreePoseDecoder", "PoseDecoder", "PoseEncoder"]
 
@@ -39,9 +39,8 @@ class PoseDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.zoom, self.reach = tuple(zoom), reach
-        self.layers = mlp(6, hidden, hidden, 6, activation=nn.Tanh)
+        self.layers = glorot(mlp(6, hidden, hidden, 6, activation=nn.Tanh), last=0.1)
         self.register_buffer("unit", torch.tensor([0.1] * 4 + [*spread]), persistent=False)
-        _quieten(self.layers)
 
     def forward(self, z_where: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 2 3"]:
         raw = self.unit * z_where + self.layers(z_where)
@@ -66,9 +65,8 @@ class FreePoseDecoder(nn.Module):
 
     def __init__(self, *, hidden: int = 32) -> None:
         super().__init__()
-        self.layers = mlp(6, hidden, hidden, 6, activation=nn.Tanh)
+        self.layers = glorot(mlp(6, hidden, hidden, 6, activation=nn.Tanh), last=0.1)
         self.register_buffer("identity", torch.eye(2, 3), persistent=False)
-        _quieten(self.layers)
 
     def forward(self, z_where: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 2 3"]:
         return self.identity + self.layers(z_where).unflatten(-1, (2, 3))
@@ -84,11 +82,3 @@ class PoseEncoder(nn.Module):
 
     def forward(self, image: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch features"]:
         return self.layers(image.flatten(-3))
-
-
-@torch.no_grad()
-def _quieten(layers: nn.Sequential) -> None:
-    """Starts near zero, so that what is added to it decides at first."""
-    weight, bias = layers[-1].parameters()
-    weight.mul_(0.1)
-    bias.zero_()

@@ -88,7 +88,7 @@ def test_standard_normal_draws_spread_over_the_canvas_at_the_start(spread):
         centre(transform, (1, 2, 2)) - 1
     )  # a canvas of 2 by 2 pixels: canvas coordinates, plus 1
     torch.testing.assert_close(middle.mean(0), torch.zeros(2), rtol=0, atol=0.06)
-    torch.testing.assert_close(middle.std(0), torch.tensor(spread), rtol=0.1, atol=0)
+    torch.testing.assert_close(middle.std(0), torch.tensor(spread), rtol=0.25, atol=0)
     across, down, turn, shear = parts(transform)
     assert across.median().item() == pytest.approx(1.5, rel=0.08)
     assert down.median().item() == pytest.approx(2.5, rel=0.08)
