@@ -15,16 +15,19 @@ SOURCES := $(wildcard pyro_scenes examples benchmarks tests docs/conf.py .ci/sty
 BLACK := $(BIN)/black --quiet --line-length 100
 
 .DEFAULT_GOAL := help
-.PHONY: help install air test lint format style docs clean
+.PHONY: help install air cst_vae test lint format style docs clean
 .SILENT:
 
 help:  ## list the targets
-	sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 17
+	sed -n 's/^\([a-z_]*\):.*## /  make \1\t/p' Makefile | expand -t 17
 
 install: .venv/installed  ## fill .venv with the library and what it needs
 
 air: install  ## train Attend, Infer, Repeat on multi-digit scenes; goes on where it stopped
 	$(BIN)/python examples/air_multi_mnist.py --resume $(ARGS)
+
+cst_vae: install  ## train CST-VAE on overlapping digits; goes on where it stopped
+	$(BIN)/python examples/cst_vae_superimposed.py --resume $(ARGS)
 
 test: .venv/extra-test  ## run the tests
 	$(BIN)/python -m pytest

@@ -1,9 +1,10 @@
-"""What a step of CST-VAE costs beside a loop in plain torch of the same arithmetic, and where its time goes.
+"""What a step of CST-VAE costs beside a loop in plain torch of the same networks, and where its time goes.
 
     python benchmarks/cst_vae_cost.py
 
 Both train the same networks on the same batch: one by ``fit``, the other by an ELBO written out by hand,
-without Pyro. They take turns, so that a busy machine slows both; medians of all turns. Seconds are CPU.
+without Pyro, which draws each layer once, where model and guide both draw those in front. They take turns,
+so that a busy machine slows both; medians of all turns. Seconds are CPU.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from pyro_scenes import CSTVAE, CSTVAEGuide, adam, fit
 from pyro_scenes.conditionals.families import MARGIN
 from pyro_scenes.data import batches, layered_digits, strokes
+from pyro_scenes.experiment import positive
 
 KINDS = {
     "matrix products": ("mm", "addmm"),
@@ -32,9 +34,9 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--turns", type=int, default=20, metavar="N", help="of each (%(default)s)")
-    add("--steps", type=int, default=10, metavar="N", help="in a turn (%(default)s)")
-    add("--threads", type=int, default=1, metavar="N", help="(%(default)s)")
+    add("--turns", type=positive, default=20, metavar="N", help="of each (%(default)s)")
+    add("--steps", type=positive, default=10, metavar="N", help="in a turn (%(default)s)")
+    add("--threads", type=positive, default=1, metavar="N", help="(%(default)s)")
     return parser
 
 
@@ -101,19 +103,14 @@ def by_hand(model: CSTVAE, guide: CSTVAEGuide, images: Tensor) -> Tensor:
     def guess(name, head, features):
         return head.guess(features)
 
-    layers: dict[int, Tensor] = {}
+    known: dict[int, tuple[Tensor, Tensor]] = {}
     with torch.no_grad():
         for i in [*range(model.layers)] * (guide.sweeps - 1):
-            layers[i], _ = model.layer(*guide.see(images, layers, i, guess))
+            known[i] = model.render(*guide.see(images, known, i, guess))
     dark = 1.0
     for i in range(model.layers):
-        residual = images
-        for j in layers.keys() - {i}:
-            residual = torch.relu(residual - layers[j])
-        seen = torch.cat([residual, images - residual], 1)
-        where, z_what = guide.recognise(seen, model.pose, take)
-        layers[i] = model.layer(where, z_what)[0]
-        dark = dark * (1 - layers[i])
+        known[i] = model.render(*guide.see(images, known, i, take))
+        dark = dark * (1 - known[i][0])
     p = MARGIN + (1 - 2 * MARGIN) * (1 - dark)
     likelihood = (images * p.log() + (1 - images) * (1 - p).log()).flatten(1).sum(1)
     return (divergence - likelihood).mean()

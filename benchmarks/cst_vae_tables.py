@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 
 from pyro_scenes import CSTVAE, CSTVAEGuide, evaluation, load_checkpoint, viz
 from pyro_scenes.data import Scenes, layered_digits, mnist, strokes
-from pyro_scenes.networks import PoseEncoder, mlp
+from pyro_scenes.experiment import natural, positive, rate
+from pyro_scenes.networks import FreePoseDecoder, PoseEncoder, mlp
 from pyro_scenes.render import warp
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "cst_vae_superimposed.py"
@@ -55,9 +57,9 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data-root", metavar="DIR", help="folder with MNIST in DIR/MNIST/raw")
     add("--out", default="runs/cst_vae", metavar="DIR", help="folder for the runs (%(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(%(default)s)")
-    add("--scale", type=float, default=1.0, help="of the number of steps (%(default)s)")
-    add("--jobs", type=int, default=2, metavar="N", help="runs at a time (%(default)s)")
+    add("--seeds", type=natural, nargs="+", default=[0, 1, 2], metavar="N", help="(%(default)s)")
+    add("--scale", type=rate, default=1.0, help="of the number of steps (%(default)s)")
+    add("--jobs", type=positive, default=2, metavar="N", help="runs at a time (%(default)s)")
     add("--smoke", action="store_true", help="a few tiny steps, only to see that everything runs")
     add("--recipe", choices=("ours", "paper"), default="ours", help="of the example (%(default)s)")
     add("--no-classifiers", action="store_true", help="leave those on pixels out")
@@ -136,7 +138,7 @@ def aligned(rows: list[dict[str, float]]) -> str:
 def gaps(data: str, seeds: list[int], folders: dict) -> None:
     """Whether each model's bound is above the next one's, at equal steps and at equal CPU time."""
     models = [model for model, kind in STEPS if kind == data]
-    for better, worse in zip(models, models[1:], strict=False):
+    for better, worse in pairwise(models):
         for x in ("step", "cpu_seconds"):
             least = []
             for seed in seeds:
@@ -187,10 +189,10 @@ def classifiers(seed: int, args: argparse.Namespace, folder: Path) -> None:
     }
     for name, (network, train, test) in rows.items():
         print(f"seed {seed}: {name}: train {train:.4f}, test {test:.4f}")
-    alone = [scenes.__class__(scenes.masks[:, :1].to(torch.uint8) * 255) for scenes in two]
+    alone = [Scenes(scenes.masks[:, :1].to(torch.uint8) * 255) for scenes in two]
     first = [scenes.labels[:, 0] for scenes in two]
     reader, _, test = fitted(convolutions(50), alone, first, epochs=3)
-    share = read_layers(reader, two[1], folder)
+    share = read_layers(reader, two[1], folder, args.recipe)
     print(
         f"seed {seed}: a CNN (single digits on 50 x 50: {test:.4f}) reads both layers: {share:.4f}"
     )
@@ -257,11 +259,21 @@ def accuracy(network: nn.Module, scenes: Scenes, labels: Tensor) -> float:
     return (torch.cat(found) == labels).double().mean().item()
 
 
-@torch.no_grad()
-def read_layers(reader: nn.Module, test: Scenes, folder: Path) -> float:
-    """The share of scenes of whose two layers the reader says both digits right, in any order."""
+def ours() -> tuple[CSTVAE, CSTVAEGuide]:
     model = CSTVAE()
-    guide = CSTVAEGuide(model)
+    return model, CSTVAEGuide(model)
+
+
+def papers() -> tuple[CSTVAE, CSTVAEGuide]:
+    model = CSTVAE(window=(1, 50, 50), pose=FreePoseDecoder())
+    guide = CSTVAEGuide(model, hidden=128, pose_hidden=32, looks=0, sweeps=1, explained=False)
+    return model, guide
+
+
+@torch.no_grad()
+def read_layers(reader: nn.Module, test: Scenes, folder: Path, recipe: str) -> float:
+    """The share of scenes of whose two layers the reader says both digits right, in any order."""
+    model, guide = papers() if recipe == "paper" else ours()
     load_checkpoint(folder / "checkpoint.pt", model, guide)
     found = []
     for part in test.images.split(500):

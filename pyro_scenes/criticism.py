@@ -9,7 +9,7 @@
 Sites ``z_what_0, z_what_1, ...`` are one variable ``z_what`` with a dimension ``step`` (unless
 their shapes differ). Where ``z_pres`` says that there is no object, the other ``z_*`` are NaN;
 ``count`` is the number of objects. Dimensions are ``chain`` (of length 1), ``draw``, ``image_id``,
-``step``, then ``channel, row, column``, ``pose`` (scale, x, y), ``code`` or ``{variable}_dim_{i}``.
+``step``, then ``layer``, ``channel, row, column``, ``pose``, ``code``, ... or ``{variable}_dim_{i}``.
 
 A guide's draws are independent: r_hat means nothing, use ``arviz.summary(data, kind="stats")``. Nor
 does ``arviz.loo``, as a scene without its image is back at its prior. Example::
@@ -36,13 +36,9 @@ from torch import Tensor
 __all__ = ["STATISTICS", "bayes_p", "roughness", "statistics", "to_arviz", "total_ink"]
 
 _PICTURE = ("channel", "row", "column")
-_EVENTS = {
-    **{"image": _PICTURE, "canvas": _PICTURE},
-    "layers": ("layer", *_PICTURE),
-    "masks": ("layer", "opacity", "row", "column"),
-    "transforms": ("layer", "axis", "term"),
-    **{"z_where": ("pose",), "z_what": ("code",)},
-}
+_EVENTS = {"image": _PICTURE, "canvas": _PICTURE, "z_where": ("pose",), "z_what": ("code",)}
+_EVENTS |= {"layers": ("layer", *_PICTURE), "masks": ("layer", "opacity", "row", "column")}
+_EVENTS |= {"transforms": ("layer", "axis", "term")}
 
 
 def to_arviz(
@@ -56,8 +52,8 @@ def to_arviz(
 ) -> Any:
     """Draws from guide, model and prior, as the ArviZ object described above.
 
-    Canvas and replicate, of posterior and prior, are 16 * draws * n * C * H * W bytes of float32:
-    256 MB for 100 draws of 64 images of 1 x 50 x 50. For a way round, see :func:`statistics`.
+    Canvas and replicate, of posterior and prior, are 16 * draws * n * C * H * W bytes of float32 (256 MB
+    for 100 draws of 64 images of 1 x 50 x 50), and so are a layer and its mask. See :func:`statistics`.
 
     Args:
         model: A Pyro model, called as ``model(None, size=n)``, with a plate ``"images"`` and a site

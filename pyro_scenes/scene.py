@@ -2,6 +2,7 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any
 
@@ -13,7 +14,7 @@ from pyro.nn import PyroModule
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-__all__ = ["Guide", "Model", "ask", "check_decoder", "check_images", "check_sizes"]
+__all__ = ["Guide", "Model", "ask", "check_decoder", "check_images", "check_sizes", "forked"]
 
 _instance = count()
 
@@ -82,14 +83,21 @@ class Guide(_Named):
     register its parameters a second time, under the guide's name.
     """
 
-    def __init__(self, model: Model) -> None:
-        if not isinstance(model, Model):
-            raise TypeError(f"a guide is built from a model, got {type(model).__name__}")
+    def __init__(self, model: Model, kind: type[Model] = Model) -> None:
+        if not isinstance(model, kind):
+            found, wanted = type(model).__name__, kind.__name__
+            raise TypeError(f"{type(self).__name__} is built from a model, {wanted}, got {found}")
         super().__init__(model.image_shape)
 
     @abstractmethod
     def forward(self, images: Tensor) -> None:
         """Draws every latent of the model for these images, (size, C, H, W)."""
+
+
+def forked() -> AbstractContextManager[None]:
+    """Random draws inside leave those outside as if nothing had been drawn, on the CPU and on GPUs in use."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    return torch.random.fork_rng(devices)
 
 
 def check_images(images: Tensor, blank: Tensor) -> Tensor:
@@ -151,6 +159,8 @@ def check_decoder(
         wanted = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(f"{name} must make {wanted} of n codes, got {shape} of one")
+    if name == "decoder" and not (0 <= found.min() and found.max() <= 1):
+        raise ValueError(f"{name} must make pictures in [0, 1] without NaN: end it in a sigmoid")
     return found
 
 

@@ -1,3 +1,4 @@
+import jaxtyping
 import pyro
 import pytest
 import torch
@@ -11,3 +12,9 @@ def fresh():
     pyro.set_rng_seed(0)
     with pyro.validation_enabled(True):
         yield
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """As outside the tests: no shapes are checked, and the functions' own errors show."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

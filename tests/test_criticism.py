@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from pyro import poutine
 from pyro.nn import PyroModule
 
+from pyro_scenes import CSTVAE, STVAE, CSTVAEGuide, STVAEGuide
 from pyro_scenes.criticism import bayes_p, roughness, statistics, to_arviz, total_ink
 
 CLASSIC = arviz.__version__.startswith("0.")  # else ArviZ works with xarray's DataTree
@@ -341,3 +342,69 @@ def test_arviz_summarises_and_plots_statistics(data):
     else:
         arviz.plot_ppc_dist(checks, var_names=["roughness"], backend="none")
         arviz.plot_ppc_tstat(checks, var_names=["total_ink"], t_stat="mean", backend="none")
+
+
+# layers
+
+
+SIZES = {"image_shape": (1, 12, 15), "window": (1, 7, 6), "code": 4}
+COLOUR = {"image_shape": (3, 12, 15), "window": (3, 7, 6)}
+
+
+def layered(**swaps):
+    model = CSTVAE(**{**SIZES, "layers": 2, **swaps})
+    guide = CSTVAEGuide(model, hidden=16)
+    return to_arviz(model, guide, torch.rand(3, *model.image_shape).round(), draws=5)
+
+
+@pytest.mark.parametrize(("swaps", "channels"), [({}, 1), (COLOUR, 3)], ids=["grey", "colour"])
+def test_layers_have_names(swaps, channels):
+    data = layered(**swaps)
+    per_image, picture = ("chain", "draw", "image_id"), ("channel", "row", "column")
+    for group in ("posterior", "prior"):
+        assert {name: data[group][name].dims for name in data[group].data_vars} == {
+            "z_where": (*per_image, "step", "pose"),
+            "z_what": (*per_image, "step", "code"),
+            "canvas": (*per_image, *picture),
+            "layers": (*per_image, "layer", *picture),
+            "masks": (*per_image, "layer", "opacity", "row", "column"),
+            "transforms": (*per_image, "layer", "axis", "term"),
+        }
+        assert dict(data[group].sizes) == {
+            **{"chain": 1, "draw": 5, "image_id": 3, "step": 2, "pose": 6, "code": 4},
+            **{"channel": channels, "row": 12, "column": 15},
+            **{"layer": 2, "opacity": 1, "axis": 2, "term": 3},
+        }
+        assert set(data[group].dims) == set(data[group].coords)
+        assert data[group]["pose"].values.tolist() == list(range(6))  # no scale, x, y
+        assert data[f"{group}_predictive"]["image"].dims == (*per_image, *picture)
+        assert not any(np.isnan(data[group][name]).any() for name in data[group].data_vars)
+
+
+@pytest.mark.parametrize("swaps", [{}, COLOUR], ids=["grey", "colour"])
+def test_layers_by_name_make_the_canvas(swaps):
+    """Front first, each behind what those before leave: by names alone, without a position."""
+    scene = layered(**swaps)["posterior"]
+    front, back = (scene["layers"].sel(layer=i, drop=True) for i in (0, 1))
+    opacity = scene["masks"].sel(layer=0, opacity=0, drop=True)
+    canvas = (front + (1 - opacity) * back).transpose(*scene["canvas"].dims)
+    np.testing.assert_allclose(canvas.values, scene["canvas"].values, atol=1e-5)
+    if swaps:
+        assert (scene["layers"] <= scene["masks"].isel(opacity=0) + 1e-5).all()
+
+
+def test_a_single_layer_has_no_steps():
+    model = STVAE(**SIZES)
+    data = to_arviz(model, STVAEGuide(model, hidden=16), torch.ones(3, 1, 12, 15), draws=2)
+    dims = {name: data["posterior"][name].dims for name in ("z_where", "z_what")}
+    per_image = ("chain", "draw", "image_id")
+    assert dims == {"z_where": (*per_image, "pose"), "z_what": (*per_image, "code")}
+    assert data["posterior"].sizes["layer"] == 1
+
+
+def test_netcdf_round_trip_of_layers(tmp_path):
+    data = layered(**COLOUR)
+    data.to_netcdf(str(tmp_path / "data.nc"), engine="h5netcdf")
+    back = arviz.from_netcdf(str(tmp_path / "data.nc"))
+    for name in data["posterior"].data_vars:
+        xr.testing.assert_equal(back["posterior"][name], data["posterior"][name])

@@ -90,8 +90,11 @@ class Recognition(nn.Module):
         window: (h, w) of its glimpses of that.
         z_where, z_what: The latents, read for their shapes and supports.
         hidden: Widths of the two hidden layers that read the content.
+        pose_hidden: Widths of the two hidden layers that read the picture for a first look.
         looks: How many looks at the expected window, each at what the one before expects.
     """
+
+    looks: Tensor
 
     def __init__(
         self,
@@ -101,14 +104,16 @@ class Recognition(nn.Module):
         z_what: Distribution,
         *,
         hidden: int = 256,
+        pose_hidden: int = 64,
         looks: int = 2,
     ) -> None:
         super().__init__()
-        if hidden < 1 or looks < 0:
-            raise ValueError(f"needs hidden >= 1 and looks >= 0, got {hidden} and {looks}")
-        self.window, self.looks = (picture[0], *window), looks
-        self.embed = PoseEncoder(picture, 64)
-        seen = 64
+        if type(looks) is not int or looks < 0:
+            raise ValueError(f"looks must be a whole number from 0 up, got {looks!r}")
+        self.window = picture[0], *window
+        self.register_buffer("looks", torch.tensor(looks))  # a checkpoint keeps it
+        self.embed = PoseEncoder(picture, pose_hidden)
+        seen = pose_hidden
         if looks:
             self.look = GlimpseEncoder(self.window, 128, hidden=(128,))
             seen += 128
@@ -130,10 +135,10 @@ class Recognition(nn.Module):
         """
         seen = first = self.embed(picture)
         if self.looks:
-            seen = torch.cat([first, first.new_zeros(len(first), 128)], -1)
+            seen = torch.cat([first, first.new_zeros(*first.shape[:-1], 128)], -1)
         for _ in range(self.looks):
-            window = transform(self.z_where.guess(seen)) / WIDER
-            seen = torch.cat([first, self.look(warp(picture, inverse(window), self.window))], -1)
+            wider = transform(self.z_where.guess(seen)) / WIDER
+            seen = torch.cat([first, self.look(warp(picture, inverse(wider), self.window))], -1)
         where = transform(take("z_where", self.z_where, seen))
         glimpse = warp(picture, inverse(where), self.window)
         return where, take("z_what", self.z_what, self.encode(glimpse))

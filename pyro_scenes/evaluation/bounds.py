@@ -26,7 +26,20 @@ def log_weights(
 def log_weight(model: nn.Module, proposed: poutine.Trace, images: Tensor) -> Float[Tensor, " n"]:
     """The same for one draw, a trace of the guide."""
     joint = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(images)
+    check_pair(joint, proposed)
     return _log_prob(joint) - _log_prob(proposed)
+
+
+def check_pair(joint: poutine.Trace, proposed: poutine.Trace) -> None:
+    """Raises a ValueError unless the guide drew just what the model draws: the rest would be of the prior."""
+    drawn, guessed = (
+        {*trace.stochastic_nodes} - {"image", "images"} for trace in (joint, proposed)
+    )
+    if drawn != guessed or not drawn:
+        raise ValueError(
+            f"model and guide do not belong together: the model draws {sorted(drawn)}, the guide "
+            f"{sorted(guessed)}"
+        )
 
 
 def _log_prob(trace: poutine.Trace) -> Tensor:

@@ -1,16 +1,18 @@
 """What the codes of images tell: read at the guide's medians, and classified by a small network."""
 
+import re
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from pyro import poutine
-from pyro.distributions import TransformedDistribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
+from torch.distributions import TransformedDistribution
 
 from ..networks import mlp
+from ..scene import forked
 
 __all__ = ["Expected", "Probe", "codes", "probe"]
 
@@ -18,7 +20,8 @@ __all__ = ["Expected", "Probe", "codes", "probe"]
 class Expected(Messenger):
     """Makes a program take each continuous latent's median instead of drawing it, one after another.
 
-    That is the Normal's mean; for a proposal carried to another support, the image of it.
+    Of a vector carried to another support it takes the image of the vector of medians; of a family whose
+    median is not known, the mean.
     """
 
     def __init__(self, active: bool = True) -> None:
@@ -28,15 +31,19 @@ class Expected(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         known = msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg)
         if self.active and not known and not msg["fn"].support.is_discrete:
-            msg["value"] = _median(msg["fn"])
+            msg["value"] = _expected(msg["fn"])
 
 
-def _median(found: Any) -> Tensor:
-    while not isinstance(found, TransformedDistribution) and hasattr(found, "base_dist"):
+def _expected(found: Any) -> Tensor:
+    while hasattr(found, "base_dist") and not isinstance(found, TransformedDistribution):
         found = found.base_dist
+    try:
+        return found.icdf(torch.tensor(0.5))
+    except NotImplementedError:
+        pass
     if not isinstance(found, TransformedDistribution):
         return found.mean
-    value = _median(found.base_dist)
+    value = _expected(found.base_dist)
     for transform in found.transforms:
         value = transform(value)
     return value
@@ -47,9 +54,10 @@ def codes(
 ) -> Float[Tensor, "n code"]:
     """The medians of ``z_what`` (or of ``z_what_0``, ``z_what_1``, ... side by side) for images."""
     trace = poutine.trace(Expected()(guide)).get_trace(images)
-    names = [name for name in trace.nodes if name == site or name.startswith(f"{site}_")]
+    names = [name for name in trace.nodes if re.fullmatch(rf"{re.escape(site)}(_\d+)?", name)]
     if not names:
-        raise ValueError(f"this guide has no site {site}: it has {sorted(trace.stochastic_nodes)}")
+        known = sorted({*trace.stochastic_nodes} - {"images"})
+        raise ValueError(f"this guide has no site {site}: it has {known}")
     return torch.cat([trace.nodes[name]["value"] for name in names], -1)
 
 
@@ -78,11 +86,14 @@ def probe(
         train, test: Codes, and labels from 0 up.
     """
     (codes, labels), (others, truth) = train, test
-    if len(codes) != len(labels) or len(others) != len(truth) or not len(codes) or not len(others):
-        raise ValueError("needs a label for each code, and codes to train and to test")
+    if len(codes) != len(labels) or len(others) != len(truth) or len(codes) < 2 or not len(others):
+        raise ValueError("needs a label for each code, and codes to train (2 or more) and to test")
+    if not (codes.isfinite().all() and others.isfinite().all()):
+        raise ValueError("codes must be finite")
+    codes, others = codes.detach(), others.detach()
     middle, spread = codes.mean(0), codes.std(0) + 1e-6
     codes, others = (codes - middle) / spread, (others - middle) / spread
-    with torch.random.fork_rng(()), torch.enable_grad():
+    with forked(), torch.enable_grad():
         torch.manual_seed(seed)
         network = mlp(codes.shape[1], *hidden, int(labels.max()) + 1).to(codes)
         _train(network, codes, labels.to(codes.device), epochs, batch_size, lr)

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from pyro import poutine
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from .bounds import log_weight
+from .bounds import check_pair, log_weight
 from .codes import Expected
 
 __all__ = [
@@ -78,6 +77,7 @@ def explanations(
 
 def _read(model: nn.Module, proposed: poutine.Trace, size: int) -> Layers:
     drawn = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(size=size)
+    check_pair(drawn, proposed)
     lacking = [name for name in SITES if name not in drawn.nodes]
     if lacking:
         raise ValueError(f"this model draws no {', '.join(lacking)}: it has no layers")
@@ -96,6 +96,10 @@ def iou(
 
 def best_match(scores: Float[Tensor, "n rows columns"]) -> Int[Tensor, "n rows"]:
     """For each row its column, so that the scores of the pairs sum to the most; -1 if there is none left."""
+    from scipy.optimize import (  # here, as importing it changes warning filters
+        linear_sum_assignment,
+    )
+
     found = torch.full(scores.shape[:2], -1)
     for one, table in zip(found, scores.cpu().numpy(), strict=True):
         rows, columns = linear_sum_assignment(table, maximize=True)
@@ -118,11 +122,20 @@ def match_layers(
     Args:
         masks: Opacities of layers; what is above one half counts.
         truth: The objects' full shapes (``Scenes.masks``). Empty ones are padding.
+
+    Raises:
+        ValueError: Their shapes or numbers differ, a mask is not finite, or the truth is not bool.
     """
+    alike = (len(masks), *masks.shape[2:]) == (len(truth), *truth.shape[2:])
+    if masks.dim() != 4 or not alike or truth.dtype != torch.bool or not masks.isfinite().all():
+        raise ValueError(
+            "needs finite masks (n, layers, H, W), of see_layers: masks.amax(2), and bool truth (n, "
+            f"objects, H, W), got {tuple(masks.shape)}, and {truth.dtype} {tuple(truth.shape)}"
+        )
     truth = truth.to(masks.device)
     there = truth.flatten(2).any(-1)
     table = iou(truth[:, :, None], (masks > 0.5)[:, None]) * there[..., None]
-    layer = best_match(table)
+    layer = best_match(table).where(there, -1)
     found = table.gather(2, layer.clamp(min=0)[..., None])[..., 0] * (layer >= 0)
     return Match(layer, found.where(there, torch.nan))
 
@@ -136,15 +149,19 @@ def layer_iou(
 
 def overlap(truth: Bool[Tensor, "n objects h w"]) -> Float[Tensor, " n"]:
     """How much of the smaller object the larger one shares, in [0, 1]: the most over pairs of a scene."""
-    shapes = truth.flatten(2).double()
+    if truth.dtype != torch.bool or truth.dim() != 4 or truth.shape[1] < 1:
+        raise ValueError(f"needs bool (n, objects, H, W), got {truth.dtype} {tuple(truth.shape)}")
+    shapes = truth.flatten(2).float()
     shared = shapes @ shapes.mT
     sizes = shapes.sum(-1)
     smaller = torch.minimum(sizes[:, :, None], sizes[:, None]).clamp(min=1)
-    return (shared / smaller).triu(diagonal=1).amax((1, 2)).float()
+    return (shared / smaller).triu(diagonal=1).amax((1, 2))
 
 
 def r_squared(found: Float[Tensor, "n k"], truth: Float[Tensor, "n k"]) -> float:
     """The share of the truth's variance that is found, at most 1; a constant error does not count."""
     if found.shape != truth.shape or len(truth) < 2:
         raise ValueError(f"needs two or more pairs, got {tuple(found.shape)}, {tuple(truth.shape)}")
+    if not (truth.var(0) > 0).all():
+        raise ValueError("the truth must vary, and have no NaN: there is nothing to find")
     return (1 - (found - truth.to(found)).var(0) / truth.to(found).var(0)).mean().item()

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import batches
 from ..inference import Diverged, Record, fit, load_checkpoint, read_checkpoint, save_checkpoint
+from ..scene import forked
 from .door import fingerprint, flag, locked_folder, plain, usable_device
 from .progress import Clock, Row, progress, tell
 
@@ -76,10 +77,11 @@ class Run:
         """Trains for ``--steps``; returns the history: a row each ``every`` steps, and at ``early`` ones.
 
         The learning rate falls linearly to a hundredth over the second half of the steps. Rows hold
-        step, seconds, cpu_seconds, train_elbo (nats per image in training mode, mean over the batches
-        since the last row) and what ``evaluate(step)`` returns, in evaluation mode, in which model and guide
-        are left. After each row a checkpoint is written, with ``extra``. ``before(k)`` is called before
-        the step that follows k others: the place to warm something up.
+        step, seconds, cpu_seconds, train_elbo (nats per image in training mode, with what weights the
+        objective has, mean over the batches since the last row; not at step 0) and what ``evaluate(step)``
+        returns, in evaluation mode, in which model and guide are left. After each row a checkpoint is
+        written, with ``extra``. ``before(k)`` is called before the step that follows k others: the place
+        to warm something up. ``clip`` is the largest norm of a gradient.
         """
         args, start = self.args, 0
         every = 2 if args.smoke else every
@@ -206,7 +208,8 @@ class Run:
 
     def _table(self, history: list[Row]) -> None:
         table = io.StringIO()
-        writer = csv.DictWriter(table, list(history[-1]), lineterminator="\n")
+        names = dict.fromkeys(name for row in reversed(history) for name in row)
+        writer = csv.DictWriter(table, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
         self.text("metrics.csv", table.getvalue())
@@ -215,8 +218,7 @@ class Run:
 @contextmanager
 def own_random(seed: int) -> Iterator[None]:
     """Random draws inside start from ``seed`` and leave those outside as if nothing had been drawn."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices):
+    with forked():
         torch.manual_seed(seed)
         yield
 

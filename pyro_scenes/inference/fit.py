@@ -79,8 +79,10 @@ def fit(
     if not clip > 0:
         raise ValueError(f"clip must be above 0, got {clip}")
     optim = adam(model, guide) if optim is None else optim  # type: ignore[arg-type]
-    enumerates = isinstance(elbo.elbo if isinstance(elbo, Weighted) else elbo, TraceEnum_ELBO)
-    proposal = config_enumerate(guide) if enumerates else guide
+    inner = elbo
+    while isinstance(inner, Weighted):
+        inner = inner.elbo
+    proposal = config_enumerate(guide) if isinstance(inner, TraceEnum_ELBO) else guide
     for step, images in enumerate(batches, start + 1):
         yield _step(model, proposal, images, elbo, optim, step, clip)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 
 __all__ = ["Weighted", "printed"]
 
@@ -31,13 +32,11 @@ class Weighted(ELBO):
         ValueError: A weight that is no number from 0 up; in a step, one of a site that there is not.
     """
 
-    both = True  # log p and log q; or log p alone
-
     def __init__(self, elbo: ELBO, **weights: float) -> None:
         super().__init__()
         if not isinstance(elbo, ELBO):
             raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r}")
-        self.elbo, self.weights = elbo, _checked(weights)
+        self.elbo, self.weights, self.prior_only = elbo, _checked(weights), False
 
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
         return self._run(self.elbo.loss, model, guide, args, kwargs)
@@ -54,7 +53,7 @@ class Weighted(ELBO):
         self, loss: Callable, model: Callable, guide: Callable, args: tuple, kwargs: dict
     ) -> Any:
         weigh = _Weigh(_checked(self.weights))
-        found = loss(weigh(model), weigh(guide) if self.both else guide, *args, **kwargs)
+        found = loss(weigh(model), guide if self.prior_only else weigh(guide), *args, **kwargs)
         if lacking := self.weights.keys() - weigh.names:
             known = ", ".join(sorted(weigh.names))
             raise ValueError(f"there is no site {', '.join(sorted(lacking))} to weigh, but {known}")
@@ -64,21 +63,25 @@ class Weighted(ELBO):
         return self.elbo._get_trace(*args)
 
 
-class _Printed(Weighted):
-    both = False
-
-
-def printed(latents: Collection[str] = ("z_where", "z_what")) -> ELBO:
+def printed(latents: Collection[str] = ("z_where", "z_what")) -> Weighted:
     """Eq. 3.1 of Huang and Murphy (2016) as it is printed: E_q[log p(image | z) - log q(z)].
 
     It lacks log p(z), so it is no bound on log p(image), and rewards any latent that the image does not
     need for spreading without end. For comparison only.
     """
-    return _Printed(Trace_ELBO(), **dict.fromkeys(latents, 0.0))
+    if isinstance(latents, str):
+        raise TypeError(f"latents must be a collection of names, got {latents!r}: ({latents!r},)")
+    objective = Weighted(Trace_ELBO(), **dict.fromkeys(latents, 0.0))
+    objective.prior_only = True
+    return objective
 
 
 def _checked(weights: dict[str, float]) -> dict[str, float]:
-    wrong = {name: weight for name, weight in weights.items() if not 0 <= weight < float("inf")}
+    wrong = {
+        name: weight
+        for name, weight in weights.items()
+        if not (isinstance(weight, int | float) and 0 <= weight < float("inf"))
+    }
     if wrong:
         raise ValueError(f"weights must be numbers from 0 up, got {wrong}")
     return weights
@@ -91,6 +94,8 @@ class _Weigh(Messenger):
         self.names: set[str] = set()
 
     def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
+            return
         name = re.sub(r"_\d+$", "", msg["name"])
         self.names.add(name)
         if name in self.weights:

@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from ..conditionals import Amortised, Conditional, Persist, Pixels, Prior, persist
 from ..networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
 from ..render import glance, place
-from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes
+from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes, forked
 
 __all__ = ["AIR", "AIRGuide", "Scene"]
 
@@ -101,6 +101,7 @@ class AIR(Model):
         self.image = Pixels(dist.Normal, scale=0.3) if image is None else image
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+        check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
             scene = Scene(0, self.blank.expand(size, *self.image_shape), self.blank.new_ones(size))
@@ -143,7 +144,7 @@ class AIR(Model):
         ended = ask("z_pres", self.z_pres, scene._replace(z_pres=self.blank.new_zeros(1)), ())
         if ended.log_prob(self.blank.new_ones(1)).exp().max() > 1e-3:
             raise ValueError("z_pres must be 0 after a 0: multiply its probability by scene.z_pres")
-        with torch.random.fork_rng(()):
+        with forked():
             z_where = ask("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
             z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         glimpse = check_decoder("decoder", self.decoder, z_what, self.window)
@@ -189,7 +190,7 @@ class AIRGuide(Guide):
         presence: float = 1.0,
         certainty: float = 3.0,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, AIR)
         check_sizes(hidden=hidden)
         if not 0 < certainty < float("inf"):
             raise ValueError(f"certainty must be a logit above 0, got {certainty}")

@@ -24,7 +24,7 @@ the default for grey images; colour images have the other.
 
 Departs from the paper:
     As ST-VAE. And the guide sees, beside the residual, what it has explained already (``explained``), and
-    goes over all layers once more when it has seen them all (``sweeps``).
+    goes over all layers once more when it has seen them all (``sweeps``), without a gradient before that.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from torch import Tensor
 
 from ..conditionals import Conditional, Recognition
 from ..scene import Guide, check_images, check_sizes
-from .st_vae import Layered, draw, guess, record
+from .st_vae import Layered, guessed, record, sampled
 
 __all__ = ["CSTVAE", "CSTVAEGuide"]
 
@@ -50,7 +50,7 @@ class CSTVAE(Layered):
 
     Args:
         image_shape: (C, H, W) of an image.
-        window: (C, h, w) of a canonical image C.
+        window: (C, h, w) of a canonical image C. Default: h and w are 28.
         layers: The number N of layers.
         code: Size of ``z_what``.
         z_where: Prior of the pose's code. Default: standard Normal, of size 6.
@@ -66,7 +66,7 @@ class CSTVAE(Layered):
     def __init__(
         self,
         image_shape: tuple[int, ...] = (1, 50, 50),
-        window: tuple[int, ...] = (1, 28, 28),
+        window: tuple[int, ...] | None = None,
         layers: int = 2,
         code: int = 20,
         *,
@@ -78,13 +78,21 @@ class CSTVAE(Layered):
         centred: bool = False,
     ) -> None:
         check_sizes(layers=layers)
-        sites = {"z_where": z_where, "z_what": z_what, "image": image}
         super().__init__(
-            image_shape, window, code, pose=pose, decoder=decoder, centred=centred, **sites
+            image_shape,
+            window,
+            code,
+            z_where=z_where,
+            z_what=z_what,
+            pose=pose,
+            decoder=decoder,
+            image=image,
+            centred=centred,
         )
         self.layers = layers
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+        check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
             scene, layers = self.scene(size), []
@@ -101,13 +109,16 @@ class CSTVAEGuide(Guide):
 
     Args:
         model: Its decoder and pose are used as they are at each call; they stay the model's alone. Its
-            priors are read for the first layer: their shapes and supports must be those of all.
+            priors are read for the first layer: their shapes and supports must be those of all. Copy both
+            in one go, ``deepcopy((model, guide))``: a guide copied alone draws with a copy of its own.
         hidden: Widths of the two hidden layers that read a glimpse for its content.
+        pose_hidden: Widths of the two hidden layers that read a picture for a pose; the paper's are 32.
         looks: How often it looks where it expects a layer before it decides on a pose; the paper's has 0.
         explained: Whether beside the residual it sees the image without it, what it has explained already.
         sweeps: How often it goes over the layers. In all sweeps but the last it draws nothing, and takes
-            its best guesses: then the residual of a layer lacks the later layers as well. An attribute
-            that may change between steps; a young guide is better off with 1.
+            its best guesses: then the residual of a layer lacks the later layers as well. The bound is
+            exact, but no gradient flows through those guesses. An attribute that may change between steps,
+            and that no checkpoint keeps; a young guide is better off with 1.
     """
 
     def __init__(
@@ -115,41 +126,56 @@ class CSTVAEGuide(Guide):
         model: CSTVAE,
         *,
         hidden: int = 256,
+        pose_hidden: int = 64,
         looks: int = 2,
         sweeps: int = 2,
         explained: bool = True,
     ) -> None:
-        super().__init__(model)
-        check_sizes(sweeps=sweeps)
+        super().__init__(model, CSTVAE)
+        check_sizes(hidden=hidden, pose_hidden=pose_hidden, sweeps=sweeps)
         self.explained = explained and model.layers > 1
         self.layers, self.sweeps = model.layers, sweeps
-        self.transform, self.layer = model.transform, model.layer  # methods: nothing is registered
+        self.transform, self.render = (
+            model.transform,
+            model.render,
+        )  # methods: nothing is registered
         channels, *size = model.image_shape
         picture = ((1 + self.explained) * channels, *size)
-        latents = [model.latents()[name] for name in ("z_where_0", "z_what_0")]
+        latents = model.latents()
         self.recognise = Recognition(
-            picture, model.window[1:], *latents, hidden=hidden, looks=looks
+            picture,
+            model.window[1:],
+            latents["z_where_0"],
+            latents["z_what_0"],
+            hidden=hidden,
+            pose_hidden=pose_hidden,
+            looks=looks,
         )
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
         check_images(images, self.blank)
-        layers: dict[int, Tensor] = {}
+        check_sizes(sweeps=self.sweeps)
+        sweeps = self.sweeps if self.layers > 1 else 1
+        known: dict[int, tuple[Tensor, Tensor]] = {}
         with pyro.plate("images", len(images), dim=-1):
             with torch.no_grad():
-                for i in [*range(self.layers)] * (self.sweeps - 1):
-                    layers[i], _ = self.layer(*self.see(images, layers, i, guess))
+                for i in [*range(self.layers)] * (sweeps - 1):
+                    known[i] = self.render(*self.see(images, known, i, guessed))
             for i in range(self.layers):
-                seen = self.see(images, layers, i, partial(draw, suffix=f"_{i}"))
+                seen = self.see(images, known, i, partial(sampled, suffix=f"_{i}"))
                 if i < self.layers - 1:  # nobody looks behind the last
-                    layers[i], _ = self.layer(*seen)
+                    known[i] = self.render(*seen)
 
     def see(
-        self, images: Tensor, layers: dict[int, Tensor], i: int, take: Callable
+        self, images: Tensor, known: dict[int, tuple[Tensor, Tensor]], i: int, take: Callable
     ) -> tuple[Tensor, Tensor]:
-        """T and ``z_what`` of one layer, from what the others known so far do not explain."""
+        """T and ``z_what`` of one layer, from what the other known ones do not explain."""
         residual = images
-        for j in layers.keys() - {i}:
-            residual = torch.relu(residual - layers[j])  # (g)
-        seen = torch.cat([residual, images - residual], 1) if self.explained else residual
+        for j, (layer, mask) in known.items():
+            if j > i and mask is not layer:
+                layer = layer * (1 - known[i][1])  # this one hides it
+            if j != i:
+                residual = torch.relu(residual - layer)  # (g)
+        seen = torch.cat([residual, images - residual], -3) if self.explained else residual
         return self.recognise(seen, self.transform, take)

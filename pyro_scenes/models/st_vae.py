@@ -17,8 +17,9 @@ Departs from the paper:
     Eq. 3.1 lacks log p(z) as printed (``printed`` is that objective); an ELBO of Pyro has it. The layer is
     a probability, where the paper has Ber(sigmoid(layer)), by which a black image would be grey. C is
     smaller than the image; T always has an inverse, and starts with C at its own size, not at the identity
-    (``pose=FreePoseDecoder(), window=image_shape`` are the paper's). The guide takes closer looks before
-    it decides on a pose (``looks``).
+    (``pose=FreePoseDecoder(), window=image_shape`` are the paper's). The pose's code is added to what f_T
+    makes of it. The guide takes closer looks before it decides on a pose (``looks``), reads an image by
+    layers of 64 for it (the paper's: ``pose_hidden=32``), and starts out surer than the prior.
 """
 
 from collections.abc import Callable
@@ -33,9 +34,9 @@ from torch import Tensor
 from ..conditionals import Amortised, Conditional, Pixels, Prior, Recognition
 from ..networks import GlimpseDecoder, PoseDecoder, glorot
 from ..render import centroid, under, warp
-from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes
+from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes, forked
 
-__all__ = ["STVAE", "Layered", "STVAEGuide", "Scene", "draw", "guess", "record"]
+__all__ = ["STVAE", "Layered", "STVAEGuide", "Scene", "guessed", "record", "sampled"]
 
 
 class Scene(NamedTuple):
@@ -49,10 +50,14 @@ class Scene(NamedTuple):
 
 
 class Layered(Model):
+    """The parts of a layer, and how it is drawn: the abstract base of :class:`STVAE` and ``CSTVAE``."""
+
+    centred: Tensor
+
     def __init__(
         self,
         image_shape: tuple[int, ...] = (1, 36, 36),
-        window: tuple[int, ...] = (1, 28, 28),
+        window: tuple[int, ...] | None = None,
         code: int = 20,
         *,
         z_where: Conditional | None = None,
@@ -63,6 +68,7 @@ class Layered(Model):
         centred: bool = False,
     ) -> None:
         super().__init__(image_shape)
+        window = (self.image_shape[0], 28, 28) if window is None else window
         check_sizes(window=window, code=code)
         if window[0] != self.image_shape[0]:
             raise ValueError(f"window must be ({self.image_shape[0]}, h, w), got {window}")
@@ -72,25 +78,30 @@ class Layered(Model):
         self.pose = _pose(self.image_shape, self.window) if pose is None else pose
         self.decoder = _decoder(code, self.window) if decoder is None else decoder
         self.image = Pixels(dist.Bernoulli) if image is None else image
-        self.centred = centred
+        self.register_buffer("centred", torch.tensor(bool(centred)))  # a checkpoint keeps it
 
     def transform(self, z_where: Tensor) -> Tensor:
         """T (n, 2, 3) of a pose's code."""
         return self.pose(z_where)
 
-    def layer(self, transform: Tensor, z_what: Tensor) -> tuple[Tensor, Tensor]:
+    def render(self, transform: Tensor, z_what: Tensor) -> tuple[Tensor, Tensor]:
         """A layer (n, C, H, W), premultiplied, and its opacity (n, 1 or C, H, W)."""
         picture = self.decoder(z_what)  # (c)
-        colour, opacity = picture.tensor_split([self.image_shape[0]], -3)
+        channels, *size = self.window
+        if [*picture.shape[-2:]] != size or picture.shape[-3] - channels not in (0, 1):
+            raise ValueError(
+                f"decoder must make pictures (n, {channels} or {channels + 1}, {size[0]}, {size[1]}), "
+                f"got {tuple(picture.shape)}"
+            )
+        colour, opacity = picture.tensor_split([channels], -3)
         if self.centred:
-            size = transform.new_tensor([picture.shape[-1], picture.shape[-2]])
-            mass = 2 * centroid(opacity if opacity.numel() else colour) / size - 1
+            mass = centroid(opacity if opacity.numel() else colour)
             transform = torch.cat([transform[..., :2], transform[..., 2:] + mass[..., None]], -1)
         if not opacity.numel():
             layer = warp(picture, transform, self.image_shape)  # (d)
             return layer, layer
         drawn = warp(torch.cat([colour * opacity, opacity], -3), transform, self.image_shape)  # (d)
-        layer, mask = drawn.tensor_split([self.image_shape[0]], -3)
+        layer, mask = drawn.tensor_split([channels], -3)
         return layer, mask
 
     def draw(self, scene: Scene, suffix: str) -> tuple[Scene, tuple[Tensor, Tensor, Tensor]]:
@@ -98,7 +109,7 @@ class Layered(Model):
         z_where = pyro.sample(f"z_where{suffix}", self.z_where(scene))  # (a)
         z_what = pyro.sample(f"z_what{suffix}", self.z_what(scene))  # (b)
         transform = self.transform(z_where)  # (c)
-        layer, mask = self.layer(transform, z_what)
+        layer, mask = self.render(transform, z_what)
         canvas, scope = under(scene.canvas, scene.scope, layer, mask)
         return Scene(scene.layer + 1, canvas, scope, z_where, z_what), (layer, mask, transform)
 
@@ -110,13 +121,13 @@ class Layered(Model):
     @torch.no_grad()
     def check(self) -> None:
         scene = self.scene(1)
-        with torch.random.fork_rng(()):
+        with forked():
             z_where = ask("z_where", self.z_where, scene, 1).sample().reshape(1, -1)
             z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         channels, *size = self.window
         check_decoder("decoder", self.decoder, z_what, self.window, (channels + 1, *size))
         transform = check_decoder("pose", self.pose, z_where, (2, 3))
-        canvas, mask = self.layer(transform, z_what)
+        canvas, mask = self.render(transform, z_what)
         scene = Scene(1, canvas, 1 - mask, z_where, z_what)
         ask("image", self.image, scene, self.image_shape)
 
@@ -147,9 +158,15 @@ def _decoder(code: int, window: tuple[int, ...]) -> GlimpseDecoder:
 
 
 class STVAE(Layered):
-    """One content in one pose, on black: a single layer of :class:`CSTVAE`, with the same arguments."""
+    """One content in one pose, on black.
+
+    Args:
+        image_shape, window, code, z_where, z_what, pose, decoder, image, centred: As of
+            :class:`~pyro_scenes.models.cst_vae.CSTVAE`, of which it is a single layer.
+    """
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+        check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
             scene, layer = self.draw(self.scene(size), "")
@@ -157,26 +174,40 @@ class STVAE(Layered):
             return pyro.sample("image", self.image(scene), obs=images)  # (e)
 
 
-def draw(name: str, head: Amortised, features: Tensor, *, suffix: str = "") -> Tensor:
+def sampled(name: str, head: Amortised, features: Tensor, *, suffix: str = "") -> Tensor:
     return pyro.sample(name + suffix, head(features))
 
 
-def guess(name: str, head: Amortised, features: Tensor) -> Tensor:
+def guessed(name: str, head: Amortised, features: Tensor) -> Tensor:
     return head.guess(features)
 
 
 class STVAEGuide(Guide):
-    """The amortised guide of an :class:`STVAE`, (f) and (g)."""
+    """The amortised guide of an :class:`STVAE`, (f) and (g).
 
-    def __init__(self, model: STVAE, *, hidden: int = 256, looks: int = 2) -> None:
-        super().__init__(model)
+    Args:
+        model, hidden, pose_hidden, looks: As of :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
+    """
+
+    def __init__(
+        self, model: STVAE, *, hidden: int = 256, pose_hidden: int = 64, looks: int = 2
+    ) -> None:
+        super().__init__(model, STVAE)
+        check_sizes(hidden=hidden, pose_hidden=pose_hidden)
         self.transform = model.transform  # a method: nothing is registered
-        latents = [model.latents()[name] for name in ("z_where", "z_what")]
-        picture, window = model.image_shape, model.window[1:]
-        self.recognise = Recognition(picture, window, *latents, hidden=hidden, looks=looks)
+        latents = model.latents()
+        self.recognise = Recognition(
+            model.image_shape,
+            model.window[1:],
+            latents["z_where"],
+            latents["z_what"],
+            hidden=hidden,
+            pose_hidden=pose_hidden,
+            looks=looks,
+        )
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
         check_images(images, self.blank)
         with pyro.plate("images", len(images), dim=-1):
-            self.recognise(images, self.transform, draw)  # (f), (g)
+            self.recognise(images, self.transform, sampled)  # (f), (g)

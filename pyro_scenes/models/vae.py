@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..conditionals import Amortised, Conditional, Pixels, Prior
 from ..networks import GlimpseDecoder, GlimpseEncoder, glorot
-from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes
+from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes, forked
 
 __all__ = ["VAE", "Scene", "VAEGuide"]
 
@@ -63,12 +63,12 @@ class VAE(Model):
         super().__init__(image_shape)
         check_sizes(code=code)
         normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
-        networks = glorot(GlimpseDecoder(code, self.image_shape, hidden=(256, 256)))
         self.z_what = normal if z_what is None else z_what
-        self.decoder = networks if decoder is None else decoder
+        self.decoder = _decoder(code, self.image_shape) if decoder is None else decoder
         self.image = Pixels(dist.Bernoulli) if image is None else image
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+        check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
             scene = Scene(self.blank.expand(size, *self.image_shape))
@@ -79,10 +79,14 @@ class VAE(Model):
     @torch.no_grad()
     def check(self) -> None:
         scene = Scene(self.blank[None])
-        with torch.random.fork_rng(()):
+        with forked():
             z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         canvas = check_decoder("decoder", self.decoder, z_what, self.image_shape)
         ask("image", self.image, Scene(canvas, z_what), self.image_shape)
+
+
+def _decoder(code: int, image_shape: tuple[int, ...]) -> GlimpseDecoder:
+    return glorot(GlimpseDecoder(code, image_shape, hidden=(256, 256)))
 
 
 class VAEGuide(Guide):
@@ -94,7 +98,7 @@ class VAEGuide(Guide):
     """
 
     def __init__(self, model: VAE, *, hidden: int = 256) -> None:
-        super().__init__(model)
+        super().__init__(model, VAE)
         check_sizes(hidden=hidden)
         self.encode = GlimpseEncoder(model.image_shape, hidden, hidden=(hidden,))
         self.z_what = Amortised(hidden, model.latents()["z_what"])

@@ -27,6 +27,8 @@ class PoseDecoder(nn.Module):
         spread: Of the centres (x, y) a standard Normal draws, in canvas coordinates (-1 to 1).
     """
 
+    zoom: Tensor
+    reach: Tensor
     unit: Tensor
 
     def __init__(
@@ -38,9 +40,11 @@ class PoseDecoder(nn.Module):
         spread: Sequence[float] = (0.4, 0.4),
     ) -> None:
         super().__init__()
-        self.zoom, self.reach = tuple(zoom), reach
+        # Buffers, as a checkpoint must keep what says where a code lies.
+        self.register_buffer("zoom", torch.tensor([*zoom]))
+        self.register_buffer("reach", torch.tensor(float(reach)))
         self.layers = glorot(mlp(6, hidden, hidden, 6, activation=nn.Tanh), last=0.1)
-        self.register_buffer("unit", torch.tensor([0.1] * 4 + [*spread]), persistent=False)
+        self.register_buffer("unit", torch.tensor([0.1] * 4 + [*spread]))
 
     def forward(self, z_where: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 2 3"]:
         raw = self.unit * z_where + self.layers(z_where)
@@ -66,7 +70,7 @@ class FreePoseDecoder(nn.Module):
     def __init__(self, *, hidden: int = 32) -> None:
         super().__init__()
         self.layers = glorot(mlp(6, hidden, hidden, 6, activation=nn.Tanh), last=0.1)
-        self.register_buffer("identity", torch.eye(2, 3), persistent=False)
+        self.register_buffer("identity", torch.eye(2, 3))
 
     def forward(self, z_where: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 2 3"]:
         return self.identity + self.layers(z_where).unflatten(-1, (2, 3))

@@ -5,7 +5,8 @@ so ``warp(glimpse, T, canvas_shape)`` puts a glimpse on a canvas, STN(C, T) of H
 and ``warp(canvas, inverse(T), window_shape)`` reads it back. Coordinates are those of
 :mod:`pyro_scenes.render.transform`, whose pose ``(scale, x, y)`` is the T of rows (scale, 0, x) and
 (0, scale, y): here too, **a big scale is a small object**. As y points down, an object is turned clockwise
-by the angle a if T's linear part is scale times (cos a, sin a; -sin a, cos a).
+by the angle a if T's linear part is scale times (cos a, sin a; -sin a, cos a). Both axes run from -1 to 1:
+what turns on a square canvas, with a square window, is sheared as well on any other.
 """
 
 import torch
@@ -63,9 +64,9 @@ def centre(
 
 
 def centroid(pictures: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch 2"]:
-    """Centre of mass ``(x, y)`` in pixels, as :func:`centre`; the middle of a picture that is all 0."""
+    """Centre of mass (x, y) in the picture's own coordinates, -1 to 1; its middle if it is all 0."""
     mass = pictures.sum(-3) + 1e-6
-    x, y = (torch.arange(size).to(pictures) + 0.5 for size in (mass.shape[-1], mass.shape[-2]))
+    x, y = (_coordinates(size, mass) for size in (mass.shape[-1], mass.shape[-2]))
     across, down = mass.sum(-2), mass.sum(-1)
     return torch.stack([across @ x, down @ y], -1) / across.sum(-1, keepdim=True)
 

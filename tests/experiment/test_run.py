@@ -65,6 +65,105 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, moment):
     assert [row["step"] for row in history] == [3, 6, 9, 12]
 
 
+def dying(moment):
+    def die(step):
+        if step == moment:
+            raise Killed
+
+    return die
+
+
+def test_early_steps_are_rows_too_in_order_and_once(tmp_path):
+    asked = []
+
+    def evaluate(step):
+        asked.append(step)
+        return {"twice": 2 * step}
+
+    early = (5, 0, 1, 3, 12, 99)
+    history, _ = train(parse(tmp_path), evaluate=evaluate, early=early)
+    steps = [0, 1, 3, 5, 6, 9, 12]
+    assert asked == steps == [row["step"] for row in history]
+    assert [row["twice"] for row in history] == [2 * step for step in steps]
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [int(row["step"]) for row in rows] == steps
+    assert list(rows[0]) == ["step", "seconds", "cpu_seconds", "train_elbo", "twice"]
+    assert [row["train_elbo"] == "" for row in rows] == [True] + [False] * 6
+    assert [float(row["twice"]) for row in rows] == [2 * step for step in steps]
+
+
+def test_without_early_steps_there_is_no_row_at_the_start(tmp_path):
+    history, _ = train(parse(tmp_path), evaluate=lambda step: {"step again": step})
+    assert [row["step"] for row in history] == [3, 6, 9, 12]
+    assert [row["step again"] for row in history] == [3, 6, 9, 12]
+
+
+def test_looking_early_changes_no_step(tmp_path):
+    _, expected = train(parse(tmp_path / "late"))
+    _, weights = train(
+        parse(tmp_path / "early"),
+        evaluate=lambda step: {"x": torch.rand(()).item()},
+        early=(0, 1, 2, 5),
+    )
+    assert torch.equal(weights, expected)
+
+
+@pytest.mark.parametrize(("moment", "kept"), [(1, 0), (2, 1), (4, 3), (6, 5)])
+def test_what_was_looked_at_is_not_looked_at_again(tmp_path, moment, kept):
+    early, asked = (0, 1, 5), []
+
+    def evaluate(step):
+        asked.append(step)
+        return {"level": step + 0.5}
+
+    whole, expected = train(parse(tmp_path / "whole"), evaluate=evaluate, early=early)
+    asked.clear()
+    with pytest.raises(Killed):
+        train(parse(tmp_path / "parts"), evaluate=evaluate, early=early, before=dying(moment))
+    assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["step"] == kept
+    history, weights = train(parse(tmp_path / "parts", "--resume"), evaluate=evaluate, early=early)
+    assert asked == [0, 1, 3, 5, 6, 9, 12] == [row["step"] for row in history]
+    assert torch.equal(weights, expected)
+    for name in ("train_elbo", "level"):
+        assert [row.get(name) for row in history] == [row.get(name) for row in whole]
+    rows = list(csv.DictReader((tmp_path / "parts" / "metrics.csv").open()))
+    assert [int(row["step"]) for row in rows] == asked
+
+
+def test_a_finished_run_does_not_begin_again(tmp_path):
+    train(parse(tmp_path), early=(0,))
+    history, _ = train(parse(tmp_path, "--resume"), early=(0,))
+    assert [row["step"] for row in history] == [0, 3, 6, 9, 12]
+
+
+def test_a_number_that_is_known_at_some_steps_only_has_its_column(tmp_path):
+    """As ``evaluate`` is told the step, it may look closer at some."""
+    train(parse(tmp_path), evaluate=lambda step: {"dear": 0.5} if step == 3 else {"cheap": 1.0})
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [(row["dear"], row["cheap"]) for row in rows] == [("0.5", "")] + [("", "1.0")] * 3
+
+
+def moved(out, **options):
+    """How far the parameters go in all, by plain gradient descent at a learning rate of 1."""
+    run = Run(parse(out))
+    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
+    guide = AIRGuide(model)
+    weights = [*model.parameters(), *guide.parameters()]
+    before = [weight.detach().clone() for weight in weights]
+    optim = torch.optim.SGD(weights, lr=1.0)
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    run.fit(model, guide, IMAGES, optim=optim, elbo=elbo, evaluate=lambda step: {}, **options)
+    steps = [weight.detach() - old for weight, old in zip(weights, before, strict=True)]
+    return torch.cat([step.flatten() for step in steps]).norm().item()
+
+
+def test_gradients_are_clipped(tmp_path):
+    """12 steps at a norm of at most 1e-4 and a learning rate of at most 1."""
+    far = moved(tmp_path / "clipped", clip=1e-4)
+    assert 1e-4 < far <= 12 * 1e-4 * 1.001
+    assert moved(tmp_path / "less", clip=1e-2) > 10 * far
+
+
 def test_evaluating_does_not_disturb_training(tmp_path):
     _, expected = train(parse(tmp_path / "quiet"))
     history, weights = train(
@@ -196,7 +295,13 @@ def test_warming_up_is_part_of_what_is_resumed(tmp_path):
         guide = AIRGuide(model)
         elbo = TraceEnum_ELBO(max_plate_nesting=1)
         sitting.fit(
-            model, guide, IMAGES, optim=adam(model, guide), elbo=elbo, evaluate=lambda step: {}, before=warm
+            model,
+            guide,
+            IMAGES,
+            optim=adam(model, guide),
+            elbo=elbo,
+            evaluate=lambda step: {},
+            before=warm,
         )
         return torch.cat([p.detach().flatten() for p in guide.parameters()])
 

@@ -214,12 +214,14 @@ def test_both_kinds_of_kl_agree_in_the_mean():
 
 def guided_by_hand(model, guide, images, sweeps):
     """The paper's recursion: recognise, draw, take away. Before it, drafts of what comes later."""
-    found, layers = {}, {}
+    found, layers, masks = {}, {}, {}
     for sweep in range(sweeps):
         last = sweep == sweeps - 1
         for i in range(model.layers):
             residual = images
             for j, other in layers.items():
+                if j > i and i in masks:
+                    other = other * (1 - masks[i])  # hidden by this one, as far as is known
                 if j != i:
                     residual = torch.relu(residual - other)
 
@@ -239,6 +241,8 @@ def guided_by_hand(model, guide, images, sweeps):
                 mask = picture[:, -1:]
                 colour = colour * mask
             layers[i] = placed(model, colour, transform, mask)
+            if mask is not None:
+                masks[i] = placed(model, mask, transform, mask).detach()
             if not last:
                 layers[i] = layers[i].detach()
     return found
@@ -308,7 +312,7 @@ def test_the_papers_guide_sees_the_residual_alone():
         picture, *rest
     )
     proposed = seeded(guide, IMAGES)
-    front = model.layer(
+    front = model.render(
         model.pose(proposed.nodes["z_where_0"]["value"]), proposed.nodes["z_what_0"]["value"]
     )[0]
     assert torch.equal(seen[0], IMAGES)

@@ -1,58 +1,21 @@
-"""Numbers on held-out images, against models whose evidence and counts are known in closed form."""
+"""Counts and interpretations of held-out images, against guides whose counts are known in closed form."""
 
-import math
-
-import jaxtyping
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import Trace_ELBO
 from pyro.nn import PyroModule
 
-from pyro_scenes import AIR, AIRGuide
+from pyro_scenes import AIR, VAE, AIRGuide, VAEGuide
 from pyro_scenes.evaluation import (
     count_accuracy,
     count_confusion,
     count_probabilities,
-    importance_bound,
     interpret,
-    log_weights,
     sample_counts,
 )
 from pyro_scenes.render import box
-
-NOISE = 0.5
-IMAGES = torch.linspace(0, 1, 6).reshape(3, 1, 1, 2)  # two pixels each
-
-
-class Level(PyroModule):
-    """z ~ Normal(0, 1), and each pixel ~ Normal(z, NOISE)."""
-
-    def forward(self, images=None, *, size=1):
-        with pyro.plate("images", size if images is None else len(images), dim=-1):
-            z = pyro.sample("z", dist.Normal(torch.tensor(0.0), 1.0))
-            pixels = dist.Normal(z[:, None, None, None].expand(-1, 1, 1, 2), NOISE).to_event(3)
-            return pyro.sample("image", pixels, obs=images)
-
-
-class LevelGuide(PyroModule):
-    """The exact posterior of Level, moved and widened."""
-
-    def __init__(self, shift=0.0, stretch=1.0):
-        super().__init__()
-        self.shift, self.scale = shift, stretch * math.sqrt(NOISE**2 / (2 + NOISE**2))
-
-    def forward(self, images):
-        with pyro.plate("images", len(images), dim=-1):
-            mean = images.sum((1, 2, 3)) / (2 + NOISE**2)
-            pyro.sample("z", dist.Normal(mean + self.shift, self.scale))
-
-
-def evidence(images):
-    covariance = 1.0 + NOISE**2 * torch.eye(2)
-    return dist.MultivariateNormal(torch.zeros(2), covariance).log_prob(images.flatten(1))
 
 
 class Presence(PyroModule):
@@ -73,69 +36,20 @@ class Presence(PyroModule):
 
 
 @pytest.fixture
-def unchecked(monkeypatch):
-    """As outside the tests: no shapes are checked, and the functions' own errors show."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-
-@pytest.fixture
 def air():
     model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
     return model, AIRGuide(model, presence=0.5)
 
 
+@pytest.fixture
+def uncounted():
+    """A model and a guide without presence."""
+    model = VAE((1, 4, 4), 2)
+    return model, VAEGuide(model)
+
+
 def blanks(n):
     return torch.zeros(n, 1, 1, 1)
-
-
-# weights and bounds
-
-
-def test_under_the_exact_posterior_every_weight_is_the_evidence():
-    weights = log_weights(Level(), LevelGuide(), IMAGES, particles=4)
-    torch.testing.assert_close(weights, evidence(IMAGES).expand(4, 3))
-
-
-def test_weights_average_to_evidence_less_divergence_and_their_bound_nears_the_evidence():
-    guide = LevelGuide(shift=0.3, stretch=1.5)
-    weights = log_weights(Level(), guide, IMAGES, particles=3000)
-    exact = dist.Normal(0.0, LevelGuide().scale)
-    divergence = torch.distributions.kl_divergence(dist.Normal(0.3, guide.scale), exact)
-    torch.testing.assert_close(weights.mean(0), evidence(IMAGES) - divergence, rtol=0, atol=0.1)
-    torch.testing.assert_close(importance_bound(weights), evidence(IMAGES), rtol=0, atol=0.05)
-
-
-def test_weights_of_air_add_up_to_the_elbo(air):
-    images = torch.rand(5, 1, 16, 16)
-    torch.manual_seed(1)
-    loss = Trace_ELBO(num_particles=3).loss(*air, images)
-    torch.manual_seed(1)
-    assert log_weights(*air, images, particles=3).mean(0).sum().item() == pytest.approx(
-        -loss, rel=1e-5
-    )
-
-
-def test_importance_bound_of_numbers_by_hand():
-    weights = torch.tensor([[1.0, 5.0, 2.0], [3.0, 5.0, 0.0], [2.0, 5.0, 0.0]]).log()
-    torch.testing.assert_close(importance_bound(weights).exp(), torch.tensor([2.0, 5.0, 2 / 3]))
-
-
-def test_importance_bound_is_no_looser_than_the_mean_at_any_magnitude():
-    for far in (0.0, -1e4, 1e4):
-        weights = 10 * torch.randn(7, 50) + far
-        bound = importance_bound(weights)
-        assert bound.isfinite().all() and (bound >= weights.mean(0)).all()
-        assert (bound <= weights.amax(0)).all()
-    assert torch.equal(importance_bound(weights[:1]), weights[0])
-
-
-@pytest.mark.parametrize("particles", [0, -1])
-def test_no_particles_are_refused(particles):
-    with pytest.raises(ValueError, match="particles must be at least 1"):
-        log_weights(Level(), LevelGuide(), IMAGES, particles=particles)
-
-
-# counts
 
 
 def test_count_probabilities_are_the_product_of_presences():
@@ -178,9 +92,9 @@ def test_counts_of_air_are_a_distribution(air):
 
 
 @pytest.mark.parametrize("count", [count_probabilities, sample_counts])
-def test_a_guide_that_does_not_count_is_refused(count):
+def test_a_guide_that_does_not_count_is_refused(count, uncounted):
     with pytest.raises(ValueError, match="it does not count objects"):
-        count(LevelGuide(), IMAGES)
+        count(uncounted[1], torch.rand(3, 1, 4, 4))
 
 
 def test_no_draws_are_refused():
@@ -259,6 +173,6 @@ def test_the_canvas_is_black_where_nothing_is_and_lit_only_inside_the_boxes(inte
     assert not lit.all() and not found.canvas[~lit].any()
 
 
-def test_a_guide_without_presence_has_no_interpretation():
+def test_a_guide_without_presence_has_no_interpretation(uncounted):
     with pytest.raises(ValueError, match="it does not count objects"):
-        interpret(Level(), LevelGuide(), IMAGES)
+        interpret(*uncounted, torch.rand(3, 1, 4, 4))
