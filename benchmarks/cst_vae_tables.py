@@ -31,11 +31,11 @@ from pyro_scenes.render import warp
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "cst_vae_superimposed.py"
 STEPS = {
-    ("cst_vae", "superimposed"): 10_000,
-    ("st_vae", "superimposed"): 20_000,
-    ("vae", "superimposed"): 40_000,
-    ("st_vae", "translated"): 10_000,
-    ("vae", "translated"): 20_000,
+    ("cst_vae", "superimposed"): 8_000,
+    ("st_vae", "superimposed"): 16_000,
+    ("vae", "superimposed"): 32_000,
+    ("st_vae", "translated"): 8_000,
+    ("vae", "translated"): 16_000,
 }
 FINAL = {
     "translated": ("elbo", "iwae", "code_accuracy", "layer_iou", "offset_r2"),

@@ -48,7 +48,7 @@ SHOWN = (0, 10, 25, 50, 100, 250, 1000)
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = flags(__doc__, out="runs/cst_vae_superimposed", steps=10_000, batch_size=100)
+    parser = flags(__doc__, out="runs/cst_vae_superimposed", steps=8_000, batch_size=100)
     add = parser.add_argument
     add("--model", choices=("vae", "st_vae", "cst_vae"), default="cst_vae", help="(%(default)s)")
     add("--data", choices=DATA, default="superimposed", help="one digit, or two (%(default)s)")

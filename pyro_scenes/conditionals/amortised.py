@@ -135,10 +135,13 @@ class Recognition(nn.Module):
         """
         seen = first = self.embed(picture)
         if self.looks:
-            seen = torch.cat([first, first.new_zeros(*first.shape[:-1], 128)], -1)
+            found = first.new_zeros(*first.shape[:-1], 128)
+            seen = torch.cat([first, found], -1)
         for _ in range(self.looks):
             wider = transform(self.z_where.guess(seen)) / WIDER
-            seen = torch.cat([first, self.look(warp(picture, inverse(wider), self.window))], -1)
+            # A look says how far off the window is that it looks at: so what looks find adds up.
+            found = found + self.look(warp(picture, inverse(wider), self.window))
+            seen = torch.cat([first, found], -1)
         where = transform(take("z_where", self.z_where, seen))
         glimpse = warp(picture, inverse(where), self.window)
         return where, take("z_what", self.z_what, self.encode(glimpse))
