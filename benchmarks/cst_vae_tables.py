@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from pyro_scenes import CSTVAE, CSTVAEGuide, evaluation, load_checkpoint, viz
 from pyro_scenes.data import Scenes, layered_digits, mnist, strokes
-from pyro_scenes.experiment import natural, positive, rate
+from pyro_scenes.experiment import positive, rate
 from pyro_scenes.networks import FreePoseDecoder, PoseEncoder, mlp
 from pyro_scenes.render import warp
 
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data-root", metavar="DIR", help="folder with MNIST in DIR/MNIST/raw")
     add("--out", default="runs/cst_vae", metavar="DIR", help="folder for the runs (%(default)s)")
-    add("--seeds", type=natural, nargs="+", default=[0, 1, 2], metavar="N", help="(%(default)s)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(%(default)s)")
     add("--scale", type=rate, default=1.0, help="of the number of steps (%(default)s)")
     add("--jobs", type=positive, default=2, metavar="N", help="runs at a time (%(default)s)")
     add("--smoke", action="store_true", help="a few tiny steps, only to see that everything runs")
