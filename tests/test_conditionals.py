@@ -282,12 +282,14 @@ def test_recognition_looks_where_it_expects_something(looks):
     recognise, picture, take = recognition(looks=looks), torch.rand(6, *PICTURE), Taken()
     transform, _ = recognise(picture, shift_matrix, take)
     whole = recognise.embed(picture)
-    features = torch.cat([whole, torch.zeros(6, 128)], -1)
+    found = torch.zeros(6, 128)
+    features = torch.cat([whole, found], -1)
     for _ in range(looks):
         expected = recognise.z_where.guess(features)
         wide = torch.cat([torch.eye(2).expand(6, 2, 2) * 1.3 / 3, expected[..., None]], -1)
         glimpse = warp(picture, wide, (2, *WINDOW))
-        features = torch.cat([whole, recognise.look(glimpse)], -1)
+        found = found + recognise.look(glimpse)  # each look corrects the one before
+        features = torch.cat([whole, found], -1)
     torch.testing.assert_close(take.asked["z_where"][1], features)
     glimpse = warp(picture, inverse(transform), (2, *WINDOW))
     torch.testing.assert_close(take.asked["z_what"][1], recognise.encode(glimpse))

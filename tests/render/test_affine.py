@@ -188,13 +188,14 @@ def test_gradients_are_right():
 
 
 def test_the_centroid_is_the_centre_of_mass():
-    """In the pixels of `centre`; of no ink, the middle; brightness does not matter."""
+    """In the picture's coordinates, from -1 to 1; of no ink, the middle; brightness does not matter."""
     pictures = torch.zeros(3, 2, 6, 9)
     pictures[0, 1, 4, 7], pictures[1, :, 1, 2:4] = 0.7, 1
-    expected = torch.tensor([[7.5, 4.5], [3.0, 1.5], [4.5, 3.0]])
-    torch.testing.assert_close(centroid(pictures), expected, rtol=0, atol=1e-2)
+    pixels = torch.tensor([[7.5, 4.5], [3.0, 1.5], [4.5, 3.0]])
+    expected = 2 * pixels / torch.tensor([9.0, 6.0]) - 1
+    torch.testing.assert_close(centroid(pictures), expected, rtol=0, atol=2e-3)
     ink = blob(8, 10).expand(6, 1, 8, 10)
     transform = random_maps(6, shift=0.25)
     transform[:, :, :2] *= 1.5
-    found = centroid(warp(ink, transform, (1, 40, 64)))
+    found = (centroid(warp(ink, transform, (1, 40, 64))) + 1) / 2 * torch.tensor([64.0, 40.0])
     torch.testing.assert_close(found, centre(transform, (1, 40, 64)), rtol=0, atol=0.15)
