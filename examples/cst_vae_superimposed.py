@@ -66,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     if args.quick:
-        args.steps, args.lr = min(args.steps, 2000), args.lr or 2e-3
+        args.steps = min(args.steps, 2000)
+    args.lr = args.lr or (2e-3 if args.quick else 1e-3)
     run = Run(args)
     train, test = scenes(args)
     model, guide = (module.to(run.device) for module in build(args))
@@ -123,7 +124,7 @@ def build(args: argparse.Namespace) -> tuple:
 def learn(model, guide, train: Scenes, test: Scenes, run: Run, alignment: dict) -> list:
     """Trains both. Codes cost nothing at first, and the guide goes over the layers once."""
     args, ours = run.args, run.args.recipe == "ours"
-    optim = adam(model, guide, lr=args.lr or 1e-3)
+    optim = adam(model, guide, lr=args.lr)
     if not ours:
         weights = [*model.parameters(), *guide.parameters()]
         optim = torch.optim.Adagrad(weights, lr=0.01, weight_decay=1 / len(train))
