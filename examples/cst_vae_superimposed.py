@@ -75,6 +75,7 @@ def main(args: argparse.Namespace) -> None:
     if args.resume and run.checkpoint.exists():
         alignment |= read_checkpoint(run.checkpoint)["extra"].get("alignment", {})
     history = learn(model, guide, train, test, run, alignment)
+    print("reading layers and codes of the held-out images, and drawing", flush=True)
     with torch.no_grad(), own_random(args.seed):
         last = {name: history[-1][name] for name in ("seconds", "cpu_seconds")}
         metrics = score(model, guide, train, test, run)

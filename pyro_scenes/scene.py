@@ -153,7 +153,9 @@ def check_decoder(
     try:
         found = decoder(codes)
     except (RuntimeError, TypeError) as error:
-        size = f"codes {tuple(codes.shape)} (is it made for codes of size {codes.shape[-1]}?)"
+        size = (
+            f"codes {tuple(codes.shape)} (is it made for them? the default one is for size code=)"
+        )
         raise ValueError(f"{name} cannot decode {size}: {error}") from error
     if not isinstance(found, Tensor) or tuple(found.shape) not in [(1, *shape) for shape in shapes]:
         wanted = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
