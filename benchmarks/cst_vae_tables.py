@@ -158,12 +158,16 @@ def at(rows: list[dict[str, float]], x: str, value: float) -> float:
 
 
 def curves(data: str, seeds: list[int], folders: dict):
-    rows = []
+    """Held-out bounds over CPU seconds (Fig. 6a and 7a), a line for each seed, from step 100 on."""
+    groups = {}
     for model, kind in STEPS:
-        for seed in seeds if kind == data else ():
-            for row in history(folders[model, data, seed]):
-                rows.append({"cpu_seconds": row["cpu_seconds"], f"{model} {seed}": row["elbo"]})
-    return viz.curves(sorted(rows, key=lambda row: row["cpu_seconds"]), x="cpu_seconds")
+        if kind == data:
+            runs = [history(folders[model, data, seed]) for seed in seeds]
+            shown = [[row for row in run if row["step"] >= 100] or run for run in runs]
+            groups[model] = [
+                ([row["cpu_seconds"] for row in run], [row["elbo"] for row in run]) for run in shown
+            ]
+    return viz.lines(groups, x="CPU seconds", y="held-out ELBO, nats per image")
 
 
 def classifiers(seed: int, args: argparse.Namespace, folder: Path) -> None:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-__all__ = ["STEP_COLOURS", "bars", "curves", "pictures", "scenes"]
+__all__ = ["STEP_COLOURS", "bars", "curves", "lines", "pictures", "scenes"]
 
 #: Of the first, second and third step, as in Fig. 3b of Eslami et al. (2016); then more, and round again.
 STEP_COLOURS = ("red", "lime", "deepskyblue", "orange", "magenta", "yellow")
@@ -77,6 +77,31 @@ def curves(history: Sequence[Mapping[str, float | int]], *, x: str = "step") -> 
         axis.set_xlabel(x)
         axis.set_title(name.replace("_", " "))
         axis.grid(alpha=0.3)
+    return figure
+
+
+def lines(
+    groups: Mapping[str, Sequence[tuple[Sequence, Sequence]]],
+    *,
+    x: str = "",
+    y: str = "",
+) -> Figure:
+    """Groups of lines in one panel, a colour for each group: the runs of several models, say.
+
+    Args:
+        groups: For each name its lines, (xs, ys) each.
+        x, y: What the axes are.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for index, (name, pairs) in enumerate(groups.items()):
+        for number, (xs, ys) in enumerate(pairs):
+            label = name if number == 0 else None
+            axis.plot(xs, ys, color=f"C{index}", alpha=0.8, linewidth=1, label=label)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.grid(alpha=0.3)
+    axis.legend()
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from pyro_scenes.viz import STEP_COLOURS, bars, curves, pictures, scenes
+from pyro_scenes.viz import STEP_COLOURS, bars, curves, lines, pictures, scenes
 
 IMAGES = np.random.default_rng(0).random((5, 1, 6, 8))
 
@@ -177,3 +177,15 @@ def test_pyplot_and_its_settings_are_left_alone(tmp_path):
     run = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "figure.png").stat().st_size > 0
+
+
+def test_groups_of_lines_share_a_panel_a_colour_and_one_entry_of_the_legend():
+    groups = {"one": [([0, 1], [2, 3]), ([0, 2], [5, 4])], "other": [([0, 1, 2], [1, 1, 2])]}
+    (axis,) = lines(groups, x="seconds", y="nats").axes
+    assert [list(map(list, line.get_data())) for line in axis.lines] == [
+        [list(xs), list(ys)] for pairs in groups.values() for xs, ys in pairs
+    ]
+    first, second, third = (to_rgba(line.get_color()) for line in axis.lines)
+    assert first == second != third
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["one", "other"]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("seconds", "nats")
