@@ -125,7 +125,12 @@ class Layered(Model):
             z_where = ask("z_where", self.z_where, scene, 1).sample().reshape(1, -1)
             z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         channels, *size = self.window
-        check_decoder("decoder", self.decoder, z_what, self.window, (channels + 1, *size))
+        shapes = self.window, (channels + 1, *size)
+        picture = check_decoder("decoder", self.decoder, z_what, *shapes)
+        if not (0 <= picture.min() and picture.max() <= 1):  # it is an opacity
+            raise ValueError(
+                "decoder must make pictures in [0, 1] without NaN: end it in a sigmoid"
+            )
         transform = check_decoder("pose", self.pose, z_where, (2, 3))
         canvas, mask = self.render(transform, z_what)
         scene = Scene(1, canvas, 1 - mask, z_where, z_what)
