@@ -14,6 +14,7 @@ order in depth. In colour the order shows wherever digits overlap.
 import torch
 from torch import Tensor
 
+from .paint import middle, paint, stamp, uniform_corners
 from .scenes import Scenes, check_digits, tight_boxes
 
 __all__ = ["layered_digits"]
@@ -58,7 +59,7 @@ def layered_digits(
     _check(shapes, size, count, canvas)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(len(shapes), (size, count), generator=generator)
-    corners = _corners(chosen.shape, shapes.shape[1:], canvas, generator)
+    corners = uniform_corners(chosen.shape, shapes.shape[1:], canvas, generator)
     colours = _colours(size, count, generator) if colour else _white(size, count)
     images, masks = _draw(shapes, chosen, corners, colours, canvas)
     return Scenes(
@@ -67,7 +68,7 @@ def layered_digits(
         labels[chosen],
         tight_boxes(shapes)[chosen] + corners.repeat(1, 1, 2),
         masks,
-        corners + _middle(shapes),
+        corners + middle(shapes),
     )
 
 
@@ -84,21 +85,6 @@ def _check(shapes: Tensor, size: int, count: int, canvas: int) -> None:
         raise ValueError(
             f"{blank} of {len(shapes)} digits have no pixel above {INK}: leave them out"
         )
-
-
-def _corners(
-    scenes: torch.Size, frame: torch.Size, canvas: int, generator: torch.Generator
-) -> Tensor:
-    """Left and top int64 (size, count, 2) of frames (h, w), uniform among those on the canvas."""
-    height, width = frame
-    left = torch.randint(canvas - width + 1, scenes, generator=generator)
-    top = torch.randint(canvas - height + 1, scenes, generator=generator)
-    return torch.stack([left, top], -1)
-
-
-def _middle(shapes: Tensor) -> Tensor:
-    height, width = shapes.shape[1:]
-    return torch.tensor([width / 2, height / 2], dtype=torch.float32)
 
 
 def _white(size: int, count: int) -> Tensor:
@@ -125,22 +111,6 @@ def _draw(
     masks = torch.zeros(size, count, canvas, canvas, dtype=torch.bool)
     for first in range(0, size, CHUNK):
         some = slice(first, first + CHUNK)
-        _stamp(masks[some], shapes[chosen[some]], corners[some])
-        _paint(images[some], masks[some], colours[some])
+        stamp(masks[some], shapes[chosen[some]], corners[some])
+        paint(images[some], masks[some], colours[some])
     return images, masks
-
-
-def _stamp(masks: Tensor, shapes: Tensor, corners: Tensor) -> None:
-    """Writes shapes (n, count, h, w) into empty masks, each with its left and top at its corner."""
-    height, width = shapes.shape[2:]
-    windows = (
-        masks.flatten(0, 1).unfold(1, height, 1).unfold(2, width, 1)
-    )  # a view: [mask, top, left]
-    left, top = corners.flatten(0, 1).unbind(-1)
-    windows[torch.arange(len(windows)), top, left] = shapes.flatten(0, 1)
-
-
-def _paint(images: Tensor, masks: Tensor, colours: Tensor) -> None:
-    """Paints masks (n, count, H, W) into images (n, C, H, W) in colours (n, count, C), the back first."""
-    for mask, colour in reversed(list(zip(masks.unbind(1), colours.unbind(1), strict=True))):
-        images[:] = colour[..., None, None].where(mask.unsqueeze(1), images)

@@ -1,16 +1,14 @@
-"""Scenes: images with what is known about them. Reading, checking, and minibatches."""
+"""Scenes: images with what is known about them. Checking, and minibatches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Scenes", "as_images", "batches", "load_scenes"]
+__all__ = ["Scenes", "as_images", "batches"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,23 @@ class Scenes:
             k: None if part is None else part[index] for k, part in vars(self).items()
         }
         return replace(self, **chosen)
+
+    def visible(self) -> Tensor:
+        """What those in front leave to be seen of each object: bool (n, objects, H, W).
+
+        A pixel belongs to one object at most: the first whose mask has it.
+
+        Raises:
+            ValueError: The scenes have no masks.
+        """
+        if self.masks is None:
+            raise ValueError("these scenes have no masks: what is hidden of an object is unknown")
+        regions = self.masks.clone()
+        covered = torch.zeros_like(regions.any(1))
+        for region in regions.unbind(1):  # views: the front first
+            region &= ~covered
+            covered |= region
+        return regions
 
 
 def as_images(images: np.ndarray | Tensor) -> Tensor:
@@ -120,56 +135,6 @@ def tight_boxes(masks: Tensor) -> Tensor:
         last = inked.shape[-1] - inked.flip(-1).float().argmax(-1).float()
         sides.append(torch.stack([first, last], -1).where(inked.any(-1, keepdim=True), torch.nan))
     return torch.stack(sides, -1).flatten(-2)
-
-
-def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
-    """Reads an ``.npz`` with ``images`` and, optionally, ``counts`` (n,).
-
-    Args:
-        path: The file; see :func:`as_images` for what ``images`` may be.
-        most: The largest count that is allowed: the model's number of steps.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is not an npz, has no images, bad images, or counts that do not fit them.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no scenes at {path}: give an .npz with an array 'images'")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name in ("images", "counts")}
-    except Exception as error:  # there is no saying what a damaged file raises
-        raise ValueError(
-            f"{path} is no readable .npz of plain arrays (not .npy, no objects)"
-        ) from error
-    if "images" not in arrays:
-        raise ValueError(
-            f"{path} has no array 'images': save it with numpy.savez(path, images=...)"
-        )
-    images, counts = as_images(arrays["images"]), arrays.get("counts")
-    return Scenes(images, None if counts is None else _counts(counts, len(images), most))
-
-
-def _counts(counts: np.ndarray, size: int, most: int | None) -> Tensor:
-    if counts.shape != (size,):
-        raise ValueError(
-            f"counts must have shape ({size},), one for each image, got {counts.shape}"
-        )
-    whole = counts.dtype.kind in "buif" and np.isfinite(counts).all()
-    if (
-        not whole
-        or (counts != np.floor(counts)).any()
-        or not (0 <= counts).all()
-        or counts.max() > 2**31
-    ):
-        raise ValueError("counts must be whole numbers from 0 up")
-    if most is not None and counts.max() > most:
-        raise ValueError(
-            f"counts go up to {int(counts.max())} but the model takes at most {most} steps: "
-            "give it more (AIR's steps, --objects of the example), or leave those scenes out"
-        )
-    return torch.as_tensor(counts.astype(np.int64))
 
 
 def batches(

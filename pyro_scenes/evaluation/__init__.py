@@ -1,7 +1,7 @@
-"""Numbers on held-out images: bounds, counts, layers, codes.
+"""Numbers on held-out images: bounds, counts, layers, segments, depth, experts, codes.
 
-Everything here reads named sites of traces, and imports no model. Images are float (n, C, H, W) in
-[0, 1]; use ``torch.no_grad()`` to save memory.
+Everything here reads named sites of traces or tensors, and imports no model. Images are float (n, C, H, W)
+in [0, 1]; use ``torch.no_grad()`` to save memory.
 """
 
 from .bounds import importance_bound, log_weights
@@ -13,6 +13,14 @@ from .counts import (
     count_probabilities,
     interpret,
     sample_counts,
+)
+from .depth import (
+    Amodal,
+    DepthOrder,
+    amodal_iou,
+    background_first,
+    depth_order,
+    objects_found,
 )
 from .layers import (
     Layers,
@@ -26,17 +34,26 @@ from .layers import (
     r_squared,
     see_layers,
 )
+from .segments import adjusted_rand, mean_iou, segments, visible_parts
+from .specialisation import Specialisation, specialisation
 
 __all__ = [
+    "Amodal",
+    "DepthOrder",
     "Interpretation",
     "Layers",
     "Match",
     "Probe",
+    "Specialisation",
+    "adjusted_rand",
+    "amodal_iou",
+    "background_first",
     "best_match",
     "codes",
     "count_accuracy",
     "count_confusion",
     "count_probabilities",
+    "depth_order",
     "explanations",
     "importance_bound",
     "interpret",
@@ -44,9 +61,14 @@ __all__ = [
     "layer_iou",
     "log_weights",
     "match_layers",
+    "mean_iou",
+    "objects_found",
     "overlap",
     "probe",
     "r_squared",
     "sample_counts",
     "see_layers",
+    "segments",
+    "specialisation",
+    "visible_parts",
 ]

@@ -1,21 +1,15 @@
 """Scenes at the door: what is let in, what is refused and how, and minibatches that can be resumed."""
 
-import struct
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
-from pyro_scenes.data import Scenes, as_images, batches, load_scenes
+from pyro_scenes.data import Scenes, as_images, batches
 
 GREY = np.random.default_rng(0).random((5, 4, 3))
 BYTES = np.random.default_rng(1).integers(0, 256, (5, 4, 3), dtype=np.uint8)
-
-
-def npz(folder, save=np.savez, **arrays):
-    save(folder / "scenes.npz", **arrays)
-    return folder / "scenes.npz"
 
 
 def first(number, *args, **kwargs):
@@ -79,112 +73,6 @@ def test_one_pixel_out_of_range_is_refused(stray):
         as_images(images)
 
 
-# load_scenes
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_images_and_counts_are_read(save, tmp_path):
-    path = npz(tmp_path, save, images=BYTES, counts=np.array([0, 1, 2, 1, 0]), more=np.ones(3))
-    for given in (path, str(path)):
-        scenes = load_scenes(given, most=2)
-        assert torch.equal(scenes.images, as_images(BYTES))
-        assert scenes.counts.dtype == torch.int64 and scenes.counts.tolist() == [0, 1, 2, 1, 0]
-        assert scenes.labels is None and scenes.boxes is None
-
-
-def test_counts_may_be_absent_or_whole_floats(tmp_path):
-    assert load_scenes(npz(tmp_path, images=GREY), most=1).counts is None
-    counts = load_scenes(npz(tmp_path, images=GREY, counts=np.array([0.0, 2, 1, 1, 0]))).counts
-    assert counts.dtype == torch.int64 and counts.tolist() == [0, 2, 1, 1, 0]
-
-
-def test_a_missing_file_is_named(tmp_path):
-    for path in (tmp_path / "none.npz", tmp_path):
-        with pytest.raises(FileNotFoundError, match=str(path)):
-            load_scenes(path)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        lambda whole: b"",
-        lambda whole: b"images, counts\n0.1, 2\n",
-        lambda whole: whole[:200],
-        lambda whole: whole[:-200],
-        lambda whole: whole.replace(BYTES.tobytes(), BYTES.tobytes()[::-1]),
-    ],
-    ids=["empty", "text", "the end is missing", "the directory is missing", "the pixels changed"],
-)
-def test_a_damaged_file_is_named(content, tmp_path):
-    path = npz(tmp_path, images=BYTES, counts=np.zeros(5))
-    path.write_bytes(content(path.read_bytes()))
-    with pytest.raises(ValueError, match=f"{path} is no readable .npz"):
-        load_scenes(path)
-
-
-def test_damaged_compression_is_named(tmp_path):
-    path = npz(tmp_path, np.savez_compressed, images=GREY)
-    content = bytearray(path.read_bytes())
-    content[30 + sum(struct.unpack("<HH", content[26:30]))] = 0xFF  # no such kind of zlib block
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{path} is no readable .npz"):
-        load_scenes(path)
-
-
-def test_a_single_array_is_no_npz(tmp_path):
-    np.save(tmp_path / "images.npy", GREY)
-    with pytest.raises(ValueError, match="images.npy is no readable .npz"):
-        load_scenes(tmp_path / "images.npy")
-
-
-def test_an_npz_without_images_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no array 'images'"):
-        load_scenes(npz(tmp_path, pictures=GREY))
-
-
-def test_bad_images_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="must lie in"):
-        load_scenes(npz(tmp_path, images=255 * GREY))
-
-
-@pytest.mark.parametrize("name", ["images", "counts"])
-def test_nothing_is_unpickled(name, tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (tmp_path / "sprung").touch, ()
-
-    arrays = {"images": GREY, "counts": np.zeros(5)}
-    trap = np.array([Trap()] * 5, dtype=object)
-    with pytest.raises(ValueError, match="is no readable .npz of plain arrays"):
-        load_scenes(npz(tmp_path, **{**arrays, name: trap}))
-    assert not (tmp_path / "sprung").exists()
-
-
-@pytest.mark.parametrize("shape", [(), (4,), (6,), (5, 1)])
-def test_counts_of_another_shape_are_refused(shape, tmp_path):
-    with pytest.raises(ValueError, match=r"shape \(5,\), one for each image"):
-        load_scenes(npz(tmp_path, images=GREY, counts=np.zeros(shape, int)))
-
-
-@pytest.mark.parametrize(
-    "stray",
-    [
-        *(-1, 0.5, np.nan, "1"),
-        np.inf,
-    ],
-)
-def test_counts_that_count_nothing_are_refused(stray, tmp_path):
-    with pytest.raises(ValueError, match="whole numbers from 0 up"):
-        load_scenes(npz(tmp_path, images=GREY, counts=np.array([stray] + [1] * 4)))
-
-
-def test_more_objects_than_steps_are_refused(tmp_path):
-    path = npz(tmp_path, images=GREY, counts=np.array([0, 1, 4, 1, 0]))
-    assert load_scenes(path, most=4).counts.max() == 4
-    with pytest.raises(ValueError, match="go up to 4 but the model takes at most 3 steps"):
-        load_scenes(path, most=3)
-
-
 # Scenes
 
 
@@ -204,6 +92,38 @@ def test_an_index_picks_the_same_scenes_from_every_part(index):
 def test_what_is_unknown_stays_unknown():
     some = Scenes(as_images(BYTES))[:2]
     assert len(some) == 2 and some.counts is some.labels is some.boxes is None
+
+
+def towers(size, objects, seed=0):
+    """Scenes of random masks, which overlap as they like."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.rand(size, objects, 6, 7, generator=generator) < 0.4
+    return Scenes(torch.zeros(size, 1, 6, 7, dtype=torch.uint8), masks=masks)
+
+
+@pytest.mark.parametrize("objects", [0, 1, 2, 5])
+def test_what_is_visible_divides_what_is_covered(objects):
+    scenes = towers(20, objects)
+    masks, before = scenes.masks, scenes.masks.clone()
+    seen = scenes.visible()
+    assert seen.dtype == torch.bool and seen.shape == masks.shape
+    assert torch.equal(seen.sum(1), masks.any(1).long())  # each pixel is of one object, or of none
+    assert not (seen & ~masks).any()
+    assert torch.equal(masks, before)
+
+
+def test_who_is_in_front_hides_who_is_behind():
+    scenes = towers(20, 4)
+    seen = scenes.visible()
+    assert torch.equal(seen[:, 0], scenes.masks[:, 0])
+    for behind in range(1, 4):
+        in_front = scenes.masks[:, :behind].any(1)
+        assert torch.equal(seen[:, behind], scenes.masks[:, behind] & ~in_front)
+
+
+def test_without_masks_nobody_knows_what_is_visible():
+    with pytest.raises(ValueError, match="no masks"):
+        Scenes(as_images(BYTES)).visible()
 
 
 # batches: images[i] is full of the number i, so that a batch tells which images it holds

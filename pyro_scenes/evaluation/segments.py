@@ -1,0 +1,124 @@
+"""Segments: each pixel belongs to one part of the scene, and how well two such partitions agree."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .layers import best_match
+
+__all__ = ["adjusted_rand", "demand", "mean_iou", "segments", "visible_parts", "whole"]
+
+
+def demand(right: object, what: str, *given: Tensor) -> None:
+    """Raises a ValueError that says what is needed, and types and shapes of what is given, unless right."""
+    if not right:
+        got = " and ".join(f"{part.dtype} {tuple(part.shape)}" for part in given)
+        raise ValueError(f"needs {what}, got {got}")
+
+
+def whole(numbers: Tensor) -> bool:
+    """Whether a tensor is of integers; bool is not."""
+    kind = numbers.dtype
+    return not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
+
+
+def visible_parts(truth: Bool[Tensor, "n objects h w"]) -> Bool[Tensor, "n objects h w"]:
+    """What the objects in front leave to be seen of each object.
+
+    Args:
+        truth: Full shapes, front to back (``Scenes.masks``). Empty ones are padding.
+
+    Raises:
+        ValueError: The truth is not bool (n, objects, H, W).
+    """
+    demand(truth.dtype == torch.bool and truth.dim() == 4, "bool truth (n, objects, H, W)", truth)
+    return truth & (truth.cumsum(1) == 1)
+
+
+def segments(truth: Bool[Tensor, "n objects h w"]) -> Int[Tensor, "n h w"]:
+    """The true partition: 0 is the background, 1 + i what is visible of object i.
+
+    A model's own is ``regions.argmax(1)``. Its numbers need not be the true ones: nothing here reads them
+    but for 0 in the truth.
+
+    Args:
+        truth: Full shapes, front to back (``Scenes.masks``). Empty ones are padding.
+
+    Raises:
+        ValueError: The truth is not bool (n, objects, H, W).
+    """
+    visible = visible_parts(truth)
+    numbers = torch.arange(1, visible.shape[1] + 1, device=visible.device)
+    return (visible * numbers[:, None, None]).sum(1)
+
+
+def adjusted_rand(
+    found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"], *, foreground: bool = False
+) -> Float[Tensor, " n"]:
+    """The adjusted Rand index (Hubert & Arabie, 1985, Eq. 5): 1 for equal partitions, 0 by chance.
+
+    It can be negative. Two partitions that are trivial in the same way, one part each or a part for every
+    pixel, are equal and have 1; if only one of them is trivial it is 0.
+
+    Args:
+        found: Any number for each part.
+        truth: The same, as :func:`segments` gives it.
+        foreground: Counts only the pixels whose true segment is not 0; NaN for scenes without any.
+
+    Raises:
+        ValueError: Not two integer tensors of one shape (n, H, W), of a pixel at least.
+    """
+    table = contingency(found, truth, foreground=foreground).double()  # pairs squared are many
+    together = _pairs(table).sum((1, 2))
+    in_found, in_truth = _pairs(table.sum(2)).sum(1), _pairs(table.sum(1)).sum(1)
+    pixels = table.sum((1, 2))
+    expected = in_found * (in_truth / _pairs(pixels).clamp(min=1))
+    room = (in_found + in_truth) / 2 - expected
+    score = torch.where(room > 0, (together - expected) / room, 1.0)
+    return score.where(pixels > 0, torch.nan).float()
+
+
+def _pairs(count: Tensor) -> Tensor:
+    return count * (count - 1) / 2
+
+
+def mean_iou(found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    """The mean IoU, in [0, 1], of the true segments, the background among them, with what is found.
+
+    The parts are matched one to one so that it is the most; a true segment that is left alone has 0.
+
+    Args:
+        found: Any number for each part.
+        truth: The same, as :func:`segments` gives it.
+
+    Raises:
+        ValueError: Not two integer tensors of one shape (n, H, W), of a pixel at least.
+    """
+    both = contingency(found, truth).mT.double()  # rows are true segments
+    sizes, others = both.sum(2, keepdim=True), both.sum(1, keepdim=True)
+    table = both / (sizes + others - both).clamp(min=1)
+    match = best_match(table)[..., None]
+    matched = table.gather(2, match.clamp(min=0)) * (match >= 0)
+    return (matched.sum((1, 2)) / (sizes > 0).sum((1, 2))).float()
+
+
+def contingency(
+    found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"], *, foreground: bool = False
+) -> Int[Tensor, "n found truth"]:
+    """How many pixels of each image lie in a found (row) and a true part (column), in order of number.
+
+    A part of any image has a row or column in all of them. Arguments and errors are those of
+    :func:`adjusted_rand`.
+    """
+    right = found.dim() == 3 and found.shape == truth.shape and min(found.shape[1:]) > 0
+    demand(
+        right and whole(found) and whole(truth), "integers found and true (n, H, W)", found, truth
+    )
+    truth = truth.to(found.device)
+    counted = truth != 0 if foreground else torch.ones_like(truth, dtype=torch.bool)
+    rows, row = found.unique(return_inverse=True)
+    columns, column = truth.unique(return_inverse=True)
+    shape = (len(found), len(rows), len(columns))
+    image = torch.arange(len(found), device=found.device)[:, None, None]
+    cell = (image * shape[1] + row) * shape[2] + column  # each image has its own table
+    return cell[counted].bincount(minlength=shape[0] * shape[1] * shape[2]).reshape(shape)

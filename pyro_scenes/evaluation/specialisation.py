@@ -1,0 +1,92 @@
+"""Specialisation: whether each expert has a class of objects to itself."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .depth import match_visible
+from .segments import demand, visible_parts, whole
+
+__all__ = ["Specialisation", "specialisation"]
+
+
+class Specialisation(NamedTuple):
+    """Which experts make which classes. Read the wins as well: one expert that wins all may look pure."""
+
+    wins: Int[Tensor, "experts classes"]  # objects of a class whose layer an expert made
+    unmatched: int  # visible objects that have no layer, or one that no expert made
+    purity: (
+        float  # share in [0, 1] of visible objects in their expert's commonest class; NaN for none
+    )
+    mutual_information: float  # of expert and class, normalised to [0, 1]; NaN without wins
+
+
+def specialisation(
+    winners: Int[Tensor, "n layers"],
+    regions: Float[Tensor, "n layers h w"],
+    truth: Bool[Tensor, "n objects h w"],
+    labels: Int[Tensor, "n objects"],
+    *,
+    experts: int,
+    classes: int,
+) -> Specialisation:
+    """Counts for each expert the objects that its layers show, by class. The background does not count.
+
+    Objects are matched to front layers by what is visible (``depth.match_visible``); wholly hidden ones are
+    left out. Unmatched ones make it less pure. Mutual information is over the matched ones alone, divided
+    by the mean of the two entropies: 0 if there is but one expert or one class among them, and 1 if there
+    is one of both, which tells nothing.
+
+    Args:
+        winners: The expert, from 0, that made each front layer; -1 is none.
+        regions: The share in [0, 1] of each pixel that it takes, front first.
+        truth: Full shapes, front to back; empty ones are padding.
+        labels: The class, from 0, of each object; that of padding is not looked at.
+        experts: How many there are.
+        classes: How many there are.
+
+    Raises:
+        ValueError: Shapes or types are others, or a winner or label is out of range.
+    """
+    match = match_visible(regions, truth)
+    truth, labels = truth.to(regions.device), labels.to(regions.device)
+    demand(
+        whole(winners) and winners.shape == regions.shape[:2],
+        "integer winners (n, layers)",
+        winners,
+    )
+    demand(whole(labels) and labels.shape == truth.shape[:2], "integer labels (n, objects)", labels)
+    _check_range("winners", winners, -1, experts)
+    _check_range("labels", labels[truth.flatten(2).any(-1)], 0, classes)
+    winner = winners.to(match.layer).gather(1, match.layer.clamp(min=0))
+    won = (match.layer >= 0) & (winner >= 0)
+    cells = winner[won] * classes + labels[won]
+    wins = cells.bincount(minlength=experts * classes).reshape(experts, classes)
+    seen = visible_parts(truth).flatten(2).any(-1).sum()
+    purity = wins.amax(1).sum() / seen  # NaN for 0 / 0
+    return Specialisation(
+        wins, int(seen - won.sum()), purity.item(), _normalised_information(wins.double())
+    )
+
+
+def _check_range(name: str, numbers: Tensor, low: int, high: int) -> None:
+    outside = (numbers < low) | (numbers >= high)
+    if high < 1 or outside.any():
+        raise ValueError(
+            f"{name} must be from {low} to below {high}, got {numbers[outside].unique().tolist()}"
+        )
+
+
+def _normalised_information(wins: Tensor) -> float:
+    if wins.sum() == 0:
+        return float("nan")
+    joint = wins / wins.sum()
+    apart = (_entropy(joint.sum(1)) + _entropy(joint.sum(0))).item()
+    shared = apart - _entropy(joint).item()
+    return min(max(2 * shared / apart, 0.0), 1.0) if apart > 0 else 1.0  # rounding may leave [0, 1]
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    return -torch.xlogy(probabilities, probabilities).sum()
