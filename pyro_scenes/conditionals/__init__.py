@@ -6,6 +6,20 @@ move with ``.to(device)`` and enter ``state_dict``.
 """
 
 from .amortised import Amortised, Recognition
+from .competition import Bids, Competition
 from .families import Conditional, Persist, Pixels, Prior, persist
+from .region import RegionProposal, typical_colour
 
-__all__ = ["Amortised", "Conditional", "Persist", "Pixels", "Prior", "Recognition", "persist"]
+__all__ = [
+    "Amortised",
+    "Bids",
+    "Competition",
+    "Conditional",
+    "Persist",
+    "Pixels",
+    "Prior",
+    "Recognition",
+    "RegionProposal",
+    "persist",
+    "typical_colour",
+]

@@ -60,16 +60,24 @@ class Amortised(nn.Module):
         self.register_buffer("spread", spread)
 
     def forward(self, features: Tensor) -> Distribution:
-        loc, raw = self.head(features).chunk(2, -1)
+        return self.read(self.head(features))
+
+    def guess(self, features: Tensor) -> Tensor:
+        """The proposal's median (of each number on the unconstrained line), without drawing."""
+        return self.median(self.head(features))
+
+    def read(self, parameters: Tensor) -> Distribution:
+        """The proposal of what the head makes of features: locations, and scales before softplus."""
+        loc, raw = parameters.chunk(2, -1)
         scale = nn.functional.softplus(raw + self.spread) + 1e-4
         plain = dist.Normal(self.start + loc, scale).to_event(1)
         if getattr(self.support, "base_constraint", None) is constraints.real:
             return plain
         return dist.TransformedDistribution(plain, biject_to(self.support))
 
-    def guess(self, features: Tensor) -> Tensor:
-        """The proposal's median (of each number on the unconstrained line), without drawing."""
-        loc, _ = self.head(features).chunk(2, -1)
+    def median(self, parameters: Tensor) -> Tensor:
+        """As :meth:`guess`, of what the head makes of features."""
+        loc, _ = parameters.chunk(2, -1)
         return biject_to(self.support)(self.start + loc)
 
 

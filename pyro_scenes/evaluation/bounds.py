@@ -5,6 +5,7 @@ import math
 import torch
 from jaxtyping import Float
 from pyro import poutine
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 __all__ = ["importance_bound", "log_weights"]
@@ -32,9 +33,7 @@ def log_weight(model: nn.Module, proposed: poutine.Trace, images: Tensor) -> Flo
 
 def check_pair(joint: poutine.Trace, proposed: poutine.Trace) -> None:
     """Raises a ValueError unless the guide drew just what the model draws: the rest would be of the prior."""
-    drawn, guessed = (
-        {*trace.stochastic_nodes} - {"image", "images"} for trace in (joint, proposed)
-    )
+    drawn, guessed = (_latents(trace) for trace in (joint, proposed))
     if drawn != guessed or not drawn:
         raise ValueError(
             f"model and guide do not belong together: the model draws {sorted(drawn)}, the guide "
@@ -42,10 +41,17 @@ def check_pair(joint: poutine.Trace, proposed: poutine.Trace) -> None:
         )
 
 
+def _latents(trace: poutine.Trace) -> set[str]:
+    names = (name for name in trace.stochastic_nodes if not site_is_subsample(trace.nodes[name]))
+    return {*names} - {"image"}
+
+
 def _log_prob(trace: poutine.Trace) -> Tensor:
+    """Of each image (n,): the last dimension of a site's batch; others, as of pixels, are summed over."""
     trace.compute_log_prob()
     sites = (site for site in trace.nodes.values() if site["type"] == "sample")
-    return sum(site["log_prob"] for site in sites if site["name"] != "images")
+    terms = (site["log_prob"] for site in sites if not site_is_subsample(site))
+    return sum(term.flatten(0, -2).sum(0) if term.dim() > 1 else term for term in terms)
 
 
 def importance_bound(weights: Float[Tensor, "particles n"]) -> Float[Tensor, " n"]:

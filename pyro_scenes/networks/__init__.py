@@ -1,17 +1,33 @@
 """Networks: tensors in, tensors out. Torch only: nothing here knows about probability."""
 
+from .attention import CERTAIN, ExpertAttention, GivenAttention, SeededAttention
+from .dispatch import dispatch
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
+from .layers import BroadcastDecoder, FlatDecoder, SpriteDecoder, some
 from .mlp import glorot, mlp
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
+from .region import RegionEncoder
+from .unet import UNet
 
 __all__ = [
+    "CERTAIN",
+    "BroadcastDecoder",
+    "ExpertAttention",
+    "FlatDecoder",
     "FreePoseDecoder",
+    "GivenAttention",
     "GlimpseDecoder",
     "GlimpseEncoder",
     "ImageEncoder",
     "PoseDecoder",
     "PoseEncoder",
+    "RegionEncoder",
+    "SeededAttention",
+    "SpriteDecoder",
+    "UNet",
+    "dispatch",
     "glorot",
     "mlp",
+    "some",
 ]

@@ -1,0 +1,75 @@
+"""Competition: which expert explains the next part of a scene, and which part that is."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["Bids", "Competition"]
+
+class Bids(NamedTuple):
+    """What each expert would make of each proposal, in nats: (proposals, n, experts)."""
+
+    shape: Float[Tensor, "proposals n experts"]  # L_r: of its opacity against the attention
+    code: Float[Tensor, "proposals n experts"]  # L_z
+    appearance: Float[Tensor, "proposals n experts"]  # L_x, no pixel counted for more than `enough`
+    gain: Float[Tensor, "proposals n experts"]  # what the background would lack there, likewise
+    worth: Float[Tensor, "proposals n experts"]  # of the bound, if the rest went to the background
+
+
+class Competition(nn.Module):
+    """Chooses a proposal, and proposes an expert for it; by chance in training, the best otherwise.
+
+    A proposal is worth what its best expert lacks: an object that another one hides needs a shape that no
+    expert has, so those in front come first. But what explains little lacks little: the nats by which a
+    proposal is better than the background count up to ``plenty``. The expert is chosen by its shape, and by
+    its appearance times ``appearance`` (lambda in the paper's competition objective).
+
+    Args:
+        experts: How many compete.
+        appearance: 0 if experts shall differ by shape alone.
+        temperature: Of the choice of experts, in nats. Large is by chance.
+        enough: A pixel counts for no more nats than this: beyond, some other expert will explain it.
+        plenty: So does a proposal.
+        every: In training, bids are made for every so many-th pixel only, down and across.
+    """
+
+    wins: Tensor
+
+    def __init__(
+        self,
+        experts: int,
+        *,
+        appearance: float = 0.0,
+        temperature: float = 1.0,
+        enough: float = 3.0,
+        plenty: float = 100.0,
+        every: int = 2,
+    ) -> None:
+        super().__init__()
+        self.appearance, self.temperature = appearance, temperature
+        self.enough, self.plenty, self.every = enough, plenty, every
+        self.register_buffer("wins", torch.zeros(experts))
+
+    @torch.no_grad()
+    def count(self, z_expert: Tensor) -> None:
+        """Takes note of winners (n,) in training; the last hundred or so batches count."""
+        if self.training:
+            wins = torch.bincount(z_expert.flatten(), minlength=len(self.wins))[: len(self.wins)]
+            self.wins.mul_(0.99).add_(wins)
+
+    def forward(self, bids: Bids) -> tuple[Tensor, Tensor]:
+        """Returns proposals (n,), and the logits (n, experts) of the choice of an expert for each."""
+        gain = bids.gain.clamp(max=self.plenty)
+        lacks = (bids.shape + bids.code + bids.appearance - gain).amin(2)  # (proposals, n)
+        images = torch.arange(lacks.shape[1], device=lacks.device)
+        if self.training:
+            proposal = torch.multinomial((-lacks).softmax(0).mT, 1)[:, 0]
+        else:
+            proposal = lacks.argmin(0)
+        scores = (bids.shape + self.appearance * bids.appearance)[proposal, images]
+        if self.training:
+            return proposal, -scores / self.temperature
+        worse = torch.arange(scores.shape[1], device=scores.device) != scores.argmin(1, keepdim=True)
+        return proposal, torch.zeros_like(scores).masked_fill(worse, -torch.inf)

@@ -1,0 +1,275 @@
+"""ECON (von Kuegelgen et al., 2020), https://arxiv.org/abs/2004.12906: layers painted by competing experts.
+
+The generative process (the paper's Sec. 2 and 4.1, and Fig. 2; its t is ``steps`` - i)::
+
+    for i in 0 .. steps-1:                     from the front to the back
+        z_expert_i ~ p(z_expert)               which expert makes layer i, k_t in the paper     (a)
+        z_what_i   ~ p(z_what)                 its code, z_t                                    (b)
+        x_i, m_i   = decoder of z_expert_i (z_what_i)           Eq. 4 and 5                     (c)
+    z_region ~ Cat(m_i prod_{j<i} (1 - m_j))   for each pixel, the layer it shows, Eq. 7        (d)
+    image    ~ p(image | x of z_region)        Eq. 6                                            (e)
+
+and the guide (the paper's Sec. 4.2 and 5)::
+
+    scope_0 = 1
+    for i in 0 .. steps-1:
+        attention alpha_i of image and scope_i, and an expert for it: by competition            (f)
+        z_what_i  ~ q(z_what | image, region_i),    region_i = scope_i alpha_i                  (g)
+        scope_i+1 = scope_i (1 - alpha_i)                       Eq. 14                          (h)
+    z_region ~ Cat(region)                                      Eq. 9                           (i)
+
+The last layer takes what is left. The regions of a pixel sum to one, so r_1, ..., r_T of the paper are one
+categorical, ``z_region``, which ``TraceEnum_ELBO(max_plate_nesting=2)`` sums out: that is an exact bound, with
+E_q[log p(image | z_region)] as in Eq. 10.
+
+Departs from the paper (and how to undo it):
+    Eq. 12 and 14 as printed are no bound and do not conserve a pixel's mass; ``inference.surrogate`` is Eq. 13.
+    The last layer is a background's, opaque, flat, and of an expert that makes no other (``background=False``:
+    all experts compete for all layers, and pixels may show none). An expert is asked for an object only where
+    the background fails, and from a seed (``attention=``, ``competition=``); the paper has an attention for
+    each expert and step. Before the last, the background's number means that there is no object: so steps to
+    spare stay empty. Its sprites have one shape, one colour and a place (``decoders=``), and the guide
+    starts from the centre and colour of a region (``proposals=``). :func:`paper` undoes all of it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float, Int
+from pyro import poutine
+from pyro.distributions import Distribution
+from pyro.ops.indexing import Vindex
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from ..conditionals import Conditional, Pixels, Prior
+from ..networks import CERTAIN, FlatDecoder, SpriteDecoder, dispatch
+from ..render import under
+from ..scene import Model, ask, check_decoder, check_images, check_sizes, forked
+
+__all__ = ["ECON", "Scene", "pixels"]
+
+
+class Scene(NamedTuple):
+    """What has been drawn before layer ``layer``: what every conditional is given."""
+
+    layer: int
+    canvas: Float[Tensor, "*batch c h w"]  # blank, until the likelihood is asked
+    z_expert: Int[Tensor, " batch"] | None = None  # None before the first layer
+    z_what: Float[Tensor, "batch code"] | None = None
+
+
+class Sample(NamedTuple):
+    """Scenes painted by given experts."""
+
+    images: Float[Tensor, "n c h w"]  # without noise
+    layers: Float[Tensor, "n layers c h w"]  # premultiplied, hidden parts included, front first
+    masks: Float[Tensor, "n layers 1 h w"]  # opacities, 0 or 1
+
+
+class ECON(Model):
+    """Layers of one expert each: ``ECON()`` is a prior over scenes, ``ECON()(images)`` scores them.
+
+    Args:
+        image_shape: (C, H, W).
+        experts: How many, K, the background's among them.
+        steps: How many layers, T, the background among them.
+        code: Size of ``z_what``.
+        z_expert: p(z_expert | scene), over the numbers of experts.
+        z_what: p(z_what | scene), one dimension.
+        decoders: One for each expert: codes (n, code) to logits (n, C + 1, H, W) of colours and opacity.
+        image: p(image | scene), around ``scene.canvas``, of independent pixels.
+        background: Whether the last expert makes the last layer, and no other; that layer hides all behind.
+
+    Attributes:
+        collapsed: Set it to sum the regions out: then there is no ``z_region``, in the guide either.
+
+    Raises:
+        ValueError: Sizes that are none, or a part that is none or of another shape (:meth:`check`).
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...] = (3, 32, 32),
+        experts: int = 4,
+        steps: int = 4,
+        code: int = 5,
+        *,
+        z_expert: Conditional | None = None,
+        z_what: Conditional | None = None,
+        decoders: Sequence[nn.Module] | None = None,
+        image: Conditional | None = None,
+        background: bool = True,
+    ) -> None:
+        super().__init__(image_shape)
+        check_sizes(experts=experts, steps=steps, code=code)
+        if background and (experts < 2 or steps < 2):
+            raise ValueError(
+                "experts and steps must be 2 at least, one of them the background's, got "
+                f"{experts} and {steps}: or give background=False"
+            )
+        self.experts, self.steps, self.background = experts, steps, background
+        self.collapsed = False
+        even = [1 / experts] * experts
+        self.z_expert = Prior(dist.Categorical, probs=even) if z_expert is None else z_expert
+        self.z_what = _normal(code) if z_what is None else z_what
+        if decoders is None:
+            sprites = experts - background
+            decoders = [SpriteDecoder(code, self.image_shape) for _ in range(sprites)]
+            decoders += [FlatDecoder(code, self.image_shape)] * background
+        if len(decoders) != experts:
+            raise ValueError(f"decoders must be {experts}, one for each expert, got {len(decoders)}")
+        self.decoders = nn.ModuleList(decoders)
+        self.image = Pixels(dist.Normal, scale=0.1) if image is None else image
+
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+        check_sizes(size=size)
+        size = size if images is None else len(check_images(images, self.blank))
+        with pyro.plate("images", size, dim=-1):
+            scene, layers = Scene(0, self.blank.expand(size, *self.image_shape)), []
+            # No pyro.markov: which layer a pixel shows depends on all of them.
+            for i in range(self.steps):
+                scene, layer = self.draw(scene, i)
+                layers.append(layer)
+            colours, logits = (torch.stack(parts, -4) for parts in zip(*layers, strict=True))
+            pyro.deterministic("colours", colours)
+            pyro.deterministic("masks", logits.sigmoid())
+            if images is None:
+                return self.paint(scene, colours, logits)
+            self.score(scene, colours, logits, images)
+        return images
+
+    def draw(self, scene: Scene, i: int) -> tuple[Scene, tuple[Tensor, Tensor]]:
+        """Draws layer i: its colours (..., C, H, W), and the logits of its opacity (..., 1, H, W)."""
+        if self.background and i == self.steps - 1:
+            z_expert = torch.full(scene.canvas.shape[:-3], self.experts - 1, device=self.blank.device)
+        else:
+            z_expert = pyro.sample(f"z_expert_{i}", self.z_expert(scene))  # (a)
+        scene = scene._replace(layer=i, z_expert=z_expert)
+        with poutine.mask(mask=self.there(z_expert, i)):
+            z_what = pyro.sample(f"z_what_{i}", self.z_what(scene))  # (b)
+        return scene._replace(z_what=z_what), self.decode(z_expert, z_what, i)
+
+    def there(self, z_expert: Tensor, i: int) -> Tensor:
+        """Whether layer i is an object, or the background in its place, and not the lack of one."""
+        ahead = self.background and i < self.steps - 1
+        return z_expert < self.experts - 1 if ahead else torch.ones_like(z_expert, dtype=torch.bool)
+
+    def decode(
+        self, z_expert: Tensor, z_what: Tensor, i: int, every: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """What an expert makes of a code as layer i, as :meth:`draw`; of every so many-th pixel."""
+        batch = torch.broadcast_shapes(z_expert.shape, z_what.shape[:-1])
+        choice, codes = z_expert.expand(batch), z_what.expand(*batch, z_what.shape[-1])
+        made = dispatch(choice.flatten(), self.decoders, codes.flatten(0, -2), every=every)  # (c)
+        made = made.unflatten(0, batch)
+        colours, logits = made.tensor_split([self.image_shape[0]], -3)
+        there = self.there(choice, i)[..., None, None, None]
+        return colours.sigmoid(), logits.where(there, -CERTAIN)
+
+    def shown(self, logits: Tensor) -> Tensor:
+        """Logarithms of the probabilities that a pixel shows each layer, and, unless the last is opaque, none."""
+        covered = logsigmoid(-logits).cumsum(-4)
+        scope = torch.cat([torch.zeros_like(covered[..., :1, :, :, :]), covered], -4)
+        if self.background:
+            return (scope[..., :-1, :, :, :] + logsigmoid(logits))[..., 0, :, :]
+        nothing = torch.zeros_like(logits[..., :1, :, :, :])
+        return (scope + torch.cat([logsigmoid(logits), nothing], -4))[..., 0, :, :]
+
+    def score(self, scene: Scene, colours: Tensor, logits: Tensor, images: Tensor) -> None:
+        """The likelihood, of one pixel at a time."""
+        seen, shown = pixels(images, 1)[..., None, None], pixels(self.shown(logits), 1)
+        colours = self.palette(colours)
+        with pyro.plate("pixels", seen.shape[0], dim=-2):
+            if self.collapsed:
+                each = self.image(scene._replace(canvas=colours[..., None, None]))
+                found = dist.MixtureSameFamily(dist.Categorical(logits=shown), each)
+            else:
+                region = pyro.sample("z_region", dist.Categorical(logits=shown))  # (d)
+                canvas = Vindex(colours)[..., region, :]
+                found = self.image(scene._replace(canvas=canvas[..., None, None]))
+            pyro.sample("image", found, obs=seen)  # (e)
+
+    def paint(self, scene: Scene, colours: Tensor, logits: Tensor) -> Tensor:
+        """Draws the regions, and an image of them."""
+        shown, colours = pixels(self.shown(logits), 1), self.palette(colours)
+        hidden = ["z_region"] if self.collapsed else []
+        with poutine.block(hide=hidden), pyro.plate("pixels", shown.shape[-3], dim=-2):
+            region = pyro.sample("z_region", dist.Categorical(logits=shown))  # (d)
+        canvas = Vindex(colours)[..., region, :].movedim(-3, -1).unflatten(-1, self.image_shape[1:])
+        canvas = canvas.unsqueeze(-5) if canvas.dim() > 4 else canvas
+        scene = scene._replace(canvas=pyro.deterministic("canvas", canvas))
+        return pyro.sample("image", self.image(scene))  # (e)
+
+    def palette(self, colours: Tensor) -> Tensor:
+        """The colours of each pixel, (..., pixels, n, layers, C); last that of none, unless the last is opaque."""
+        if not self.background:
+            colours = torch.cat([colours, torch.zeros_like(colours[..., :1, :, :, :])], -4)
+        return pixels(colours, 2)
+
+    def fits(self, images: Tensor, colours: Tensor) -> Tensor:
+        """log p (n, 1, H, W) of each pixel, were these its colours (n, C, H, W)."""
+        seen, canvas = (pixels(maps, 1)[..., None, None] for maps in (images, colours))
+        found = self.image(Scene(0, canvas)).log_prob(seen)
+        return found.mT.unflatten(1, (1, *images.shape[2:]))
+
+    @torch.no_grad()
+    def sample(self, experts: Sequence[int], *, size: int = 1) -> Sample:
+        """Draws scenes of these experts' objects, front first, as many as there are, and a background.
+
+        Opacities are rounded, so that each pixel shows one layer (Fig. 1C and 7). Without a background
+        expert, what no layer covers is black.
+
+        Raises:
+            ValueError: An expert that there is not, or that makes no objects.
+        """
+        objects = range(self.experts - self.background)
+        if any(expert not in objects for expert in experts):
+            raise ValueError(f"experts must be numbers below {len(objects)}, got {[*experts]}")
+        check_sizes(size=size)
+        canvas, scope = self.blank.expand(size, *self.image_shape), torch.ones_like(self.blank[:1])
+        layers = []
+        for i, expert in enumerate([*experts, *[self.experts - 1] * self.background]):
+            z_expert = torch.full((size,), expert, device=self.blank.device)
+            with pyro.plate("images", size, dim=-1):
+                z_what = self.z_what(Scene(i, canvas, z_expert)).expand_by([size]).sample()
+            last = self.steps - 1 if expert == self.experts - 1 else 0
+            colours, logits = self.decode(z_expert, z_what, last)
+            mask = (logits > 0).to(colours)
+            layers.append((colours * mask, mask))
+            canvas, scope = under(canvas, scope, *layers[-1])
+        return Sample(canvas, *(torch.stack(parts, 1) for parts in zip(*layers, strict=True)))
+
+    def prior(self, scene: Scene) -> Distribution:
+        return self.z_what(scene)
+
+    def is_collapsed(self) -> bool:
+        return self.collapsed
+
+    @torch.no_grad()
+    def check(self) -> None:
+        scene = Scene(0, self.blank.expand(1, *self.image_shape))
+        channels, *size = self.image_shape
+        with forked():
+            z_expert = ask("z_expert", self.z_expert, scene, 0).sample().reshape(-1)
+            if not 0 <= z_expert < self.experts:
+                raise ValueError(f"z_expert must draw numbers below {self.experts}, got {z_expert.tolist()}")
+            z_what = ask("z_what", self.z_what, scene._replace(z_expert=z_expert), 1).sample().reshape(1, -1)
+        for k, decoder in enumerate(self.decoders):
+            check_decoder(f"decoder {k}", decoder, z_what, (channels + 1, *size))
+        ask("image", self.image, scene, self.image_shape)
+        ask("image", self.image, scene._replace(canvas=pixels(scene.canvas, 1)[..., None, None]), 3)
+
+
+def _normal(code: int) -> Prior:
+    return Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
+
+
+def pixels(maps: Tensor, events: int) -> Tensor:
+    """From maps (*batch, *events, H, W) to pixels (*batch but the last, H * W, n, *events)."""
+    flat = maps.flatten(-2)
+    flat = flat.squeeze(-events - 3) if flat.dim() > events + 2 else flat  # where Pyro has put the plate
+    return flat.movedim(-1, -events - 2)

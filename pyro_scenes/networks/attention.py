@@ -1,0 +1,133 @@
+"""Attention: proposals of the part of an image that is to be explained next.
+
+Every kind has ``propose(images, scope, unexplained, step)``, which returns a seed for each proposal and
+image, int (proposals, n), and the logits of the attention, (proposals, n, 1, H, W); and
+``forward(images, scope, seeds)``, which gives the logits (n, 1, H, W) of one seed an image again, with
+gradients. What a seed is, is the attention's own affair. Its share of a pixel is of what the ``scope``
+(n, 1, H, W) leaves: where all is explained, it counts for nothing.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .dispatch import dispatch
+from .layers import places
+from .unet import UNet
+
+__all__ = ["ExpertAttention", "GivenAttention", "SeededAttention"]
+
+#: A logit that no float can tell from certainty.
+CERTAIN = 100.0
+#: An unexplained pixel calls for a proposal by its nats up to this many.
+CALL = 20.0
+
+
+class ExpertAttention(nn.Module):
+    """One network for each expert, that sees image and scope (von Kuegelgen et al., 2020, Eq. 9).
+
+    Args:
+        networks: Each maps (n, C + 1, H, W) to (n, 1, H, W).
+    """
+
+    #: Whether proposal k is that of expert k, and of no other.
+    own = True
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def propose(
+        self, images: Tensor, scope: Tensor, unexplained: Tensor, step: int
+    ) -> tuple[Tensor, Tensor]:
+        seen = torch.cat([images, scope], 1)
+        seeds = torch.arange(len(self.networks), device=images.device)
+        logits = torch.stack([network(seen) for network in self.networks])
+        return seeds[:, None].expand(-1, len(images)), logits
+
+    def forward(self, images: Tensor, scope: Tensor, seeds: Tensor) -> Tensor:
+        return dispatch(seeds, self.networks, torch.cat([images, scope], 1))
+
+
+class GivenAttention(nn.Module):
+    """True regions, in place of inferred ones: set ``regions`` (n, layers, H, W) before each call."""
+
+    own = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.regions: Tensor | None = None
+
+    def propose(
+        self, images: Tensor, scope: Tensor, unexplained: Tensor, step: int
+    ) -> tuple[Tensor, Tensor]:
+        seeds = torch.full((1, len(images)), step, device=images.device)
+        return seeds, self(images, scope, seeds[0])[None]
+
+    def forward(self, images: Tensor, scope: Tensor, seeds: Tensor) -> Tensor:
+        if self.regions is None or self.regions.shape != (len(images), *self.regions.shape[1:2], *images.shape[2:]):
+            found = None if self.regions is None else tuple(self.regions.shape)
+            raise ValueError(f"set regions (n, layers, H, W) for images {tuple(images.shape)}, got {found}")
+        region = self.regions[torch.arange(len(images)), seeds].to(images)
+        return CERTAIN * (2 * region - 1)[:, None]
+
+
+class SeededAttention(nn.Module):
+    """A pixel that nothing explains yet, and what goes with it (after Engelcke et al., 2021).
+
+    A proposal starts at a seed: a pixel drawn in proportion to what is unexplained, where the proposals
+    before leave it. The logits start out as pixels of like colour that are near; a U-Net, which sees how
+    all pixels differ from the seed, learns the rest.
+
+    Args:
+        image_shape: (C, H, W).
+        proposals: How many at a time.
+        widths, fold: Of the :class:`UNet`.
+        near: How far from the seed an object is thought to reach to start with, from -1 to 1 across.
+        alike: How much colours of an object are thought to differ to start with.
+    """
+
+    own = False
+    grid: Tensor
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        *,
+        proposals: int = 3,
+        widths: tuple[int, ...] = (16, 24, 32),
+        fold: int = 2,
+        near: float = 0.4,
+        alike: float = 0.08,
+    ) -> None:
+        super().__init__()
+        self.proposals = proposals
+        self.network = UNet(2 * image_shape[0] + 2, widths, fold=fold)
+        self.network.last.weight.data *= 0.1
+        nn.init.zeros_(self.network.last.bias)
+        self.spread = nn.Parameter(torch.tensor([alike, near]).log())
+        self.height = nn.Parameter(torch.tensor(3.0))
+        self.register_buffer("grid", places(image_shape), persistent=False)
+
+    @torch.no_grad()
+    def propose(
+        self, images: Tensor, scope: Tensor, unexplained: Tensor, step: int
+    ) -> tuple[Tensor, Tensor]:
+        calls = (scope * unexplained.clamp(0, CALL)).flatten(1) + 1e-4
+        seeds, logits = [], []
+        for _ in range(self.proposals):
+            seeds.append(torch.multinomial(calls, 1)[:, 0])
+            logits.append(self(images, scope, seeds[-1]))
+            calls = calls * torch.sigmoid(-logits[-1]).flatten(1) + 1e-6
+        return torch.stack(seeds), torch.stack(logits)
+
+    def forward(self, images: Tensor, scope: Tensor, seeds: Tensor) -> Tensor:
+        row, column = seeds // images.shape[-1], seeds % images.shape[-1]
+        colour = images - images[torch.arange(len(images)), :, row, column][..., None, None]
+        away = (self.grid - self.grid[:, row, column].mT[..., None, None]).square().sum(1, keepdim=True)
+        far = torch.cat([colour.square().sum(1, keepdim=True), away], 1)
+        like = self.height - (far / (2 * self.spread.exp().square()[:, None, None])).sum(1, keepdim=True)
+        bump = torch.exp(-away / (2 * 0.15**2))
+        found = self.network(torch.cat([images - 0.5, scope, bump, colour], 1))
+        return found + functional.softplus(like + 4) - 4  # not too sure that what differs is not of it

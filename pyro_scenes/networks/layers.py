@@ -1,0 +1,161 @@
+"""From codes to whole layers: pictures of an image's size, of which each pixel has its own logits.
+
+All make logits ``(n, channels + 1, H, W)``: of colours, and last of the opacity. Their sigmoids are in
+[0, 1]; logits, because their differences stay exact where an opacity is all but 0 or 1. With ``every`` they
+make only every so many-th pixel, down and across: enough to compare them by.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .mlp import mlp
+
+__all__ = ["BroadcastDecoder", "FlatDecoder", "SpriteDecoder", "places", "some"]
+
+#: A logit beyond doubt.
+OPAQUE = 20.0
+
+
+class BroadcastDecoder(nn.Module):
+    """A code at every pixel beside the pixel's place, then convolutions (Watters et al., 2019).
+
+    Args:
+        code: Size of the code.
+        image_shape: (C, H, W) of the layer.
+        features: Channels of each block of a 3 x 3 convolution and ReLU.
+        blocks: How many.
+        bias: Of the opacity's logits. Negative starts with layers that hide little.
+    """
+
+    grid: Tensor
+
+    def __init__(
+        self,
+        code: int,
+        image_shape: tuple[int, ...],
+        *,
+        features: int = 32,
+        blocks: int = 3,
+        bias: float = 0.0,
+    ) -> None:
+        super().__init__()
+        sizes = [code + 2, *[features] * blocks]
+        layers: list[nn.Module] = []
+        for i in range(blocks):
+            layers += [nn.Conv2d(sizes[i], features, kernel_size=3, padding=1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(features, image_shape[0] + 1, kernel_size=1))
+        self.layers[-1].bias.data[-1] += bias
+        self.register_buffer("grid", places(image_shape), persistent=False)
+
+    def forward(self, z_what: Float[Tensor, "n code"], every: int = 1) -> Float[Tensor, "n c h w"]:
+        size = self.grid.shape[1:]
+        codes = z_what[..., None, None].expand(*z_what.shape, *size)
+        seen = torch.cat([codes, self.grid.expand(len(z_what), 2, *size)], 1)
+        return some(self.layers(seen), every)
+
+
+class SpriteDecoder(nn.Module):
+    """One shape, at any place, in any flat colour: the first two numbers of a code are its place.
+
+    A standard Normal code is uniform over places, as far from the middle as ``reach``, which is trained.
+    The opacity is a network of where a pixel is, seen from the place, and of the next ``shape`` numbers;
+    the colour is linear, before the sigmoid, in all numbers but the first two.
+
+    Args:
+        code: Size of the code, 2 at least; 2 plus the number of channels, to have any colour.
+        image_shape: (C, H, W) of the layer.
+        shape: How many numbers the shape may depend on. With 0 all that is drawn has one shape.
+        hidden: Width of the two hidden layers.
+        bias: Of the opacity's logits. Negative starts with layers that hide little.
+        sharpness: Scale of the places that the network sees: the more, the finer are the shapes to start with.
+    """
+
+    grid: Tensor
+
+    def __init__(
+        self,
+        code: int,
+        image_shape: tuple[int, ...],
+        *,
+        shape: int = 0,
+        hidden: int = 32,
+        bias: float = -2.0,
+        sharpness: float = 6.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= shape <= code - 2:
+            raise ValueError(f"shape must be from 0 to {code - 2}, a code's size without its place, got {shape}")
+        self.shape, self.sharpness = shape, sharpness
+        self.reach = nn.Parameter(torch.tensor(0.8))
+        self.colour = _colour(code - 2, image_shape[0])
+        self.opacity = mlp(2 + shape, hidden, hidden, hidden, 1)
+        self.opacity[-1].bias.data += bias
+        self.register_buffer("grid", places(image_shape), persistent=False)
+
+    def forward(self, z_what: Float[Tensor, "n code"], every: int = 1) -> Float[Tensor, "n c h w"]:
+        place = self.reach * torch.erf(z_what[:, :2] / 2**0.5)
+        grid = some(self.grid, every)
+        beside = self.sharpness * (grid - place[..., None, None]).movedim(1, -1)
+        shape = z_what[:, None, None, 2 : 2 + self.shape].expand(*beside.shape[:-1], self.shape)
+        opacity = self.opacity(torch.cat([beside, shape], -1)).movedim(-1, 1)
+        return torch.cat([_flat(self.colour(z_what[:, 2:]), opacity), opacity], 1)
+
+    def guess(self, centre: Tensor, colour: Tensor) -> Tensor:
+        """The code (n, code) of a sprite there (n, 2), of that colour (n, C)."""
+        place = torch.erfinv((centre / self.reach).clamp(-0.95, 0.95)) * 2**0.5
+        return torch.cat([place, _code_of(colour, self.colour)], 1)
+
+
+class FlatDecoder(nn.Module):
+    """One colour everywhere, and nothing behind it is seen: a background.
+
+    Args:
+        code: Size of the code; at least the number of channels, to have any colour.
+        image_shape: (C, H, W) of the layer.
+    """
+
+    opaque: Tensor
+
+    def __init__(self, code: int, image_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.colour = _colour(code, image_shape[0])
+        self.register_buffer("opaque", torch.full((1, *image_shape[1:]), OPAQUE), persistent=False)
+
+    def forward(self, z_what: Float[Tensor, "n code"], every: int = 1) -> Float[Tensor, "n c h w"]:
+        opaque = some(self.opaque, every)
+        opaque = opaque.expand(len(z_what), *opaque.shape)
+        return torch.cat([_flat(self.colour(z_what), opaque), opaque], 1)
+
+    def guess(self, centre: Tensor, colour: Tensor) -> Tensor:
+        """The code (n, code) of that colour (n, C)."""
+        return _code_of(colour, self.colour)
+
+
+def places(image_shape: tuple[int, ...]) -> Float[Tensor, "2 h w"]:
+    """(x, y) of the centres of pixels, from -1 to 1 at the outer edges of the image."""
+    across, down = ((torch.arange(size) + 0.5) * 2 / size - 1 for size in image_shape[:0:-1])
+    return torch.stack(torch.meshgrid(across, down, indexing="xy"))
+
+
+def some(maps: Tensor, every: int) -> Tensor:
+    """Every so many-th pixel of maps (..., H, W), down and across."""
+    first = every // 2
+    return maps[..., first::every, first::every]
+
+
+def _colour(code: int, channels: int) -> nn.Linear:
+    """Starts with a number for each channel, where there are enough."""
+    layer = nn.Linear(code, channels)
+    nn.init.eye_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _code_of(colour: Tensor, layer: nn.Linear) -> Tensor:
+    logits = torch.logit(colour, eps=0.01) - layer.bias
+    return logits @ torch.linalg.pinv(layer.weight).mT
+
+
+def _flat(colour: Tensor, like: Tensor) -> Tensor:
+    return colour[..., None, None].expand(*colour.shape, *like.shape[2:])

@@ -1,0 +1,48 @@
+"""From a region of an image to features."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["RegionEncoder"]
+
+
+class RegionEncoder(nn.Module):
+    """Encodes images ``(n, C, H, W)`` and regions ``(n, 1, H, W)`` to ``(n, features)``.
+
+    Blocks of a 3 x 3 convolution, ReLU and pooling by two see both, the image not masked; two linear layers
+    follow, the second of which is that of a proposal (von Kuegelgen et al., 2020, App. C.2.1).
+
+    Args:
+        image_shape: (C, H, W).
+        features: Of the linear layer; the paper has 4 for each number of a code.
+        channels: Of each block.
+        blocks: How many.
+        fold: Squares of this many pixels a side become channels first.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        features: int = 20,
+        *,
+        channels: int = 32,
+        blocks: int = 3,
+        fold: int = 1,
+    ) -> None:
+        super().__init__()
+        sizes = [(image_shape[0] + 1) * fold**2, *[channels] * blocks]
+        layers: list[nn.Module] = [nn.PixelUnshuffle(fold)]
+        for i in range(blocks):
+            layers += [nn.Conv2d(sizes[i], sizes[i + 1], kernel_size=3, padding=1), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)]
+        self.filters = nn.Sequential(*layers, nn.Flatten())
+        with torch.no_grad():
+            size = self.filters(torch.zeros(1, image_shape[0] + 1, *image_shape[1:])).numel()
+        self.features = nn.Sequential(nn.Linear(size, features), nn.ReLU())
+
+    def forward(
+        self, images: Float[Tensor, "n c h w"], regions: Float[Tensor, "n 1 h w"]
+    ) -> Float[Tensor, "n features"]:
+        return self.features(self.filters(torch.cat([images, regions], 1)))
+

@@ -1,0 +1,58 @@
+"""U-Net (Ronneberger et al., 2015), from an image to maps of its size."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["UNet"]
+
+
+class UNet(nn.Module):
+    """Maps ``(n, inputs, H, W)`` to ``(n, outputs, H, W)``, seeing the image at several scales.
+
+    Each block is a 3 x 3 convolution, instance normalisation and ReLU; from block to block the map is
+    halved on the way down and doubled on the way up, where each block sees its like of the way down too.
+
+    Args:
+        inputs: Channels.
+        widths: Channels of the blocks on the way down, and on the way up in reverse.
+        outputs: Channels.
+        fold: Squares of this many pixels a side become channels first, and pixels again last: 2 saves three
+            quarters of the work. Height and width must be multiples of it.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        widths: tuple[int, ...] = (32, 64, 64, 64),
+        *,
+        outputs: int = 1,
+        fold: int = 1,
+    ) -> None:
+        super().__init__()
+        self.fold = fold
+        self.down = nn.ModuleList(_block(*pair) for pair in pairwise((inputs * fold**2, *widths)))
+        self.bottom = _block(widths[-1], widths[-1])
+        narrow = (widths[0], *widths[:-1])
+        self.up = nn.ModuleList(_block(2 * wide, out) for wide, out in zip(widths, narrow))
+        self.last = nn.Conv2d(widths[0], outputs * fold**2, kernel_size=1)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
+        maps = functional.pixel_unshuffle(images, self.fold)
+        seen = []
+        for i, block in enumerate(self.down):
+            maps = block(functional.avg_pool2d(maps, 2) if i else maps)
+            seen.append(maps)
+        maps = self.bottom(maps)
+        for block, beside in zip(reversed(self.up), reversed(seen)):
+            maps = functional.interpolate(maps, beside.shape[-2:])  # where the size is odd, not twice it
+            maps = block(torch.cat([maps, beside], 1))
+        return functional.pixel_shuffle(self.last(maps), self.fold)
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.InstanceNorm2d(outputs, affine=True), nn.ReLU())
