@@ -7,7 +7,19 @@ from . import data, evaluation, inference, networks, render
 from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
 from .criticism import to_arviz
 from .inference import Weighted, adam, fit, load_checkpoint, printed, save_checkpoint, warming
-from .models import AIR, CSTVAE, STVAE, VAE, AIRGuide, CSTVAEGuide, STVAEGuide, VAEGuide
+from .models import (
+    AIR,
+    CSTVAE,
+    ECON,
+    STVAE,
+    VAE,
+    AIRGuide,
+    CSTVAEGuide,
+    ECONGuide,
+    STVAEGuide,
+    VAEGuide,
+    revive,
+)
 
 __version__ = "0.1.0"
 
@@ -18,6 +30,8 @@ __all__ = [
     "CSTVAE",
     "CSTVAEGuide",
     "Conditional",
+    "ECON",
+    "ECONGuide",
     "Persist",
     "Pixels",
     "Prior",
@@ -35,6 +49,7 @@ __all__ = [
     "networks",
     "printed",
     "render",
+    "revive",
     "save_checkpoint",
     "to_arviz",
     "viz",

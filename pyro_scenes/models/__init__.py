@@ -2,7 +2,21 @@
 
 from .air import AIR, AIRGuide
 from .cst_vae import CSTVAE, CSTVAEGuide
+from .econ import ECON
+from .econ_guide import ECONGuide, revive
 from .st_vae import STVAE, STVAEGuide
 from .vae import VAE, VAEGuide
 
-__all__ = ["AIR", "AIRGuide", "CSTVAE", "CSTVAEGuide", "STVAE", "STVAEGuide", "VAE", "VAEGuide"]
+__all__ = [
+    "AIR",
+    "AIRGuide",
+    "CSTVAE",
+    "CSTVAEGuide",
+    "ECON",
+    "ECONGuide",
+    "STVAE",
+    "STVAEGuide",
+    "VAE",
+    "VAEGuide",
+    "revive",
+]

@@ -235,7 +235,7 @@ class ECON(Model):
         for i, expert in enumerate([*experts, *[self.experts - 1] * self.background]):
             z_expert = torch.full((size,), expert, device=self.blank.device)
             with pyro.plate("images", size, dim=-1):
-                z_what = self.z_what(Scene(i, canvas, z_expert)).expand_by([size]).sample()
+                z_what = self.z_what(Scene(i, canvas, z_expert)).expand([size]).sample()
             last = self.steps - 1 if expert == self.experts - 1 else 0
             colours, logits = self.decode(z_expert, z_what, last)
             mask = (logits > 0).to(colours)
