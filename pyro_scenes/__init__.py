@@ -18,7 +18,7 @@ from .models import (
     ECONGuide,
     STVAEGuide,
     VAEGuide,
-    revive,
+    separate_experts,
 )
 
 __version__ = "0.1.0"
@@ -49,7 +49,7 @@ __all__ = [
     "networks",
     "printed",
     "render",
-    "revive",
+    "separate_experts",
     "save_checkpoint",
     "to_arviz",
     "viz",

@@ -38,7 +38,8 @@ __all__ = ["STATISTICS", "bayes_p", "roughness", "statistics", "to_arviz", "tota
 _PICTURE = ("channel", "row", "column")
 _EVENTS = {"image": _PICTURE, "canvas": _PICTURE, "z_where": ("pose",), "z_what": ("code",)}
 _EVENTS |= {"layers": ("layer", *_PICTURE), "masks": ("layer", "opacity", "row", "column")}
-_EVENTS |= {"transforms": ("layer", "axis", "term")}
+_EVENTS |= {"transforms": ("layer", "axis", "term"), "z_region": ("pixel",)}
+_EVENTS |= {"colours": ("layer", *_PICTURE)}
 
 
 def to_arviz(
@@ -176,7 +177,9 @@ def _complete(model: Callable, proposals: Iterable, size: int) -> dict[str, np.n
                 continue  # a factor
             whole = name != "image" and not site["is_observed"] and site["fn"].support.is_discrete
             value = site["value"].long() if whole else site["value"]  # a Bernoulli draws floats
-            plates = [frame.name for frame in site["cond_indep_stack"]]
+            plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
+            if {"images"} < plates.keys() and not site["is_observed"]:  # of pixels, which come first
+                value = value.movedim(plates["images"] + value.dim() - site["fn"].event_dim, 0)
             plated = "images" in plates and value.shape[:1] == (size,)
             values[name].append((value if plated else value[None]).cpu().numpy())
     return {name: np.stack(values.pop(name)) for name in list(values)}

@@ -27,7 +27,6 @@ class Competition(nn.Module):
     its appearance times ``appearance`` (lambda in the paper's competition objective).
 
     Args:
-        experts: How many compete.
         appearance: 0 if experts shall differ by shape alone.
         temperature: Of the choice of experts, in nats. Large is by chance.
         enough: A pixel counts for no more nats than this: beyond, some other expert will explain it.
@@ -35,11 +34,8 @@ class Competition(nn.Module):
         every: In training, bids are made for every so many-th pixel only, down and across.
     """
 
-    wins: Tensor
-
     def __init__(
         self,
-        experts: int,
         *,
         appearance: float = 0.0,
         temperature: float = 1.0,
@@ -50,26 +46,23 @@ class Competition(nn.Module):
         super().__init__()
         self.appearance, self.temperature = appearance, temperature
         self.enough, self.plenty, self.every = enough, plenty, every
-        self.register_buffer("wins", torch.zeros(experts))
 
-    @torch.no_grad()
-    def count(self, z_expert: Tensor) -> None:
-        """Takes note of winners (n,) in training; the last hundred or so batches count."""
-        if self.training:
-            wins = torch.bincount(z_expert.flatten(), minlength=len(self.wins))[: len(self.wins)]
-            self.wins.mul_(0.99).add_(wins)
+    def forward(self, bids: Bids) -> tuple[Tensor, Tensor, Tensor]:
+        """Chooses for each of n images.
 
-    def forward(self, bids: Bids) -> tuple[Tensor, Tensor]:
-        """Returns proposals (n,), and the logits (n, experts) of the choice of an expert for each."""
+        Returns:
+            Numbers of proposals (n,); the logits (n, experts) of the choice of an expert for each; and
+            whether (n,) no expert is worth what it costs there.
+        """
         gain = bids.gain.clamp(max=self.plenty)
         lacks = (bids.shape + bids.code + bids.appearance - gain).amin(2)  # (proposals, n)
-        images = torch.arange(lacks.shape[1], device=lacks.device)
+        proposal = lacks.argmin(0)
         if self.training:
             proposal = torch.multinomial((-lacks).softmax(0).mT, 1)[:, 0]
-        else:
-            proposal = lacks.argmin(0)
+        images = torch.arange(lacks.shape[1], device=lacks.device)
         scores = (bids.shape + self.appearance * bids.appearance)[proposal, images]
-        if self.training:
-            return proposal, -scores / self.temperature
-        worse = torch.arange(scores.shape[1], device=scores.device) != scores.argmin(1, keepdim=True)
-        return proposal, torch.zeros_like(scores).masked_fill(worse, -torch.inf)
+        idle = bids.worth[proposal, images].amin(1) > 0
+        if not self.training:
+            worse = nn.functional.one_hot(scores.argmin(1), scores.shape[1]) == 0
+            return proposal, torch.zeros_like(scores).masked_fill(worse, -torch.inf), idle
+        return proposal, -scores / self.temperature, idle

@@ -1,4 +1,4 @@
-"""Numbers on held-out images: bounds, counts, layers, segments, depth, experts, codes.
+"""Numbers on held-out images: bounds, counts, layers, segments, depth, experts, codes, samples.
 
 Everything here reads named sites of traces or tensors, and imports no model. Images are float (n, C, H, W)
 in [0, 1]; use ``torch.no_grad()`` to save memory.
@@ -13,6 +13,14 @@ from .counts import (
     count_probabilities,
     interpret,
     sample_counts,
+)
+from .decomposition import (
+    Decomposition,
+    ShapeFit,
+    count_classes,
+    decompose,
+    repaint,
+    shape_fit,
 )
 from .depth import (
     Amodal,
@@ -34,16 +42,20 @@ from .layers import (
     r_squared,
     see_layers,
 )
+from .reading import CountReader, train_reader
 from .segments import adjusted_rand, mean_iou, segments, visible_parts
 from .specialisation import Specialisation, specialisation
 
 __all__ = [
     "Amodal",
+    "CountReader",
+    "Decomposition",
     "DepthOrder",
     "Interpretation",
     "Layers",
     "Match",
     "Probe",
+    "ShapeFit",
     "Specialisation",
     "adjusted_rand",
     "amodal_iou",
@@ -51,8 +63,10 @@ __all__ = [
     "best_match",
     "codes",
     "count_accuracy",
+    "count_classes",
     "count_confusion",
     "count_probabilities",
+    "decompose",
     "depth_order",
     "explanations",
     "importance_bound",
@@ -66,9 +80,12 @@ __all__ = [
     "overlap",
     "probe",
     "r_squared",
+    "repaint",
     "sample_counts",
     "see_layers",
     "segments",
+    "shape_fit",
     "specialisation",
+    "train_reader",
     "visible_parts",
 ]

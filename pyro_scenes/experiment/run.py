@@ -73,6 +73,7 @@ class Run:
         clip: float = float("inf"),
         extra: dict[str, Any] | None = None,
         before: Callable[[int], None] = lambda step: None,
+        done: Callable[[], bool] = lambda: False,
     ) -> list[Row]:
         """Trains for ``--steps``; returns the history: a row each ``every`` steps, and at ``early`` ones.
 
@@ -81,7 +82,8 @@ class Run:
         objective has, mean over the batches since the last row; not at step 0) and what ``evaluate(step)``
         returns, in evaluation mode, in which model and guide are left. After each row a checkpoint is
         written, with ``extra``. ``before(k)`` is called before the step that follows k others: the place
-        to warm something up. ``clip`` is the largest norm of a gradient.
+        to warm something up. ``clip`` is the largest norm of a gradient. It ends before ``--steps`` if
+        after a row it is ``done()``.
         """
         args, start = self.args, 0
         every = 2 if args.smoke else every
@@ -96,7 +98,7 @@ class Run:
             print(f"there is no checkpoint in {self.out} yet: starting")
         schedule = _falling(optim, args.steps, start)
         stream = batches(images, args.batch_size, seed=args.seed, start=start, device=self.device)
-        stream = islice(stream, max(0, args.steps - start))
+        stream = islice(stream, 0 if done() else max(0, args.steps - start))
         clock = Clock(history)
         losses: list[float] = []
 
@@ -124,6 +126,8 @@ class Run:
                 bar.update()
                 if record.step % every == 0 or record.step in {*early, args.steps}:
                     look(record.step)
+                    if done():
+                        break
         model.eval()
         guide.eval()
         return history

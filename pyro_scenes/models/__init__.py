@@ -3,7 +3,8 @@
 from .air import AIR, AIRGuide
 from .cst_vae import CSTVAE, CSTVAEGuide
 from .econ import ECON
-from .econ_guide import ECONGuide, revive
+from .econ_guide import ECONGuide
+from .econ_start import separate_experts
 from .st_vae import STVAE, STVAEGuide
 from .vae import VAE, VAEGuide
 
@@ -18,5 +19,5 @@ __all__ = [
     "STVAEGuide",
     "VAE",
     "VAEGuide",
-    "revive",
+    "separate_experts",
 ]

@@ -12,14 +12,13 @@ from pyro import poutine
 from pyro.distributions import Distribution
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
-from torch.optim import Optimizer
 
 from ..conditionals import Bids, Competition, RegionProposal
 from ..networks import CERTAIN, FlatDecoder, RegionEncoder, SeededAttention, dispatch, some
 from ..scene import Guide, check_images
 from .econ import ECON, Scene, pixels
 
-__all__ = ["ECONGuide", "revive"]
+__all__ = ["ECONGuide", "median"]
 
 
 class Part(NamedTuple):
@@ -68,7 +67,7 @@ class ECONGuide(Guide):
             raise ValueError(f"proposals must be {model.experts}, one for each expert, got {len(proposals)}")
         self.proposals = nn.ModuleList(proposals)
         self.attention = SeededAttention(self.image_shape) if attention is None else attention
-        self.competition = Competition(self.experts - self.background) if competition is None else competition
+        self.competition = Competition() if competition is None else competition
         # Methods: nothing is registered.
         self.decode, self.shown, self.fits = model.decode, model.shown, model.fits
         self.there, self.is_collapsed, self.prior = model.there, model.is_collapsed, model.prior
@@ -94,7 +93,7 @@ class ECONGuide(Guide):
         for i in range(self.steps):
             z_expert, attention = self.attend(images, scope, i, take, path)  # (f)
             region = scope + logsigmoid(attention)
-            proposal = self.proposals[0].read(dispatch(z_expert, self.proposals, images, region.exp()))
+            proposal = self.proposals[0].read(dispatch(z_expert, self.proposals, images, region.exp(), scope.exp()))
             there = self.there(z_expert, i)
             with poutine.mask(mask=there):
                 z_what = take(f"z_what_{i}", proposal)  # (g)
@@ -114,15 +113,13 @@ class ECONGuide(Guide):
             return torch.full(scope.shape[:1], self.experts - 1, device=scope.device), rest
         with torch.no_grad():
             seeds, bids = self.compete(images, scope, i, rest if last else None)
-            proposal, logits = self.competition(bids)
+            proposal, logits, idle = self.competition(bids)
             if self.background:  # whose number, before the last layer, says that there is no object
                 logits = nn.functional.pad(logits, (0, 1), value=-torch.inf)
-                idle = (bids.worth[proposal, torch.arange(len(images))].amin(1) > 0)[:, None]
-                logits = torch.where(idle, self.certain(_all(images, self.experts - 1)), logits)
+                logits = torch.where(idle[:, None], self.certain(_all(images, self.experts - 1)), logits)
             if path is not None:
                 logits = self.certain(path[:, i])
         z_expert = take(f"z_expert_{i}", dist.Categorical(logits=logits))
-        self.competition.count(z_expert)
         if last:
             return z_expert, rest
         seed = z_expert if self.attention.own else seeds[proposal, torch.arange(len(images))]
@@ -140,7 +137,7 @@ class ECONGuide(Guide):
         """Seeds (proposals, n), and the bids of all experts."""
         best, ground = self.fits(images, images), torch.zeros_like(scope)
         if self.background:
-            z_what = self.proposals[-1].median(self.proposals[-1](images, scope.exp()))
+            z_what = self.proposals[-1].median(self.proposals[-1](images, scope.exp(), scope.exp()))
             flat, _ = self.decode(_all(images, self.experts - 1), z_what, self.steps - 1)
             ground = best - self.fits(images, flat)
         if rest is None:
@@ -168,7 +165,7 @@ class ECONGuide(Guide):
         each, rows = logits.shape[:2], logits.flatten(0, 1)
         maps = (part.repeat(each[0], 1, 1, 1) for part in (images, scope, best, ground))
         images, scope, best, ground = maps
-        parameters = self.proposals[k](images, scope * rows.sigmoid())
+        parameters = self.proposals[k](images, scope * rows.sigmoid(), scope)
         z_what, proposal = self.proposals[k].median(parameters), self.proposals[k].read(parameters)
         z_expert, every = _all(images, k), self.competition.every if self.training else 1
         colours, opacity = self.decode(z_expert, z_what, i, every)
@@ -193,7 +190,7 @@ class ECONGuide(Guide):
         choosing = self.steps - self.background
         paths = product(range(self.experts - self.background), repeat=choosing)
         tried = [torch.tensor([*path, self.experts - 1][: self.steps], device=images.device).expand(len(images), -1) for path in paths]
-        costs = torch.stack([self.cost(images, self.explain(images, _median, path)) for path in tried])
+        costs = torch.stack([self.cost(images, self.explain(images, median, path)) for path in tried])
         return torch.stack(tried)[costs.argmin(0), torch.arange(len(images))]
 
     def cost(self, images: Tensor, parts: list[Part]) -> Tensor:
@@ -212,7 +209,7 @@ def _sampled(name: str, proposal: Distribution) -> Tensor:
     return pyro.sample(name, proposal, infer=infer)
 
 
-def _median(name: str, proposal: Distribution) -> Tensor:
+def median(name: str, proposal: Distribution) -> Tensor:
     if proposal.support.is_discrete:
         return proposal.logits.argmax(-1)
     while isinstance(proposal, dist.Independent):
@@ -233,40 +230,3 @@ def _proposal(image_shape: tuple[int, ...], like: Distribution, decoder: nn.Modu
     flat = isinstance(decoder, FlatDecoder)
     encoder = None if flat else RegionEncoder(image_shape, 64, channels=24, blocks=2, fold=2)
     return RegionProposal(image_shape, like, encoder=encoder, features=0 if flat else 64, guess=guess, narrow=0.05)
-
-
-@torch.no_grad()
-def revive(
-    model: ECON, guide: ECONGuide, optim: Optimizer, *, below: float = 0.7, noise: float = 0.05
-) -> dict[int, int]:
-    """Makes experts that seldom win copies of the one that wins most, so that they share its objects out.
-
-    Without it an expert may keep two classes, and another the odds and ends of all: call it now and then in
-    the first half of a training. (The paper picks the best of 512 trainings instead.)
-
-    Args:
-        model, guide: Those trained.
-        optim: Its state of each parameter is copied too.
-        below: Experts with less than this times an even share of the wins are made anew.
-        noise: Of a copied parameter, times the spread of its tensor.
-
-    Returns:
-        Which expert was made anew, of which.
-    """
-    wins, revived = guide.competition.wins, {}
-    for k in range(len(wins)):
-        if wins[k] < below * wins.mean():
-            best = int(wins.argmax())
-            for part in (model.decoders, guide.proposals):
-                _copy(part[best], part[k], optim, noise)
-            wins[[k, best]] = wins[best] / 2
-            revived[k] = best
-    return revived
-
-
-def _copy(source: nn.Module, target: nn.Module, optim: Optimizer, noise: float) -> None:
-    for (name, value), own in zip(source.named_parameters(), target.parameters(), strict=True):
-        spread = value.std() if value.numel() > 1 else 0.0
-        own.copy_(value + noise * spread * torch.randn_like(value))
-        if value in optim.state:
-            optim.state[own] = {key: part.clone() for key, part in optim.state[value].items()}

@@ -4,7 +4,7 @@ from .attention import CERTAIN, ExpertAttention, GivenAttention, SeededAttention
 from .dispatch import dispatch
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
-from .layers import BroadcastDecoder, FlatDecoder, SpriteDecoder, some
+from .layers import BroadcastDecoder, FlatDecoder, SpriteDecoder, some, typical_colour
 from .mlp import glorot, mlp
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 from .region import RegionEncoder
@@ -30,4 +30,5 @@ __all__ = [
     "glorot",
     "mlp",
     "some",
+    "typical_colour",
 ]

@@ -8,13 +8,18 @@ make only every so many-th pixel, down and across: enough to compare them by.
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .mlp import mlp
 
-__all__ = ["BroadcastDecoder", "FlatDecoder", "SpriteDecoder", "places", "some"]
+__all__ = ["BroadcastDecoder", "FlatDecoder", "SpriteDecoder", "places", "some", "typical_colour"]
 
 #: A logit beyond doubt.
 OPAQUE = 20.0
+#: A pixel of a region off a sprite counts for no more nats in finding its place.
+FAR = 8.0
+#: Colours that differ by more than this from a region's own count little for it.
+STRAY = 0.1
 
 
 class BroadcastDecoder(nn.Module):
@@ -63,7 +68,7 @@ class SpriteDecoder(nn.Module):
     the colour is linear, before the sigmoid, in all numbers but the first two.
 
     Args:
-        code: Size of the code, 2 at least; 2 plus the number of channels, to have any colour.
+        code: Size of the code: 2, and the number of channels, to have any colour; 3 at least.
         image_shape: (C, H, W) of the layer.
         shape: How many numbers the shape may depend on. With 0 all that is drawn has one shape.
         hidden: Width of the two hidden layers.
@@ -84,9 +89,12 @@ class SpriteDecoder(nn.Module):
         sharpness: float = 6.0,
     ) -> None:
         super().__init__()
-        if not 0 <= shape <= code - 2:
-            raise ValueError(f"shape must be from 0 to {code - 2}, a code's size without its place, got {shape}")
-        self.shape, self.sharpness = shape, sharpness
+        if code < 3 or not 0 <= shape <= code - 2:
+            raise ValueError(
+                "a sprite's code is 2 numbers for the place and 1 or more for the colour, of which the "
+                f"shape may depend on some: got code={code}, shape={shape}"
+            )
+        self.code, self.shape, self.sharpness = code, shape, sharpness
         self.reach = nn.Parameter(torch.tensor(0.8))
         self.colour = _colour(code - 2, image_shape[0])
         self.opacity = mlp(2 + shape, hidden, hidden, hidden, 1)
@@ -101,10 +109,30 @@ class SpriteDecoder(nn.Module):
         opacity = self.opacity(torch.cat([beside, shape], -1)).movedim(-1, 1)
         return torch.cat([_flat(self.colour(z_what[:, 2:]), opacity), opacity], 1)
 
-    def guess(self, centre: Tensor, colour: Tensor) -> Tensor:
-        """The code (n, code) of a sprite there (n, 2), of that colour (n, C)."""
-        place = torch.erfinv((centre / self.reach).clamp(-0.95, 0.95)) * 2**0.5
+    def guess(self, images: Tensor, regions: Tensor, scope: Tensor) -> Tensor:
+        """The code (n, code) of the sprite that fits regions (n, 1, H, W) of images best, within the scope.
+
+        The place is its mean under the posterior given the region, were it uniform before (log p of a region
+        r is sum r log m + (scope - r) log (1 - m), a convolution with the sprite's m); the colour is what
+        most of the region has.
+        """
+        with torch.no_grad():
+            place = self.match(regions, scope)
+            colour = typical_colour(images, regions)
+        place = torch.erfinv((place / self.reach).clamp(-0.95, 0.95)) * 2**0.5
         return torch.cat([place, _code_of(colour, self.colour)], 1)
+
+    def match(self, regions: Tensor, scope: Tensor) -> Tensor:
+        """The mean (n, 2) of the place, given regions (n, 1, H, W)."""
+        height, width = self.grid.shape[1:]
+        steps = (torch.arange(-(size // 2), size // 2 + 1).to(self.grid) * 2 / size for size in (width, height))
+        offsets = torch.stack(torch.meshgrid(*steps, indexing="xy"), -1)
+        shape = offsets.new_zeros(*offsets.shape[:2], self.shape)
+        opacity = self.opacity(torch.cat([self.sharpness * offsets, shape], -1))[..., 0]
+        inside = functional.logsigmoid(opacity).clamp(min=-FAR) + FAR  # beyond the kernel, as if at most FAR off
+        kernel = torch.stack([inside, functional.logsigmoid(-opacity)])[None]
+        scores = _correlate(torch.cat([regions, scope - regions], 1), kernel)
+        return scores.flatten(1).softmax(1) @ self.grid.flatten(1).mT
 
 
 class FlatDecoder(nn.Module):
@@ -127,9 +155,21 @@ class FlatDecoder(nn.Module):
         opaque = opaque.expand(len(z_what), *opaque.shape)
         return torch.cat([_flat(self.colour(z_what), opaque), opaque], 1)
 
-    def guess(self, centre: Tensor, colour: Tensor) -> Tensor:
-        """The code (n, code) of that colour (n, C)."""
+    def guess(self, images: Tensor, regions: Tensor, scope: Tensor) -> Tensor:
+        """The code (n, code) of the colour that most of the regions (n, 1, H, W) of images have."""
+        with torch.no_grad():
+            colour = typical_colour(images, regions)
         return _code_of(colour, self.colour)
+
+
+def _correlate(maps: Tensor, kernel: Tensor) -> Tensor:
+    """Cross-correlation (n, H, W) of maps (n, c, H, W) with a large kernel (1, c, odd, odd), by Fourier transform."""
+    height, width = maps.shape[2:]
+    beside = [size // 2 for size in kernel.shape[2:]]
+    padded = [height + 2 * beside[0], width + 2 * beside[1]]  # what is circular stays off the maps
+    there, shape = (torch.fft.rfft2(part, s=padded) for part in (maps, kernel))
+    found = torch.fft.irfft2((there * shape.conj()).sum(1), s=padded)
+    return found.roll(beside, (1, 2))[:, :height, :width]
 
 
 def places(image_shape: tuple[int, ...]) -> Float[Tensor, "2 h w"]:
@@ -159,3 +199,19 @@ def _code_of(colour: Tensor, layer: nn.Linear) -> Tensor:
 
 def _flat(colour: Tensor, like: Tensor) -> Tensor:
     return colour[..., None, None].expand(*colour.shape, *like.shape[2:])
+
+
+def typical_colour(
+    images: Float[Tensor, "n c h w"], regions: Float[Tensor, "n 1 h w"]
+) -> Float[Tensor, "n c"]:
+    """The colour that most of a region has: a mean in which stray colours count little (Cauchy weights)."""
+    weights = regions
+    for _ in range(3):
+        colour = _mean(images, weights)
+        stray = (images - colour[..., None, None]).square().sum(1, keepdim=True) / STRAY**2
+        weights = regions / (1 + stray)
+    return _mean(images, weights)
+
+
+def _mean(images: Tensor, weights: Tensor) -> Tensor:
+    return (weights * images).sum((2, 3)) / (weights.sum((2, 3)) + 1e-4)

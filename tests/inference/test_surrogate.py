@@ -1,0 +1,299 @@
+"""Objectives of layered scenes that are no bound, against formulas written by hand."""
+
+import math
+from itertools import repeat
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import TraceEnum_ELBO, config_enumerate
+from pyro.nn import PyroModule
+from torch import nn
+from torch.distributions import Bernoulli, Categorical, kl_divergence
+
+from pyro_scenes import ECON, ECONGuide, fit
+from pyro_scenes.inference import MaskLoss, Surrogate
+from pyro_scenes.inference.surrogate import region_divergence
+
+EXACT = TraceEnum_ELBO(max_plate_nesting=2)
+N, SIDE, LAYERS, WEIGHTS = 2, 4, 3, [(1.0, 1.0), (0.5, 3.0), (0.0, 0.0)]
+IMAGES = torch.rand(N, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).double()
+
+
+class Layers(PyroModule):
+    """Each image's layers are parameters: masks, and grey values that a code shifts."""
+
+    def __init__(self, opaque, height=1.0):
+        super().__init__(f"layers_{opaque}_{height}")
+        self.opaque = opaque
+        self.masks = nn.Parameter(height * torch.randn(LAYERS - opaque, SIDE**2, N).double())
+        self.grey = nn.Parameter(torch.rand(LAYERS, SIDE**2, N).double())
+
+    def shown(self):
+        """log pi, with nothing but products and logarithms."""
+        masks, left, shares = self.masks.sigmoid(), 1.0, []
+        for mask in masks:
+            shares.append(left * mask)
+            left = left * (1 - mask)
+        return torch.stack([*shares, left]).log()
+
+    def forward(self, images):
+        with pyro.plate("images", N, dim=-1):
+            codes = []
+            for i in range(LAYERS):
+                with poutine.mask(mask=torch.tensor([True, i != 1])):
+                    codes.append(pyro.sample(f"z_what_{i}", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1)))
+            pyro.sample("z_expert_0", dist.Categorical(logits=torch.zeros(3).double()))
+            grey = self.grey + torch.stack(codes)[:, None, :, 0]
+            grey = torch.cat([grey, torch.zeros_like(grey[: 1 - self.opaque])])
+            seen = images.flatten(1).mT
+            with pyro.plate("pixels", SIDE**2, dim=-2):
+                z_region = pyro.sample("z_region", dist.Categorical(logits=self.shown().movedim(0, -1)))
+                canvas = grey.gather(0, z_region.reshape(-1, *z_region.shape[-2:]).expand(-1, SIDE**2, N))
+                canvas = canvas if z_region.dim() > 2 else canvas[0]
+                pyro.sample("image", dist.Normal(canvas, 0.3), obs=seen)
+
+
+class Regions(PyroModule):
+    def __init__(self, opaque, height=1.0):
+        super().__init__(f"regions_{opaque}_{height}")
+        self.opaque = opaque
+        self.regions = nn.Parameter(height * torch.randn(LAYERS, SIDE**2, N).double())
+        self.loc = nn.Parameter(torch.randn(LAYERS, N, 1).double())
+
+    def logits(self):
+        nothing = torch.full_like(self.regions[: 1 - self.opaque], -100.0)
+        return torch.cat([self.regions.log_softmax(0), nothing])
+
+    def forward(self, images):
+        with pyro.plate("images", N, dim=-1):
+            for i in range(LAYERS):
+                with poutine.mask(mask=torch.tensor([True, i != 1])):
+                    pyro.sample(f"z_what_{i}", dist.Normal(self.loc[i], 0.1).to_event(1))
+            certain = torch.tensor([0.0, -1.0, -2.0]).double()
+            pyro.sample("z_expert_0", dist.Categorical(logits=certain), infer={"enumerate": None})
+            with pyro.plate("pixels", SIDE**2, dim=-2):
+                pyro.sample("z_region", dist.Categorical(logits=self.logits().movedim(0, -1)))
+
+
+@pytest.fixture(params=[True, False], ids=["opaque", "none"])
+def pair(request):
+    return Layers(request.param), Regions(request.param)
+
+
+def seeded(module, *args, seed=3):
+    torch.manual_seed(seed)
+    return poutine.trace(module).get_trace(*args)
+
+
+def gradients(*modules):
+    found = [p.grad.clone() for m in modules for p in m.parameters()]
+    for module in modules:
+        module.zero_grad()
+    return found
+
+
+def parts_by_hand(model, guide):
+    """log p (layers, pixels, n), L_z, and that of z_expert, at the draw of one seed."""
+    proposed = seeded(guide, IMAGES)
+    codes = [proposed.nodes[f"z_what_{i}"]["value"] for i in range(LAYERS)]
+    grey = model.grey + torch.stack(codes)[:, None, :, 0]
+    fits = dist.Normal(grey, 0.3).log_prob(IMAGES.flatten(1).mT)
+    surprise = torch.stack(
+        [dist.Normal(m, 0.1).log_prob(c) - dist.Normal(0, 1).log_prob(c) for m, c in zip(guide.loc, codes)]
+    )
+    seen = torch.tensor([[True, True], [True, False], [True, True]])[..., None]
+    q = torch.tensor([0.0, -1.0, -2.0]).double().log_softmax(0)
+    expert = q[proposed.nodes["z_expert_0"]["value"]] + math.log(3)
+    return fits, (surprise * seen).sum(), expert.sum()
+
+
+def surrogate_by_hand(model, guide, beta, gamma):
+    fits, code, expert = parts_by_hand(model, guide)
+    loss, scope, regions = beta * code + expert, 1.0, guide.regions.softmax(0)
+    for i, region in enumerate(regions):
+        loss = loss - (region * fits[i]).sum()
+        if i < len(model.masks):  # the last, where it is opaque, is Ber(s) against Ber(s)
+            expected = scope * model.masks[i].sigmoid()
+            loss = loss + gamma * kl_divergence(Bernoulli(region), Bernoulli(expected)).sum()
+        scope = scope - region
+    return loss
+
+
+def mask_loss_by_hand(model, guide, beta, gamma):
+    fits, code, expert = parts_by_hand(model, guide)
+    regions, logits = guide.regions.softmax(0), model.masks
+    if model.opaque:
+        logits = torch.cat([logits, torch.zeros_like(logits[:1])])
+    divergence = kl_divergence(*(Categorical(p.movedim(0, -1)) for p in (regions, logits.softmax(0))))
+    mixture = (regions * fits.exp()).sum(0).log()
+    return beta * code + expert + gamma * divergence.sum() - mixture.sum()
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+@pytest.mark.parametrize(
+    ("objective", "by_hand"), [(Surrogate, surrogate_by_hand), (MaskLoss, mask_loss_by_hand)]
+)
+def test_loss_and_gradients_are_those_by_hand(pair, objective, by_hand, weights):
+    elbo, losses = objective(*weights), []
+    for form in (elbo.loss, elbo.differentiable_loss, elbo.loss_and_grads):
+        torch.manual_seed(3)
+        losses.append(torch.as_tensor(form(*pair, IMAGES), dtype=torch.float64).item())
+    found, expected = gradients(*pair), by_hand(*pair, *weights)
+    expected.backward()
+    assert losses == pytest.approx([expected.item()] * 3, rel=1e-9)
+    for one, other in zip(found, gradients(*pair), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
+
+
+# Eq. 12.
+
+
+def random_parts(parts=5, height=2.0):
+    return (height * torch.randn(parts, 1000).double()).log_softmax(0)
+
+
+@pytest.mark.parametrize("height", [0.1, 2.0, 10.0])
+def test_the_printed_divergence_is_never_more_than_the_exact_one(height):
+    """Pixel for pixel and part for part; the front's is the same, and the exact ones add up."""
+    regions, shown = random_parts(height=height), random_parts(height=height)
+    found = region_divergence(regions, shown)
+    left = [logs.flip(0).logcumsumexp(0).flip(0) for logs in (regions, shown)]
+    (alpha, stays), (mask, passes) = (
+        ((logs - rest)[:-1], (rest[1:] - rest[:-1])) for logs, rest in zip((regions, shown), left)
+    )
+    exact = left[0][:-1].exp() * (alpha.exp() * (alpha - mask) + stays.exp() * (stays - passes))
+    assert (found >= -1e-9).all() and (found[:-1] <= exact + 1e-9).all()
+    torch.testing.assert_close(found[0], exact[0])
+    assert not found[-1].any() and found[1:].sum() < exact[1:].sum()
+    whole = kl_divergence(*(Categorical(logits=logs.mT) for logs in (regions, shown)))
+    torch.testing.assert_close(exact.sum(0), whole, rtol=1e-6, atol=1e-9)
+
+
+def test_what_is_hidden_costs_the_printed_divergence_nothing():
+    """The point of the paper: a mask may go on behind what hides it. MONet's may not."""
+    model, guide = Layers(False), Regions(False)
+    with torch.no_grad():
+        guide.regions[:] = 0.0
+        guide.regions[0] = 60.0  # the front layer has it all
+    for objective, free in ((Surrogate(), True), (MaskLoss(), False)):
+        objective.loss_and_grads(model, guide, IMAGES)
+        hidden = gradients(model, guide)[0][1:].abs()
+        assert (hidden < 1e-12).all() if free else (hidden > 1e-3).all()
+
+
+@pytest.mark.parametrize("objective", [Surrogate, MaskLoss])
+@pytest.mark.parametrize("opaque", [True, False])
+def test_saturated_masks_are_finite(objective, opaque):
+    """In single precision, with opacities and regions that are 0 or 1 to the last digit."""
+    model, guide = Layers(opaque).float(), Regions(opaque).float()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in (model.masks, guide.regions):
+        signs = torch.rand(parameter.shape, generator=generator) > 0.5
+        parameter.data = torch.where(signs, 100.0, -100.0)
+    stable = torch.stack([*nn.functional.logsigmoid(model.masks)])
+    covered = nn.functional.logsigmoid(-model.masks).cumsum(0)
+    front = torch.cat([torch.zeros_like(covered[:1]), covered[:-1]])
+    logits = torch.cat([front + stable, covered[-1:]]).detach().requires_grad_()
+    model.shown = lambda: logits
+    loss = objective().loss_and_grads(model, guide, IMAGES.float())
+    assert 0 < loss < float("inf")
+    assert all(grad.isfinite().all() for grad in (logits.grad, guide.regions.grad, model.grey.grad))
+
+
+# Of ECON.
+
+PHOTOS = torch.rand(6, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def double():
+    """Pyro's TraceEnum_ELBO counts deterministic sites in the default dtype."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def econ(background=True, **settings):
+    model = ECON((3, 16, 12), 3, 3, 5, background=background, **settings)
+    return model, ECONGuide(model)
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_the_surrogate_is_never_above_minus_the_bound(background, double):
+    model, guide = econ(background)
+    for seed in range(5):
+        losses = []
+        for elbo, proposal in ((Surrogate(), guide), (EXACT, config_enumerate(guide))):
+            torch.manual_seed(seed)
+            losses.append(elbo.loss(model, proposal, PHOTOS.double()))
+        assert losses[0] < losses[1] < losses[0] + 0.2 * abs(losses[0])
+
+
+def test_with_no_weight_on_regions_the_surrogate_is_the_bound_without_it(double):
+    """-E_q[log p(image | z)] and the rest are the ELBO's own."""
+    model, guide = econ()
+    proposed = seeded(guide, PHOTOS.double())
+    joint = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(PHOTOS.double())
+    logits = [trace.nodes["z_region"]["fn"].logits for trace in (proposed, joint)]
+    divergence = kl_divergence(*(Categorical(logits=each) for each in logits)).sum()
+    torch.manual_seed(3)
+    whole = EXACT.loss(model, config_enumerate(guide), PHOTOS.double())
+    torch.manual_seed(3)
+    rest = Surrogate(gamma=0.0).loss(model, guide, PHOTOS.double())
+    assert rest + divergence.item() == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize("objective", [Surrogate, MaskLoss])
+@pytest.mark.parametrize("background", [True, False])
+def test_gradients_reach_every_parameter_in_a_fit(objective, background):
+    model, guide = econ(background)
+    records = fit(model, guide, repeat(PHOTOS, 12), elbo=objective(0.5, 2.0))
+    moved = set()
+    for record in records:
+        assert abs(record.loss) < float("inf")
+        parameters = [*model.named_parameters(), *guide.named_parameters()]
+        moved |= {name for name, value in parameters if value.grad is not None and value.grad.any()}
+    assert moved == {name for name, _ in parameters}
+
+
+@pytest.mark.parametrize("objective", [Surrogate, MaskLoss])
+def test_weights_change_between_steps(objective):
+    model, guide, elbo, losses = *econ(), objective(), []
+    for elbo.beta, elbo.gamma in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (2.0, 3.0)):
+        torch.manual_seed(3)
+        losses.append(elbo.loss(model, guide, PHOTOS))
+    none, code, region, both = losses
+    assert code != none and region > none
+    assert both == pytest.approx(none + 2 * (code - none) + 3 * (region - none), rel=1e-4)
+
+
+@pytest.mark.parametrize("objective", [Surrogate, MaskLoss])
+@pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])
+def test_bad_weights_are_refused(objective, weight):
+    for name in ("beta", "gamma"):
+        with pytest.raises(ValueError, match=f"{name} must be a number from 0 up"):
+            objective(**{name: weight})
+
+
+def test_a_model_without_regions_is_refused():
+    model, guide = econ()
+    model.collapsed = True
+    with pytest.raises(ValueError, match="must draw z_region"):
+        Surrogate().loss(model, guide, PHOTOS)
+
+
+def test_a_proposal_that_would_train_wrongly_is_refused(pair):
+    model, guide = pair
+    learned = nn.Parameter(torch.zeros(3).double())
+
+    def proposal(images):
+        with poutine.block(hide=["z_expert_0", "images"]):
+            guide(images)
+        with pyro.plate("images", N, dim=-1):
+            pyro.sample("z_expert_0", dist.Categorical(logits=learned))
+
+    with pytest.raises(ValueError, match="z_expert_0 is not reparameterised"):
+        Surrogate().loss_and_grads(model, proposal, IMAGES)
