@@ -195,7 +195,7 @@ def shapes(settings: dict, size: int, *, seed: int, **other) -> Scenes:
 
 
 def held_out_size(args: argparse.Namespace) -> int:
-    return 12 if args.smoke else 200 if args.quick else 1000
+    return 8 if args.smoke else 200 if args.quick else 1000
 
 
 def enough(scenes: Scenes, settings: dict) -> int:
@@ -364,7 +364,7 @@ def schedule(
     some = run.floats(train.images[:1000]) if apart else None
 
     def warm_up(step: int) -> None:
-        """Experts are chosen by chance at first, and what they lack counts in full; then each gets a shape."""
+        """Experts are chosen by chance at first, and lacks count in full; then each is given a shape."""
         if given:
             guide.attention.regions = next(stream)
         if args.recipe == "paper":
@@ -440,7 +440,7 @@ def error(seen: evaluation.Decomposition, scenes: Scenes, run: Run) -> float:
 
 
 def front(parts: Tensor, model: ECON) -> Tensor:
-    """All layers but that of the background, where there is an expert for it; else any may be of an object."""
+    """All layers but the background's, where there is an expert for it; else any may be of an object."""
     return parts[:, :-1] if model.background else parts
 
 
@@ -450,7 +450,7 @@ def agreement(model: ECON, seen: evaluation.Decomposition, scenes: Scenes) -> di
     found, true = seen.regions.argmax(1), evaluation.segments(truth)
     amodal = evaluation.amodal_iou(front(seen.masks, model), truth)
     order = evaluation.depth_order(regions, truth)
-    counts = evaluation.objects_found(regions) - (not model.background)
+    counts = evaluation.objects_found(regions) - int(not model.background)
     numbers = {
         "ari_fg": evaluation.adjusted_rand(found, true, foreground=True).nanmean(),
         "ari": evaluation.adjusted_rand(found, true).mean(),
@@ -617,7 +617,7 @@ def draw(
     rows = [{name: row[name] for name in row if name not in COSTS} for row in history]
     run.figure("curves", viz.curves(rows))
     with informed(model, guide, some):
-        data = to_arviz(model, guide, run.floats(some.images), draws=10, seed=run.args.seed)
+        data = to_arviz(model, guide, run.floats(some.images), draws=2 if run.args.smoke else 10, seed=run.args.seed)
     run.netcdf("inference_data", data)
 
 
@@ -647,7 +647,7 @@ def step_by_step(seen: evaluation.Decomposition, images: Tensor) -> dict[str, Te
         scope = 1 - regions.cumsum(0) + regions
         rows |= {
             f"{i}: image": images[i : i + 1],
-            f"{i}: scope": scope.clamp(0, 1),
+            f"{i}: scope": 0.9 * scope.clamp(0, 1),  # to be seen on white paper
             f"{i}: region": regions,
             f"{i}: colours": colours,
             f"{i}: reconstruction so far": taken,

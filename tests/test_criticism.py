@@ -11,11 +11,12 @@ from matplotlib import pyplot
 from pyro import poutine
 from pyro.nn import PyroModule
 
-from pyro_scenes import CSTVAE, STVAE, CSTVAEGuide, STVAEGuide
+from pyro_scenes import CSTVAE, ECON, STVAE, CSTVAEGuide, ECONGuide, STVAEGuide
 from pyro_scenes.criticism import bayes_p, roughness, statistics, to_arviz, total_ink
 
 CLASSIC = arviz.__version__.startswith("0.")  # else ArviZ works with xarray's DataTree
 DRAWS, STEPS, NOISE = 6, 2, 0.1
+PICTURE = ("channel", "row", "column")
 GROUPS = ["posterior", "posterior_predictive", "prior", "prior_predictive", "observed_data"]
 
 
@@ -408,3 +409,19 @@ def test_netcdf_round_trip_of_layers(tmp_path):
     back = arviz.from_netcdf(str(tmp_path / "data.nc"))
     for name in data["posterior"].data_vars:
         xr.testing.assert_equal(back["posterior"][name], data["posterior"][name])
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_regions_of_pixels_belong_to_their_images(background):
+    """A plate of pixels comes before that of images: with as many of both a shape does not tell."""
+    model = ECON((3, 8, 8), experts=3, steps=3, background=background)
+    data = to_arviz(model, ECONGuide(model), torch.rand(64, 3, 8, 8), draws=2, seed=0)
+    for group in ("posterior", "prior"):
+        sites = data[group]
+        assert sites["z_region"].dims == ("chain", "draw", "image_id", "pixel")
+        assert sites["colours"].dims == ("chain", "draw", "image_id", "layer", *PICTURE)
+        colours = sites["colours"].values.reshape(1, 2, 64, 3, 3, 64)
+        colours = np.concatenate([colours, 0 * colours[:, :, :, :1]], 3)  # of none
+        chosen = sites["z_region"].values[:, :, :, None, None]
+        shown = np.take_along_axis(colours, chosen, 3)[:, :, :, 0]
+        assert np.allclose(shown, sites["canvas"].values.reshape(shown.shape))

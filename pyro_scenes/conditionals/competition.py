@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 __all__ = ["Bids", "Competition"]
 
+
 class Bids(NamedTuple):
     """What each expert would make of each proposal, in nats: (proposals, n, experts)."""
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor, nn
 
+from ..networks import glorot
 from .amortised import Amortised
 
 __all__ = ["RegionProposal"]
@@ -40,8 +41,7 @@ class RegionProposal(nn.Module):
         inputs = features + (0 if guess is None else like.event_shape[0])
         self.head = Amortised(inputs, like, hidden=(64,), narrow=narrow)
         if guess is not None:
-            self.head.head[-1].weight.data *= 0.1
-            nn.init.zeros_(self.head.head[-1].bias)
+            glorot(self.head, last=0.1)
 
     def forward(
         self,

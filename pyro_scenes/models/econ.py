@@ -18,18 +18,17 @@ and the guide (the paper's Sec. 4.2 and 5)::
         scope_i+1 = scope_i (1 - alpha_i)                       Eq. 14                          (h)
     z_region ~ Cat(region)                                      Eq. 9                           (i)
 
-The last layer takes what is left. The regions of a pixel sum to one, so r_1, ..., r_T of the paper are one
-categorical, ``z_region``, which ``TraceEnum_ELBO(max_plate_nesting=2)`` sums out: that is an exact bound, with
-E_q[log p(image | z_region)] as in Eq. 10.
+The last layer takes what is left. A pixel's regions sum to one: r_1, ..., r_T of the paper are one
+categorical, ``z_region``, which ``TraceEnum_ELBO(max_plate_nesting=2)`` sums out. That bound is exact.
 
-Departs from the paper (and how to undo it):
-    Eq. 12 and 14 as printed are no bound and do not conserve a pixel's mass; ``inference.surrogate`` is Eq. 13.
-    The last layer is a background's, opaque, flat, and of an expert that makes no other (``background=False``:
-    all experts compete for all layers, and pixels may show none). An expert is asked for an object only where
-    the background fails, and from a seed (``attention=``, ``competition=``); the paper has an attention for
-    each expert and step. Before the last, the background's number means that there is no object: so steps to
-    spare stay empty. Its sprites have one shape, one colour and a place (``decoders=``), and the guide
-    starts from the centre and colour of a region (``proposals=``). :func:`paper` undoes all of it.
+Departs from the paper (undone by what stands in brackets; the example's ``--recipe paper`` undoes all):
+    Eq. 12 and 14 as printed are no bound, and lose a pixel's mass; ``Surrogate`` is Eq. 13. The last layer is
+    opaque, of an expert that makes no other (``background=False``); before it, that expert's number
+    says that there is no object, so steps to spare stay empty. Parts are proposed from where the background
+    fails, by one attention (``ExpertAttention``). Experts are sprites of one shape and colour, whose codes
+    are guessed by matching (``decoders=``, ``proposals=``), and are set apart by :func:`separate_experts`.
+    Pixels have heavy tails (``image=Pixels(dist.Normal, scale=0.1)``): the paper's Gaussian makes any two
+    objects dear that are left over, and layers then take both.
 """
 
 from collections.abc import Sequence
@@ -47,10 +46,10 @@ from torch.nn.functional import logsigmoid
 
 from ..conditionals import Conditional, Pixels, Prior
 from ..networks import CERTAIN, FlatDecoder, SpriteDecoder, dispatch
-from ..render import under
+from ..render import pixels, shown, under
 from ..scene import Model, ask, check_decoder, check_images, check_sizes, forked
 
-__all__ = ["ECON", "Scene", "pixels"]
+__all__ = ["ECON", "Sample", "Scene"]
 
 
 class Scene(NamedTuple):
@@ -76,7 +75,7 @@ class ECON(Model):
     Args:
         image_shape: (C, H, W).
         experts: How many, K, the background's among them.
-        steps: How many layers, T, the background among them.
+        steps: How many layers, T, the background among them. One to spare helps training.
         code: Size of ``z_what``.
         z_expert: p(z_expert | scene), over the numbers of experts.
         z_what: p(z_what | scene), one dimension.
@@ -95,7 +94,7 @@ class ECON(Model):
         self,
         image_shape: tuple[int, ...] = (3, 32, 32),
         experts: int = 4,
-        steps: int = 4,
+        steps: int = 5,
         code: int = 5,
         *,
         z_expert: Conditional | None = None,
@@ -121,9 +120,11 @@ class ECON(Model):
             decoders = [SpriteDecoder(code, self.image_shape) for _ in range(sprites)]
             decoders += [FlatDecoder(code, self.image_shape)] * background
         if len(decoders) != experts:
-            raise ValueError(f"decoders must be {experts}, one for each expert, got {len(decoders)}")
+            raise ValueError(
+                f"decoders must be {experts}, one for each expert, got {len(decoders)}"
+            )
         self.decoders = nn.ModuleList(decoders)
-        self.image = Pixels(dist.Normal, scale=0.1) if image is None else image
+        self.image = Pixels(dist.Cauchy, scale=0.05) if image is None else image
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
         check_sizes(size=size)
@@ -145,7 +146,9 @@ class ECON(Model):
     def draw(self, scene: Scene, i: int) -> tuple[Scene, tuple[Tensor, Tensor]]:
         """Draws layer i: its colours (..., C, H, W), and the logits of its opacity (..., 1, H, W)."""
         if self.background and i == self.steps - 1:
-            z_expert = torch.full(scene.canvas.shape[:-3], self.experts - 1, device=self.blank.device)
+            z_expert = torch.full(
+                scene.canvas.shape[:-3], self.experts - 1, device=self.blank.device
+            )
         else:
             z_expert = pyro.sample(f"z_expert_{i}", self.z_expert(scene))  # (a)
         scene = scene._replace(layer=i, z_expert=z_expert)
@@ -171,13 +174,8 @@ class ECON(Model):
         return colours.sigmoid(), logits.where(there, -CERTAIN)
 
     def shown(self, logits: Tensor) -> Tensor:
-        """Logarithms of the probabilities that a pixel shows each layer, and, unless the last is opaque, none."""
-        covered = logsigmoid(-logits).cumsum(-4)
-        scope = torch.cat([torch.zeros_like(covered[..., :1, :, :, :]), covered], -4)
-        if self.background:
-            return (scope[..., :-1, :, :, :] + logsigmoid(logits))[..., 0, :, :]
-        nothing = torch.zeros_like(logits[..., :1, :, :, :])
-        return (scope + torch.cat([logsigmoid(logits), nothing], -4))[..., 0, :, :]
+        """Eq. 7 of all layers: see :func:`pyro_scenes.render.shown`."""
+        return shown(logits, opaque=self.background)
 
     def score(self, scene: Scene, colours: Tensor, logits: Tensor, images: Tensor) -> None:
         """The likelihood, of one pixel at a time."""
@@ -205,7 +203,7 @@ class ECON(Model):
         return pyro.sample("image", self.image(scene))  # (e)
 
     def palette(self, colours: Tensor) -> Tensor:
-        """The colours of each pixel, (..., pixels, n, layers, C); last that of none, unless the last is opaque."""
+        """The colours (..., pixels, n, layers, C); last black, of none, unless the last layer is opaque."""
         if not self.background:
             colours = torch.cat([colours, torch.zeros_like(colours[..., :1, :, :, :])], -4)
         return pixels(colours, 2)
@@ -256,8 +254,9 @@ class ECON(Model):
         with forked():
             z_expert = ask("z_expert", self.z_expert, scene, 0).sample().reshape(-1)
             if not 0 <= z_expert < self.experts:
-                raise ValueError(f"z_expert must draw numbers below {self.experts}, got {z_expert.tolist()}")
-            z_what = ask("z_what", self.z_what, scene._replace(z_expert=z_expert), 1).sample().reshape(1, -1)
+                raise ValueError(f"z_expert must draw numbers below {self.experts}, got {z_expert}")
+            drawn = scene._replace(z_expert=z_expert)
+            z_what = ask("z_what", self.z_what, drawn, 1).sample().reshape(1, -1)
         for k, decoder in enumerate(self.decoders):
             check_decoder(f"decoder {k}", decoder, z_what, (channels + 1, *size))
         ask("image", self.image, scene, self.image_shape)
@@ -266,10 +265,3 @@ class ECON(Model):
 
 def _normal(code: int) -> Prior:
     return Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
-
-
-def pixels(maps: Tensor, events: int) -> Tensor:
-    """From maps (*batch, *events, H, W) to pixels (*batch but the last, H * W, n, *events)."""
-    flat = maps.flatten(-2)
-    flat = flat.squeeze(-events - 3) if flat.dim() > events + 2 else flat  # where Pyro has put the plate
-    return flat.movedim(-1, -events - 2)

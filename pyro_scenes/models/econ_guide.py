@@ -14,9 +14,18 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from ..conditionals import Bids, Competition, RegionProposal
-from ..networks import CERTAIN, FlatDecoder, RegionEncoder, SeededAttention, dispatch, some
+from ..networks import (
+    CERTAIN,
+    Attention,
+    FlatDecoder,
+    RegionEncoder,
+    SeededAttention,
+    dispatch,
+    some,
+)
+from ..render import pixels
 from ..scene import Guide, check_images
-from .econ import ECON, Scene, pixels
+from .econ import ECON, Scene
 
 __all__ = ["ECONGuide", "median"]
 
@@ -50,9 +59,9 @@ class ECONGuide(Guide):
         self,
         model: ECON,
         *,
-        attention: nn.Module | None = None,
+        attention: Attention | None = None,
         competition: Competition | None = None,
-        proposals: Sequence[nn.Module] | None = None,
+        proposals: Sequence[RegionProposal] | None = None,
         choice: str = "compete",
     ) -> None:
         super().__init__(model, ECON)
@@ -64,8 +73,11 @@ class ECONGuide(Guide):
         if proposals is None:
             proposals = [_proposal(self.image_shape, like, decoder) for decoder in model.decoders]
         if len(proposals) != model.experts:
-            raise ValueError(f"proposals must be {model.experts}, one for each expert, got {len(proposals)}")
+            raise ValueError(
+                f"proposals must be {model.experts}, one for each expert, got {len(proposals)}"
+            )
         self.proposals = nn.ModuleList(proposals)
+        self.read, self.median = proposals[0].read, proposals[0].median  # the same of all
         self.attention = SeededAttention(self.image_shape) if attention is None else attention
         self.competition = Competition() if competition is None else competition
         # Methods: nothing is registered.
@@ -93,7 +105,9 @@ class ECONGuide(Guide):
         for i in range(self.steps):
             z_expert, attention = self.attend(images, scope, i, take, path)  # (f)
             region = scope + logsigmoid(attention)
-            proposal = self.proposals[0].read(dispatch(z_expert, self.proposals, images, region.exp(), scope.exp()))
+            proposal = self.read(
+                dispatch(z_expert, self.proposals, images, region.exp(), scope.exp())
+            )
             there = self.there(z_expert, i)
             with poutine.mask(mask=there):
                 z_what = take(f"z_what_{i}", proposal)  # (g)
@@ -116,7 +130,9 @@ class ECONGuide(Guide):
             proposal, logits, idle = self.competition(bids)
             if self.background:  # whose number, before the last layer, says that there is no object
                 logits = nn.functional.pad(logits, (0, 1), value=-torch.inf)
-                logits = torch.where(idle[:, None], self.certain(_all(images, self.experts - 1)), logits)
+                logits = torch.where(
+                    idle[:, None], self.certain(_all(images, self.experts - 1)), logits
+                )
             if path is not None:
                 logits = self.certain(path[:, i])
         z_expert = take(f"z_expert_{i}", dist.Categorical(logits=logits))
@@ -137,7 +153,7 @@ class ECONGuide(Guide):
         """Seeds (proposals, n), and the bids of all experts."""
         best, ground = self.fits(images, images), torch.zeros_like(scope)
         if self.background:
-            z_what = self.proposals[-1].median(self.proposals[-1](images, scope.exp(), scope.exp()))
+            z_what = self.median(self.proposals[-1](images, scope.exp(), scope.exp()))
             flat, _ = self.decode(_all(images, self.experts - 1), z_what, self.steps - 1)
             ground = best - self.fits(images, flat)
         if rest is None:
@@ -166,12 +182,16 @@ class ECONGuide(Guide):
         maps = (part.repeat(each[0], 1, 1, 1) for part in (images, scope, best, ground))
         images, scope, best, ground = maps
         parameters = self.proposals[k](images, scope * rows.sigmoid(), scope)
-        z_what, proposal = self.proposals[k].median(parameters), self.proposals[k].read(parameters)
+        z_what, proposal = self.median(parameters), self.read(parameters)
         z_expert, every = _all(images, k), self.competition.every if self.training else 1
         colours, opacity = self.decode(z_expert, z_what, i, every)
-        images, scope, best, ground, rows = (some(part, every) for part in (images, scope, best, ground, rows))
+        images, scope, best, ground, rows = (
+            some(part, every) for part in (images, scope, best, ground, rows)
+        )
         share = scope * rows.sigmoid()
-        inside, outside = logsigmoid(rows) - logsigmoid(opacity), logsigmoid(-rows) - logsigmoid(-opacity)
+        inside, outside = logsigmoid(rows) - logsigmoid(opacity), logsigmoid(-rows) - logsigmoid(
+            -opacity
+        )
         lacks, enough = best - self.fits(images, colours), self.competition.enough
         shape = every**2 * _total(share * inside + (scope - share) * outside)
         code = proposal.log_prob(z_what) - self.prior(Scene(i, images, z_expert)).log_prob(z_what)
@@ -189,8 +209,15 @@ class ECONGuide(Guide):
         """Of all sequences of experts, those (n, steps) with the best bound at the codes' medians."""
         choosing = self.steps - self.background
         paths = product(range(self.experts - self.background), repeat=choosing)
-        tried = [torch.tensor([*path, self.experts - 1][: self.steps], device=images.device).expand(len(images), -1) for path in paths]
-        costs = torch.stack([self.cost(images, self.explain(images, median, path)) for path in tried])
+        tried = [
+            torch.tensor([*path, self.experts - 1][: self.steps], device=images.device).expand(
+                len(images), -1
+            )
+            for path in paths
+        ]
+        costs = torch.stack(
+            [self.cost(images, self.explain(images, median, path)) for path in tried]
+        )
         return torch.stack(tried)[costs.argmin(0), torch.arange(len(images))]
 
     def cost(self, images: Tensor, parts: list[Part]) -> Tensor:
@@ -205,7 +232,9 @@ class ECONGuide(Guide):
 
 
 def _sampled(name: str, proposal: Distribution) -> Tensor:
-    infer = {"enumerate": None} if name.startswith("z_expert") else {}  # choices are made, not summed over
+    infer = (
+        {"enumerate": None} if name.startswith("z_expert") else {}
+    )  # choices are made, not summed over
     return pyro.sample(name, proposal, infer=infer)
 
 
@@ -225,8 +254,12 @@ def _total(maps: Tensor) -> Tensor:
     return maps.sum((1, 2, 3))
 
 
-def _proposal(image_shape: tuple[int, ...], like: Distribution, decoder: nn.Module) -> nn.Module:
+def _proposal(
+    image_shape: tuple[int, ...], like: Distribution, decoder: nn.Module
+) -> RegionProposal:
     guess = getattr(decoder, "guess", None)
     flat = isinstance(decoder, FlatDecoder)
     encoder = None if flat else RegionEncoder(image_shape, 64, channels=24, blocks=2, fold=2)
-    return RegionProposal(image_shape, like, encoder=encoder, features=0 if flat else 64, guess=guess, narrow=0.05)
+    return RegionProposal(
+        image_shape, like, encoder=encoder, features=0 if flat else 64, guess=guess, narrow=0.05
+    )

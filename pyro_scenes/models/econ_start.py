@@ -47,9 +47,13 @@ def separate_experts(
         TypeError: The experts are of another kind.
         ValueError: Fewer objects are found than there are experts.
     """
-    sprites = model.decoders[: model.experts - 1] if model.background else []
-    if not sprites or not all(isinstance(part, SpriteDecoder) and not part.shape for part in sprites):
-        raise TypeError("needs a background, and for all else SpriteDecoder of fixed shape (shape=0)")
+    sprites = [
+        part for part in model.decoders if isinstance(part, SpriteDecoder) and not part.shape
+    ]
+    if not model.background or len(sprites) != model.experts - 1:
+        raise TypeError(
+            "needs a background, and for all else SpriteDecoder of fixed shape (shape=0)"
+        )
     shapes, winners = front_shapes(model, guide, images)
     if len(shapes) < len(sprites):
         raise ValueError(

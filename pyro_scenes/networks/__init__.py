@@ -1,6 +1,6 @@
 """Networks: tensors in, tensors out. Torch only: nothing here knows about probability."""
 
-from .attention import CERTAIN, ExpertAttention, GivenAttention, SeededAttention
+from .attention import CERTAIN, Attention, ExpertAttention, GivenAttention, SeededAttention
 from .dispatch import dispatch
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
@@ -12,6 +12,7 @@ from .unet import UNet
 
 __all__ = [
     "CERTAIN",
+    "Attention",
     "BroadcastDecoder",
     "ExpertAttention",
     "FlatDecoder",

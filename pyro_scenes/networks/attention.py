@@ -7,8 +7,9 @@ gradients. What a seed is, is the attention's own affair. Its share of a pixel i
 (n, 1, H, W) leaves: where all is explained, it counts for nothing.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,7 +17,7 @@ from .dispatch import dispatch
 from .layers import places
 from .unet import UNet
 
-__all__ = ["ExpertAttention", "GivenAttention", "SeededAttention"]
+__all__ = ["Attention", "ExpertAttention", "GivenAttention", "SeededAttention"]
 
 #: A logit that no float can tell from certainty.
 CERTAIN = 100.0
@@ -24,14 +25,26 @@ CERTAIN = 100.0
 CALL = 20.0
 
 
-class ExpertAttention(nn.Module):
+class Attention(nn.Module, ABC):
+    """Proposes parts of images."""
+
+    #: Whether proposal k is that of expert k, and of no other.
+    own = False
+
+    @abstractmethod
+    def propose(
+        self, images: Tensor, scope: Tensor, unexplained: Tensor, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Seeds (proposals, n) and logits (proposals, n, 1, H, W); unexplained are nats (n, 1, H, W)."""
+
+
+class ExpertAttention(Attention):
     """One network for each expert, that sees image and scope (von Kuegelgen et al., 2020, Eq. 9).
 
     Args:
         networks: Each maps (n, C + 1, H, W) to (n, 1, H, W).
     """
 
-    #: Whether proposal k is that of expert k, and of no other.
     own = True
 
     def __init__(self, networks: list[nn.Module]) -> None:
@@ -50,10 +63,8 @@ class ExpertAttention(nn.Module):
         return dispatch(seeds, self.networks, torch.cat([images, scope], 1))
 
 
-class GivenAttention(nn.Module):
+class GivenAttention(Attention):
     """True regions, in place of inferred ones: set ``regions`` (n, layers, H, W) before each call."""
-
-    own = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,14 +77,20 @@ class GivenAttention(nn.Module):
         return seeds, self(images, scope, seeds[0])[None]
 
     def forward(self, images: Tensor, scope: Tensor, seeds: Tensor) -> Tensor:
-        if self.regions is None or self.regions.shape != (len(images), *self.regions.shape[1:2], *images.shape[2:]):
+        if self.regions is None or self.regions.shape != (
+            len(images),
+            *self.regions.shape[1:2],
+            *images.shape[2:],
+        ):
             found = None if self.regions is None else tuple(self.regions.shape)
-            raise ValueError(f"set regions (n, layers, H, W) for images {tuple(images.shape)}, got {found}")
+            raise ValueError(
+                f"set regions (n, layers, H, W) for images {tuple(images.shape)}, got {found}"
+            )
         region = self.regions[torch.arange(len(images)), seeds].to(images)
         return CERTAIN * (2 * region - 1)[:, None]
 
 
-class SeededAttention(nn.Module):
+class SeededAttention(Attention):
     """A pixel that nothing explains yet, and what goes with it (after Engelcke et al., 2021).
 
     A proposal starts at a seed: a pixel drawn in proportion to what is unexplained, where the proposals
@@ -88,7 +105,6 @@ class SeededAttention(nn.Module):
         alike: How much colours of an object are thought to differ to start with.
     """
 
-    own = False
     grid: Tensor
 
     def __init__(
@@ -105,7 +121,7 @@ class SeededAttention(nn.Module):
         self.proposals = proposals
         self.network = UNet(2 * image_shape[0] + 2, widths, fold=fold)
         self.network.last.weight.data *= 0.1
-        nn.init.zeros_(self.network.last.bias)
+        self.network.last.bias.data.zero_()  # type: ignore[union-attr]  # it has one
         self.spread = nn.Parameter(torch.tensor([alike, near]).log())
         self.height = nn.Parameter(torch.tensor(3.0))
         self.register_buffer("grid", places(image_shape), persistent=False)
@@ -125,9 +141,17 @@ class SeededAttention(nn.Module):
     def forward(self, images: Tensor, scope: Tensor, seeds: Tensor) -> Tensor:
         row, column = seeds // images.shape[-1], seeds % images.shape[-1]
         colour = images - images[torch.arange(len(images)), :, row, column][..., None, None]
-        away = (self.grid - self.grid[:, row, column].mT[..., None, None]).square().sum(1, keepdim=True)
+        away = (
+            (self.grid - self.grid[:, row, column].mT[..., None, None])
+            .square()
+            .sum(1, keepdim=True)
+        )
         far = torch.cat([colour.square().sum(1, keepdim=True), away], 1)
-        like = self.height - (far / (2 * self.spread.exp().square()[:, None, None])).sum(1, keepdim=True)
+        like = self.height - (far / (2 * self.spread.exp().square()[:, None, None])).sum(
+            1, keepdim=True
+        )
         bump = torch.exp(-away / (2 * 0.15**2))
         found = self.network(torch.cat([images - 0.5, scope, bump, colour], 1))
-        return found + functional.softplus(like + 4) - 4  # not too sure that what differs is not of it
+        return (
+            found + functional.softplus(like + 4) - 4
+        )  # not too sure that what differs is not of it

@@ -30,7 +30,6 @@ class BroadcastDecoder(nn.Module):
         image_shape: (C, H, W) of the layer.
         features: Channels of each block of a 3 x 3 convolution and ReLU.
         blocks: How many.
-        bias: Of the opacity's logits. Negative starts with layers that hide little.
     """
 
     grid: Tensor
@@ -42,7 +41,6 @@ class BroadcastDecoder(nn.Module):
         *,
         features: int = 32,
         blocks: int = 3,
-        bias: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = [code + 2, *[features] * blocks]
@@ -50,7 +48,6 @@ class BroadcastDecoder(nn.Module):
         for i in range(blocks):
             layers += [nn.Conv2d(sizes[i], features, kernel_size=3, padding=1), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(features, image_shape[0] + 1, kernel_size=1))
-        self.layers[-1].bias.data[-1] += bias
         self.register_buffer("grid", places(image_shape), persistent=False)
 
     def forward(self, z_what: Float[Tensor, "n code"], every: int = 1) -> Float[Tensor, "n c h w"]:
@@ -94,11 +91,10 @@ class SpriteDecoder(nn.Module):
                 "a sprite's code is 2 numbers for the place and 1 or more for the colour, of which the "
                 f"shape may depend on some: got code={code}, shape={shape}"
             )
-        self.code, self.shape, self.sharpness = code, shape, sharpness
+        self.code, self.shape, self.sharpness, self.bias = code, shape, sharpness, bias
         self.reach = nn.Parameter(torch.tensor(0.8))
         self.colour = _colour(code - 2, image_shape[0])
         self.opacity = mlp(2 + shape, hidden, hidden, hidden, 1)
-        self.opacity[-1].bias.data += bias
         self.register_buffer("grid", places(image_shape), persistent=False)
 
     def forward(self, z_what: Float[Tensor, "n code"], every: int = 1) -> Float[Tensor, "n c h w"]:
@@ -106,7 +102,7 @@ class SpriteDecoder(nn.Module):
         grid = some(self.grid, every)
         beside = self.sharpness * (grid - place[..., None, None]).movedim(1, -1)
         shape = z_what[:, None, None, 2 : 2 + self.shape].expand(*beside.shape[:-1], self.shape)
-        opacity = self.opacity(torch.cat([beside, shape], -1)).movedim(-1, 1)
+        opacity = self.bias + self.opacity(torch.cat([beside, shape], -1)).movedim(-1, 1)
         return torch.cat([_flat(self.colour(z_what[:, 2:]), opacity), opacity], 1)
 
     def guess(self, images: Tensor, regions: Tensor, scope: Tensor) -> Tensor:
@@ -125,11 +121,16 @@ class SpriteDecoder(nn.Module):
     def match(self, regions: Tensor, scope: Tensor) -> Tensor:
         """The mean (n, 2) of the place, given regions (n, 1, H, W)."""
         height, width = self.grid.shape[1:]
-        steps = (torch.arange(-(size // 2), size // 2 + 1).to(self.grid) * 2 / size for size in (width, height))
+        steps = (
+            torch.arange(-(size // 2), size // 2 + 1).to(self.grid) * 2 / size
+            for size in (width, height)
+        )
         offsets = torch.stack(torch.meshgrid(*steps, indexing="xy"), -1)
         shape = offsets.new_zeros(*offsets.shape[:2], self.shape)
-        opacity = self.opacity(torch.cat([self.sharpness * offsets, shape], -1))[..., 0]
-        inside = functional.logsigmoid(opacity).clamp(min=-FAR) + FAR  # beyond the kernel, as if at most FAR off
+        opacity = self.bias + self.opacity(torch.cat([self.sharpness * offsets, shape], -1))[..., 0]
+        inside = (
+            functional.logsigmoid(opacity).clamp(min=-FAR) + FAR
+        )  # beyond the kernel, as if at most FAR off
         kernel = torch.stack([inside, functional.logsigmoid(-opacity)])[None]
         scores = _correlate(torch.cat([regions, scope - regions], 1), kernel)
         return scores.flatten(1).softmax(1) @ self.grid.flatten(1).mT

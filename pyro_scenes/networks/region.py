@@ -45,4 +45,3 @@ class RegionEncoder(nn.Module):
         self, images: Float[Tensor, "n c h w"], regions: Float[Tensor, "n 1 h w"]
     ) -> Float[Tensor, "n features"]:
         return self.features(self.filters(torch.cat([images, regions], 1)))
-

@@ -48,7 +48,9 @@ class UNet(nn.Module):
             seen.append(maps)
         maps = self.bottom(maps)
         for block, beside in zip(reversed(self.up), reversed(seen)):
-            maps = functional.interpolate(maps, beside.shape[-2:])  # where the size is odd, not twice it
+            maps = functional.interpolate(
+                maps, beside.shape[-2:]
+            )  # where the size is odd, not twice it
             maps = block(torch.cat([maps, beside], 1))
         return functional.pixel_shuffle(self.last(maps), self.fold)
 

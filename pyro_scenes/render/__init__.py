@@ -2,6 +2,18 @@
 
 from .affine import centre, centroid, inverse, warp
 from .compose import under
+from .regions import pixels, shown
 from .transform import box, glance, place
 
-__all__ = ["box", "centre", "centroid", "glance", "inverse", "place", "under", "warp"]
+__all__ = [
+    "box",
+    "centre",
+    "centroid",
+    "glance",
+    "inverse",
+    "pixels",
+    "place",
+    "shown",
+    "under",
+    "warp",
+]

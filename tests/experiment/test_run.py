@@ -47,6 +47,18 @@ class Killed(BaseException):
     pass
 
 
+def test_it_ends_where_it_is_done(tmp_path):
+    seen = []
+
+    def done():
+        return len(seen) >= 2
+
+    history, _ = train(parse(tmp_path), lambda step: seen.append(step) or {}, done=done)
+    assert [row["step"] for row in history] == seen == [3, 6]
+    history, _ = train(parse(tmp_path, "--resume"), lambda step: seen.append(step) or {}, done=done)
+    assert [row["step"] for row in history] == seen == [3, 6]
+
+
 @pytest.mark.parametrize("moment", [1, 4, 7, 11])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, moment):
     whole, expected = train(parse(tmp_path / "whole"))

@@ -1,0 +1,36 @@
+"""Regions: which layer each pixel shows."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+__all__ = ["pixels", "shown"]
+
+
+def shown(logits: Tensor, *, opaque: bool) -> Tensor:
+    """log p that a pixel shows each layer: that it is not transparent there, and all in front of it are.
+
+    Args:
+        logits: Of opacities, (..., layers, 1, H, W), front first.
+        opaque: Whether the last layer hides all behind it. If not, a pixel may show none.
+
+    Returns:
+        (..., layers, H, W), or (..., layers + 1, H, W), of none last. The probabilities sum to one.
+    """
+    covered = logsigmoid(-logits).cumsum(-4)
+    scope = torch.cat([torch.zeros_like(covered[..., :1, :, :, :]), covered], -4)
+    if opaque:
+        return (scope[..., :-1, :, :, :] + logsigmoid(logits))[..., 0, :, :]
+    nothing = torch.zeros_like(logits[..., :1, :, :, :])
+    return (scope + torch.cat([logsigmoid(logits), nothing], -4))[..., 0, :, :]
+
+
+def pixels(maps: Tensor, events: int) -> Tensor:
+    """From maps (..., n, *events, H, W) to pixels (..., H * W, n, *events), a batch dimension of their own.
+
+    A dimension of size one before n is one that Pyro has kept for them, and they take its place.
+    """
+    flat = maps.flatten(-2)
+    if flat.dim() > events + 2:
+        flat = flat.squeeze(-events - 3)
+    return flat.movedim(-1, -events - 2)
