@@ -56,8 +56,8 @@ CLASSES = ("circle", "square", "triangle")
 COSTS = ("seconds", "cpu_seconds")
 #: Of the paper's best models (App. C.4; its text has the two the wrong way round).
 BETA_GAMMA = {"unique": (0.52, 9.54), "random": (1.0, 3.26)}
-#: Steps of the warm-up.
-SETTLED = 100
+#: The step at which experts are set apart.
+APART = 100
 #: Metrics that need the truth, or the renderer that the scenes are from: null without.
 KNOWING = ("ari_fg", "ari", "mean_iou", "amodal_iou", "invisible_iou", "depth_order", "counts")
 KNOWING += (
@@ -75,7 +75,7 @@ INKS = torch.tensor([[1, 0.2, 0.2], [0.2, 0.9, 0.2], [0.3, 0.5, 1], [1, 0.8, 0.1
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = flags(__doc__, out="runs/econ_shapes", steps=3000, batch_size=32)
+    parser = flags(__doc__, out="runs/econ_shapes", steps=1000, batch_size=32)
     add = parser.add_argument
     add("--data", choices=("unique", "random"), default="random", help="colours (%(default)s)")
     add(
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     add("--gamma", type=rate, metavar="WEIGHT", help="of that of regions (1, or the paper's)")
     add("--recipe", choices=("ours", "paper"), default="ours", help="see docs/models/econ.rst")
     add("--lr", type=rate, metavar="RATE", help="of Adam (0.002; the paper's 0.0005)")
-    add("--quick", action="store_true", help="1,000 steps: some minutes")
+    add("--quick", action="store_true", help="400 steps: some minutes")
     add(
         "--images",
         type=path,
@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     if args.quick:
-        args.steps = min(args.steps, 1000)
+        args.steps = min(args.steps, 400)
     run = Run(args, trains=not args.evaluate)
     kept = read_checkpoint(args.evaluate)["extra"] if args.evaluate else {}
     if args.evaluate and not {"settings", "history"} <= kept.keys():
@@ -298,7 +298,9 @@ def learn(model: ECON, guide: ECONGuide, train: Scenes, run: Run, settings: dict
     )
     elbo, paper = objective(args), args.recipe == "paper"
     losses: dict[str, float] = {}
-    optim = optimiser(model, guide, args)
+    rate = args.lr or (5e-4 if paper else 2e-3)
+    weights = [*model.parameters(), *guide.parameters()]
+    optim = torch.optim.Adam(weights, lr=rate, fused=True)
     start = 0
     if args.resume and run.checkpoint.exists():
         content = read_checkpoint(run.checkpoint)
@@ -324,7 +326,7 @@ def learn(model: ECON, guide: ECONGuide, train: Scenes, run: Run, settings: dict
         optim=optim,
         elbo=elbo,
         evaluate=evaluate,
-        every=100 if paper else 250,
+        every=100,
         extra={"settings": settings, "losses": losses},
         before=schedule(model, guide, train, optim, losses, run, start),
         done=lambda: paper and drops(losses.values()) >= 5,
@@ -341,17 +343,6 @@ def objective(args: argparse.Namespace) -> ELBO:
     return (inference.Surrogate if args.objective == "paper" else inference.MaskLoss)(beta, gamma)
 
 
-def optimiser(model: ECON, guide: ECONGuide, args: argparse.Namespace) -> torch.optim.Adam:
-    """Adam; in our recipe shapes are learned three times as fast as the rest."""
-    named = [*model.named_parameters(), *guide.named_parameters()]
-    lr = args.lr or (5e-4 if args.recipe == "paper" else 2e-3)
-    fast = [value for name, value in named if ".opacity." in name and args.recipe == "ours"]
-    chosen = {id(value) for value in fast}
-    groups = [{"params": [value for _, value in named if id(value) not in chosen]}]
-    groups += [{"params": fast, "lr": 3 * lr}] if fast else []  # the second, see schedule
-    return torch.optim.Adam(groups, lr=lr, fused=True)
-
-
 def schedule(
     model: ECON, guide: ECONGuide, train: Scenes, optim, losses: dict, run: Run, start: int
 ) -> Callable[[int], None]:
@@ -363,25 +354,18 @@ def schedule(
     apart = args.recipe == "ours" and model.background and model.experts > 2
     some = run.floats(train.images[:1000]) if apart else None
 
-    def warm_up(step: int) -> None:
-        """Experts are chosen by chance at first, and lacks count in full; then each is given a shape."""
+    def before(step: int) -> None:
+        """Gives each expert a shape of its own, once attention finds objects."""
         if given:
             guide.attention.regions = next(stream)
         if args.recipe == "paper":
             known = [loss for when, loss in losses.items() if int(when) < step]
             for group in optim.param_groups:
                 group["lr"] = (args.lr or 5e-4) * 10 ** (-drops(known) / 2)
-            return
-        share, competition = min(1.0, step / SETTLED), guide.competition
-        competition.temperature = 20 ** (1 - share)
-        competition.enough = 50 * (3 / 50) ** share
-        competition.plenty = 5000 * (100 / 5000) ** share
-        if apart and step == SETTLED != start:  # a checkpoint of this step has had it
+        if apart and step == APART != start:  # a checkpoint of this step has had it
             separate_experts(model, guide, some, optim)
-        if apart and step >= SETTLED:
-            optim.param_groups[1]["lr"] *= 0.1  # of shapes, which are known
 
-    return warm_up
+    return before
 
 
 def drops(losses) -> int:

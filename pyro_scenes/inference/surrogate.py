@@ -27,9 +27,8 @@ __all__ = ["MaskLoss", "Surrogate"]
 class Terms(NamedTuple):
     """What both objectives are made of, of one draw of the guide."""
 
-    regions: Float[
-        Tensor, "parts pixels n"
-    ]  # log r; last the part that is none, unless a layer is opaque
+    # Parts are the layers, front first; and last that a pixel shows none, unless the last layer is opaque.
+    regions: Float[Tensor, "parts pixels n"]  # log r
     shown: Float[Tensor, "parts pixels n"]  # log pi
     fits: Float[Tensor, "parts pixels n"]  # log p(pixel | it shows this part)
     code: Tensor  # log q - log p of all z_what, in nats
@@ -126,11 +125,9 @@ def region_divergence(
     """Eq. 12, KL(Ber(r_t) || Ber(s_t m_t)), of log r and log pi. Of the last, which takes the rest, it is 0."""
     scope, free = _behind(regions), _behind(shown)
     mask, rest = shown - free, free[1:] - free[:-1]  # log m, log(1 - m)
-    covered = pad(
-        regions.logcumsumexp(0)[:-1], (0, 0) * (regions.dim() - 1) + (1, 0), value=-torch.inf
-    )
-    outside = torch.logaddexp(covered[:-1], scope[1:])  # log(1 - r)
-    expected = torch.logaddexp(covered[:-1], scope[:-1] + rest)  # log(1 - s m)
+    covered = torch.cat([torch.full_like(scope[:1], -torch.inf), regions.logcumsumexp(0)[:-2]])
+    outside = torch.logaddexp(covered, scope[1:])  # log(1 - r)
+    expected = torch.logaddexp(covered, scope[:-1] + rest)  # log(1 - s m)
     inside = regions[:-1].exp() * (regions - scope - mask)[:-1]
     return torch.cat([inside + outside.exp() * (outside - expected), torch.zeros_like(regions[:1])])
 
@@ -166,7 +163,5 @@ def _terms(joint: poutine.Trace, proposed: poutine.Trace) -> Terms:
 def _drawn(name: str, site: Any) -> Tensor:
     log_prob = site["log_prob"].sum()
     if log_prob.requires_grad and not site["fn"].has_rsample:
-        raise ValueError(
-            f"{name} is not reparameterised, so its proposal would get a wrong gradient"
-        )
+        raise ValueError(f"{name} is not reparameterised: its proposal would get a wrong gradient")
     return log_prob

@@ -42,7 +42,6 @@ from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
 from ..conditionals import Conditional, Pixels, Prior
 from ..networks import CERTAIN, FlatDecoder, SpriteDecoder, dispatch

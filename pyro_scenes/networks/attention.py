@@ -99,7 +99,7 @@ class SeededAttention(Attention):
 
     Args:
         image_shape: (C, H, W).
-        proposals: How many at a time.
+        proposals: How many at a time in training; in evaluation, twice as many.
         widths, fold: Of the :class:`UNet`.
         near: How far from the seed an object is thought to reach to start with, from -1 to 1 across.
         alike: How much colours of an object are thought to differ to start with.
@@ -132,7 +132,7 @@ class SeededAttention(Attention):
     ) -> tuple[Tensor, Tensor]:
         calls = (scope * unexplained.clamp(0, CALL)).flatten(1) + 1e-4
         seeds, logits = [], []
-        for _ in range(self.proposals):
+        for _ in range(self.proposals if self.training else 2 * self.proposals):
             seeds.append(torch.multinomial(calls, 1)[:, 0])
             logits.append(self(images, scope, seeds[-1]))
             calls = calls * torch.sigmoid(-logits[-1]).flatten(1) + 1e-6

@@ -13,7 +13,7 @@ from pyro.nn import PyroModule
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from pyro_scenes import ECON, ECONGuide, fit
+from pyro_scenes import ECON, ECONGuide, Pixels, fit
 from pyro_scenes.inference import MaskLoss, Surrogate
 from pyro_scenes.inference.surrogate import region_divergence
 
@@ -205,7 +205,9 @@ def test_saturated_masks_are_finite(objective, opaque):
 
 # Of ECON.
 
-PHOTOS = torch.rand(6, 3, 16, 12, generator=torch.Generator().manual_seed(0))
+PHOTOS = torch.rand(3, 3, 1, 1, generator=torch.Generator().manual_seed(0)).repeat(1, 1, 16, 12)
+PHOTOS[:, 0, 2:9, 1:6] = 0.9
+PHOTOS[:, 2, 6:14, 4:11] = 0.1
 
 
 @pytest.fixture
@@ -216,20 +218,21 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-def econ(background=True, **settings):
-    model = ECON((3, 16, 12), 3, 3, 5, background=background, **settings)
+def econ(background=True):
+    likelihood = Pixels(dist.Normal, scale=0.1)
+    model = ECON((3, 16, 12), 3, 3, 5, background=background, image=likelihood)
     return model, ECONGuide(model)
 
 
 @pytest.mark.parametrize("background", [True, False])
 def test_the_surrogate_is_never_above_minus_the_bound(background, double):
     model, guide = econ(background)
-    for seed in range(5):
+    for seed in range(3):
         losses = []
         for elbo, proposal in ((Surrogate(), guide), (EXACT, config_enumerate(guide))):
             torch.manual_seed(seed)
             losses.append(elbo.loss(model, proposal, PHOTOS.double()))
-        assert losses[0] < losses[1] < losses[0] + 0.2 * abs(losses[0])
+        assert losses[0] < losses[1] < losses[0] + 0.5 * abs(losses[0])
 
 
 def test_with_no_weight_on_regions_the_surrogate_is_the_bound_without_it(double):
@@ -250,13 +253,14 @@ def test_with_no_weight_on_regions_the_surrogate_is_the_bound_without_it(double)
 @pytest.mark.parametrize("background", [True, False])
 def test_gradients_reach_every_parameter_in_a_fit(objective, background):
     model, guide = econ(background)
-    records = fit(model, guide, repeat(PHOTOS, 12), elbo=objective(0.5, 2.0))
-    moved = set()
-    for record in records:
+    left = {name for part in (model, guide) for name, _ in part.named_parameters()}
+    for record in fit(model, guide, repeat(PHOTOS, 15), elbo=objective(0.5, 2.0)):
         assert abs(record.loss) < float("inf")
         parameters = [*model.named_parameters(), *guide.named_parameters()]
-        moved |= {name for name, value in parameters if value.grad is not None and value.grad.any()}
-    assert moved == {name for name, _ in parameters}
+        left -= {name for name, value in parameters if value.grad is not None and value.grad.any()}
+        if not left:
+            return
+    assert not left
 
 
 @pytest.mark.parametrize("objective", [Surrogate, MaskLoss])

@@ -109,7 +109,7 @@ def test_attention_learns():
 
 
 @pytest.mark.parametrize(
-    ("size", "fold"), [((16, 16), 1), ((16, 12), 2), ((15, 9), 1), ((17, 23), 1), ((15, 9), 3)]
+    ("size", "fold"), [((16, 16), 1), ((16, 12), 2), ((15, 9), 1), ((17, 23), 1), ((27, 21), 3)]
 )
 def test_a_u_net_keeps_the_size(size, fold):
     network = UNet(3, (8, 8, 8), outputs=2, fold=fold)
