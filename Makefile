@@ -15,7 +15,7 @@ SOURCES := $(wildcard pyro_scenes examples benchmarks tests docs/conf.py .ci/sty
 BLACK := $(BIN)/black --quiet --line-length 100
 
 .DEFAULT_GOAL := help
-.PHONY: help install air cst_vae test lint format style docs clean
+.PHONY: help install air cst_vae econ test lint format style docs clean
 .SILENT:
 
 help:  ## list the targets
@@ -28,6 +28,9 @@ air: install  ## train Attend, Infer, Repeat on multi-digit scenes; goes on wher
 
 cst_vae: install  ## train CST-VAE on overlapping digits; goes on where it stopped
 	$(BIN)/python examples/cst_vae_superimposed.py --resume $(ARGS)
+
+econ: install  ## train ECON, competing experts, on coloured shapes; goes on where it stopped
+	$(BIN)/python examples/econ_shapes.py --resume $(ARGS)
 
 test: .venv/extra-test  ## run the tests
 	$(BIN)/python -m pytest

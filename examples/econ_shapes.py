@@ -156,7 +156,13 @@ def scenes(args: argparse.Namespace, kept: dict | None) -> tuple[Scenes, Scenes,
         mine = load_scenes(args.images)
         if settings["masks"] == "given" and mine.masks is None:
             raise ValueError(f"{args.images} has no masks: for --masks given, it needs them")
-        settings = settings if kept else {**settings, "image_shape": list(mine.images.shape[1:])}
+        if not kept and mine.counts is not None:
+            args.objects = int(mine.counts.max())
+        settings = kept or {
+            **sizes(args),
+            "image_shape": list(mine.images.shape[1:]),
+            "data": None,
+        }
         if settings["image_shape"] != list(mine.images.shape[1:]):
             raise ValueError(
                 f"{args.evaluate} is of images {settings['image_shape']} (channels, height, width), these "
@@ -169,6 +175,8 @@ def scenes(args: argparse.Namespace, kept: dict | None) -> tuple[Scenes, Scenes,
         order = torch.randperm(len(mine), generator=torch.Generator().manual_seed(args.seed))
         held_out = max(1, len(mine) // 10)
         return mine[order[held_out:]], mine[order[:held_out]], settings
+    if settings["data"] is None:
+        raise ValueError(f"{args.evaluate} was trained on scenes of one's own: give --images")
     size = 64 if args.smoke else 20_000 if args.quick else 50_000
     train = shapes(settings, 2 if kept else size, seed=args.seed)
     return train, shapes(settings, held_out_size(args), seed=1_000_000), settings
@@ -279,12 +287,14 @@ def stretched(model: ECON, guide: ECONGuide, steps: int) -> Iterator[None]:
 
 
 def true_regions(scenes: Scenes, steps: int) -> Tensor:
-    """What is visible of objects, front to back, and the background last: bool (n, steps, H, W)."""
+    """What is visible of objects, front to back, then the background: bool (n, steps, H, W)."""
     visible = scenes.visible()
-    regions = torch.zeros(len(visible), steps, *visible.shape[2:], dtype=torch.bool)
-    regions[:, : visible.shape[1]] = visible
-    regions[:, -1] = ~visible.any(1)
-    return regions
+    if visible.shape[1] >= steps:
+        raise ValueError(
+            f"{steps} layers are too few for {visible.shape[1]} objects and a background"
+        )
+    parts = torch.cat([visible, ~visible.any(1, keepdim=True)], 1)
+    return torch.nn.functional.pad(parts, (0, 0, 0, 0, 0, steps - parts.shape[1]))
 
 
 # Training.
@@ -494,8 +504,8 @@ def spilled(model: ECON, guide: ECONGuide, test: Scenes, run: Run) -> float:
     """The share of pixels that three layers more take."""
     usual = model.steps - model.background
     with stretched(model, guide, model.steps + 3):
-        seen = take_apart(model, guide, test, run)
-    return front(seen.regions, model)[:, usual:].sum(1).mean().item()
+        regions = front(take_apart(model, guide, test, run).regions, model)
+    return regions[:, usual:].sum(1).mean().item()
 
 
 def five(model: ECON, guide: ECONGuide, metrics: dict, run: Run, settings: dict) -> dict:
@@ -591,7 +601,7 @@ def draw(
     seen = take_apart(model, guide, some, run)
     images = run.floats(some.images).cpu()
     sheets = {"reconstructions": taken_apart(seen, images), "layers": step_by_step(seen, images)}
-    if test.masks is not None:
+    if test.masks is not None and test.masks.any():
         sheets["completion"] = completion(model, guide, test, run)
     wins = metrics["wins"] or torch.zeros(model.experts - model.background, len(CLASSES)).tolist()
     sheets |= samples(model, torch.tensor(wins), metrics["wins"] is not None)
@@ -601,7 +611,13 @@ def draw(
     rows = [{name: row[name] for name in row if name not in COSTS} for row in history]
     run.figure("curves", viz.curves(rows))
     with informed(model, guide, some):
-        data = to_arviz(model, guide, run.floats(some.images), draws=2 if run.args.smoke else 10, seed=run.args.seed)
+        data = to_arviz(
+            model,
+            guide,
+            run.floats(some.images),
+            draws=2 if run.args.smoke else 10,
+            seed=run.args.seed,
+        )
     run.netcdf("inference_data", data)
 
 

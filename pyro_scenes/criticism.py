@@ -178,9 +178,7 @@ def _complete(model: Callable, proposals: Iterable, size: int) -> dict[str, np.n
             whole = name != "image" and not site["is_observed"] and site["fn"].support.is_discrete
             value = site["value"].long() if whole else site["value"]  # a Bernoulli draws floats
             plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
-            if {"images"} < plates.keys() and not site[
-                "is_observed"
-            ]:  # of pixels, which come first
+            if {"images"} < plates.keys() and not site["is_observed"]:  # of pixels: they come first
                 value = value.movedim(plates["images"] + value.dim() - site["fn"].event_dim, 0)
             plated = "images" in plates and value.shape[:1] == (size,)
             values[name].append((value if plated else value[None]).cpu().numpy())

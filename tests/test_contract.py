@@ -44,7 +44,7 @@ ELBOS = {
     "trace": Trace_ELBO(),
     "exact": TraceEnum_ELBO(max_plate_nesting=1),
 }
-#: The layer that each pixel shows: in a plate of pixels, too, and of no conditional but the layers' own masks.
+#: The layer that each pixel shows: in a plate of pixels, too, and of no conditional but the layers' masks.
 SHOWN = "z_region"
 #: An expert that wins nothing in a step gets no gradient in it.
 EXPERT = re.compile(r"(decoders|proposals)\.\d+\.")

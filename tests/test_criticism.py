@@ -414,13 +414,13 @@ def test_netcdf_round_trip_of_layers(tmp_path):
 @pytest.mark.parametrize("background", [True, False])
 def test_regions_of_pixels_belong_to_their_images(background):
     """A plate of pixels comes before that of images: with as many of both a shape does not tell."""
-    model = ECON((3, 8, 8), experts=3, steps=3, background=background)
-    data = to_arviz(model, ECONGuide(model), torch.rand(64, 3, 8, 8), draws=2, seed=0)
+    model = ECON((3, 16, 16), experts=3, steps=3, background=background)
+    data = to_arviz(model, ECONGuide(model), torch.rand(256, 3, 16, 16), draws=1)
     for group in ("posterior", "prior"):
         sites = data[group]
         assert sites["z_region"].dims == ("chain", "draw", "image_id", "pixel")
         assert sites["colours"].dims == ("chain", "draw", "image_id", "layer", *PICTURE)
-        colours = sites["colours"].values.reshape(1, 2, 64, 3, 3, 64)
+        colours = sites["colours"].values.reshape(1, 1, 256, 3, 3, 256)
         colours = np.concatenate([colours, 0 * colours[:, :, :, :1]], 3)  # of none
         chosen = sites["z_region"].values[:, :, :, None, None]
         shown = np.take_along_axis(colours, chosen, 3)[:, :, :, 0]

@@ -8,7 +8,7 @@ move with ``.to(device)`` and enter ``state_dict``.
 from .amortised import Amortised, Recognition
 from .competition import Bids, Competition
 from .families import Conditional, Persist, Pixels, Prior, persist
-from .region import RegionProposal
+from .region import RegionProposal, region_proposal
 
 __all__ = [
     "Amortised",
@@ -21,4 +21,5 @@ __all__ = [
     "Recognition",
     "RegionProposal",
     "persist",
+    "region_proposal",
 ]

@@ -7,10 +7,14 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor, nn
 
-from ..networks import glorot
+from ..networks import FlatDecoder, RegionEncoder, glorot
 from .amortised import Amortised
 
-__all__ = ["RegionProposal"]
+__all__ = ["RegionProposal", "region_proposal"]
+
+FEATURES = 64
+#: A guess is much surer than the prior.
+NARROW = 0.05
 
 
 class RegionProposal(nn.Module):
@@ -64,3 +68,16 @@ class RegionProposal(nn.Module):
     def median(self, parameters: Tensor) -> Tensor:
         """Its median, without drawing."""
         return self.head.median(parameters)
+
+
+def region_proposal(
+    image_shape: tuple[int, ...], like: Distribution, decoder: nn.Module
+) -> RegionProposal:
+    """A proposal for a decoder: it corrects the guess of one that has it. A background's needs no more."""
+    guess = getattr(decoder, "guess", None)
+    if isinstance(decoder, FlatDecoder):
+        return RegionProposal(image_shape, like, guess=guess, narrow=NARROW)
+    encoder = RegionEncoder(image_shape, FEATURES, channels=24, blocks=2, fold=2)
+    return RegionProposal(
+        image_shape, like, encoder=encoder, features=FEATURES, guess=guess, narrow=NARROW
+    )

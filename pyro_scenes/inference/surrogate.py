@@ -81,10 +81,10 @@ class Surrogate(_OfRegions):
     """The paper's own objective, Eq. 13 of von Kuegelgen et al. (2020), with Eq. 10 to 12 as printed.
 
     L_r is a divergence of one layer's region at a time, KL(Ber(r_t) || Ber(s_t m_t)), with s_t the guide's
-    scope. By joint convexity that is never more than s_t KL(Ber(alpha_t) || Ber(m_t)), and these add up to the
-    ``KL(Cat(r) || Cat(pi))`` of the ELBO: so with beta = gamma = 1 this is never above minus the ELBO, and no
-    bound. Apart from it the two are the same, and both have the likelihood's normaliser, which Eq. 10 leaves
-    out, and z_expert: so their values can be compared.
+    scope. By joint convexity that is never more than s_t KL(Ber(alpha_t) || Ber(m_t)), and these add up to
+    the ``KL(Cat(r) || Cat(pi))`` of the ELBO: so with beta = gamma = 1 this is never above minus the ELBO,
+    and no bound. The two differ in nothing else: the likelihood's normaliser, which Eq. 10 leaves out, and
+    z_expert count here too, so that their values can be compared.
 
     All draws of the guide but ``z_region`` must be reparameterised, or of proposals that carry no gradient.
 
@@ -122,7 +122,7 @@ class MaskLoss(_OfRegions):
 def region_divergence(
     regions: Float[Tensor, "parts *pixels"], shown: Float[Tensor, "parts *pixels"]
 ) -> Float[Tensor, "parts *pixels"]:
-    """Eq. 12, KL(Ber(r_t) || Ber(s_t m_t)), of log r and log pi. Of the last, which takes the rest, it is 0."""
+    """Eq. 12, KL(Ber(r_t) || Ber(s_t m_t)), of log r and log pi. The last takes the rest: 0."""
     scope, free = _behind(regions), _behind(shown)
     mask, rest = shown - free, free[1:] - free[:-1]  # log m, log(1 - m)
     covered = torch.cat([torch.full_like(scope[:1], -torch.inf), regions.logcumsumexp(0)[:-2]])

@@ -18,17 +18,14 @@ and the guide (the paper's Sec. 4.2 and 5)::
         scope_i+1 = scope_i (1 - alpha_i)                       Eq. 14                          (h)
     z_region ~ Cat(region)                                      Eq. 9                           (i)
 
-The last layer takes what is left. A pixel's regions sum to one: r_1, ..., r_T of the paper are one
-categorical, ``z_region``, which ``TraceEnum_ELBO(max_plate_nesting=2)`` sums out. That bound is exact.
+The last layer takes what is left. A pixel's regions sum to one: the paper's r_1, ..., r_T are one
+categorical, ``z_region``, which ``TraceEnum_ELBO(max_plate_nesting=2)`` sums out: the bound is exact.
 
-Departs from the paper (undone by what stands in brackets; the example's ``--recipe paper`` undoes all):
-    Eq. 12 and 14 as printed are no bound, and lose a pixel's mass; ``Surrogate`` is Eq. 13. The last layer is
-    opaque, of an expert that makes no other (``background=False``); before it, that expert's number
-    says that there is no object, so steps to spare stay empty. Parts are proposed from where the background
-    fails, by one attention (``ExpertAttention``). Experts are sprites of one shape and colour, whose codes
-    are guessed by matching (``decoders=``, ``proposals=``), and are set apart by :func:`separate_experts`.
-    Pixels have heavy tails (``image=Pixels(dist.Normal, scale=0.1)``): the paper's Gaussian makes any two
-    objects dear that are left over, and layers then take both.
+Departs from the paper (docs/models/econ.rst says why, and how to undo each):
+    Eq. 12 and 14 as printed are no bound and lose mass (``Surrogate``). The last layer is opaque, of an
+    expert of its own, whose number before says that there is no object. Parts are proposed where the
+    background fails, by one attention. Experts are sprites, whose codes are guessed by matching, and
+    set apart by :func:`separate_experts`. Pixels have heavy tails.
 """
 
 from collections.abc import Sequence
@@ -45,7 +42,7 @@ from torch import Tensor, nn
 
 from ..conditionals import Conditional, Pixels, Prior
 from ..networks import CERTAIN, FlatDecoder, SpriteDecoder, dispatch
-from ..render import pixels, shown, under
+from ..render import pixels, under, visibility
 from ..scene import Model, ask, check_decoder, check_images, check_sizes, forked
 
 __all__ = ["ECON", "Sample", "Scene"]
@@ -84,9 +81,6 @@ class ECON(Model):
 
     Attributes:
         collapsed: Set it to sum the regions out: then there is no ``z_region``, in the guide either.
-
-    Raises:
-        ValueError: Sizes that are none, or a part that is none or of another shape (:meth:`check`).
     """
 
     def __init__(
@@ -109,11 +103,12 @@ class ECON(Model):
                 "experts and steps must be 2 at least, one of them the background's, got "
                 f"{experts} and {steps}: or give background=False"
             )
-        self.experts, self.steps, self.background = experts, steps, background
-        self.collapsed = False
+        self.experts, self.steps = experts, steps
+        self.background, self.collapsed = background, False
         even = [1 / experts] * experts
         self.z_expert = Prior(dist.Categorical, probs=even) if z_expert is None else z_expert
-        self.z_what = _normal(code) if z_what is None else z_what
+        plain = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
+        self.z_what = plain if z_what is None else z_what
         if decoders is None:
             sprites = experts - background
             decoders = [SpriteDecoder(code, self.image_shape) for _ in range(sprites)]
@@ -143,7 +138,7 @@ class ECON(Model):
         return images
 
     def draw(self, scene: Scene, i: int) -> tuple[Scene, tuple[Tensor, Tensor]]:
-        """Draws layer i: its colours (..., C, H, W), and the logits of its opacity (..., 1, H, W)."""
+        """Draws layer i: colours (..., C, H, W), and logits of the opacity (..., 1, H, W)."""
         if self.background and i == self.steps - 1:
             z_expert = torch.full(
                 scene.canvas.shape[:-3], self.experts - 1, device=self.blank.device
@@ -173,8 +168,8 @@ class ECON(Model):
         return colours.sigmoid(), logits.where(there, -CERTAIN)
 
     def shown(self, logits: Tensor) -> Tensor:
-        """Eq. 7 of all layers: see :func:`pyro_scenes.render.shown`."""
-        return shown(logits, opaque=self.background)
+        """log p that a pixel shows each layer: :func:`pyro_scenes.render.visibility`."""
+        return visibility(logits, opaque=self.background)
 
     def score(self, scene: Scene, colours: Tensor, logits: Tensor, images: Tensor) -> None:
         """The likelihood, of one pixel at a time."""
@@ -193,8 +188,9 @@ class ECON(Model):
     def paint(self, scene: Scene, colours: Tensor, logits: Tensor) -> Tensor:
         """Draws the regions, and an image of them."""
         shown, colours = pixels(self.shown(logits), 1), self.palette(colours)
-        hidden = ["z_region"] if self.collapsed else []
-        with poutine.block(hide=hidden), pyro.plate("pixels", shown.shape[-3], dim=-2):
+        with poutine.block(hide=["z_region"] * self.collapsed), pyro.plate(
+            "pixels", shown.shape[-3], dim=-2
+        ):
             region = pyro.sample("z_region", dist.Categorical(logits=shown))  # (d)
         canvas = Vindex(colours)[..., region, :].movedim(-3, -1).unflatten(-1, self.image_shape[1:])
         canvas = canvas.unsqueeze(-5) if canvas.dim() > 4 else canvas
@@ -217,23 +213,19 @@ class ECON(Model):
     def sample(self, experts: Sequence[int], *, size: int = 1) -> Sample:
         """Draws scenes of these experts' objects, front first, as many as there are, and a background.
 
-        Opacities are rounded, so that each pixel shows one layer (Fig. 1C and 7). Without a background
-        expert, what no layer covers is black.
-
-        Raises:
-            ValueError: An expert that there is not, or that makes no objects.
+        Opacities are rounded, so that each pixel shows one layer (Fig. 1C and 7). What none covers is
+        black. A ValueError names experts that there are not, or that make no objects.
         """
-        objects = range(self.experts - self.background)
-        if any(expert not in objects for expert in experts):
-            raise ValueError(f"experts must be numbers below {len(objects)}, got {[*experts]}")
+        makers = range(self.experts - self.background)
+        if any(k not in makers for k in experts) or not (len(experts) or self.background):
+            raise ValueError(f"experts must be numbers below {len(makers)}, got {[*experts]}")
         check_sizes(size=size)
         canvas, scope = self.blank.expand(size, *self.image_shape), torch.ones_like(self.blank[:1])
         layers = []
         for i, expert in enumerate([*experts, *[self.experts - 1] * self.background]):
             z_expert = torch.full((size,), expert, device=self.blank.device)
-            with pyro.plate("images", size, dim=-1):
-                z_what = self.z_what(Scene(i, canvas, z_expert)).expand([size]).sample()
-            last = self.steps - 1 if expert == self.experts - 1 else 0
+            z_what = self.z_what(Scene(i, canvas, z_expert)).expand([size]).sample()
+            last = self.steps - 1 if expert not in makers else 0
             colours, logits = self.decode(z_expert, z_what, last)
             mask = (logits > 0).to(colours)
             layers.append((colours * mask, mask))
@@ -242,9 +234,6 @@ class ECON(Model):
 
     def prior(self, scene: Scene) -> Distribution:
         return self.z_what(scene)
-
-    def is_collapsed(self) -> bool:
-        return self.collapsed
 
     @torch.no_grad()
     def check(self) -> None:
@@ -260,7 +249,3 @@ class ECON(Model):
             check_decoder(f"decoder {k}", decoder, z_what, (channels + 1, *size))
         ask("image", self.image, scene, self.image_shape)
         ask("image", self.image, scene._replace(canvas=pixels(scene.canvas, 1)[..., None, None]), 3)
-
-
-def _normal(code: int) -> Prior:
-    return Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)

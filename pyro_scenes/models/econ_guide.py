@@ -1,6 +1,7 @@
 """The guide of ECON: see :mod:`pyro_scenes.models.econ`, lines (f) to (i)."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -13,16 +14,8 @@ from pyro.distributions import Distribution
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from ..conditionals import Bids, Competition, RegionProposal
-from ..networks import (
-    CERTAIN,
-    Attention,
-    FlatDecoder,
-    RegionEncoder,
-    SeededAttention,
-    dispatch,
-    some,
-)
+from ..conditionals import Bids, Competition, RegionProposal, region_proposal
+from ..networks import CERTAIN, Attention, SeededAttention, dispatch, some
 from ..render import pixels
 from ..scene import Guide, check_images
 from .econ import ECON, Scene
@@ -51,7 +44,6 @@ class ECONGuide(Guide):
             evaluation. That takes experts to the power of steps as long.
 
     Raises:
-        TypeError: Not built from an :class:`ECON`.
         ValueError: Another choice, or another number of proposals.
     """
 
@@ -71,7 +63,9 @@ class ECONGuide(Guide):
         self.experts, self.steps, self.background = model.experts, model.steps, model.background
         like = model.latents()["z_what_0"]
         if proposals is None:
-            proposals = [_proposal(self.image_shape, like, decoder) for decoder in model.decoders]
+            proposals = [
+                region_proposal(self.image_shape, like, decoder) for decoder in model.decoders
+            ]
         if len(proposals) != model.experts:
             raise ValueError(
                 f"proposals must be {model.experts}, one for each expert, got {len(proposals)}"
@@ -80,9 +74,9 @@ class ECONGuide(Guide):
         self.read, self.median = proposals[0].read, proposals[0].median  # the same of all
         self.attention = SeededAttention(self.image_shape) if attention is None else attention
         self.competition = Competition() if competition is None else competition
-        # Methods: nothing is registered.
-        self.decode, self.shown, self.fits = model.decode, model.shown, model.fits
-        self.there, self.is_collapsed, self.prior = model.there, model.is_collapsed, model.prior
+        self.decode, self.shown, self.fits = model.decode, model.shown, model.fits  # methods
+        self.there, self.prior = model.there, model.prior
+        self.is_collapsed = partial(getattr, model, "collapsed")
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
@@ -138,9 +132,11 @@ class ECONGuide(Guide):
         z_expert = take(f"z_expert_{i}", dist.Categorical(logits=logits))
         if last:
             return z_expert, rest
-        seed = z_expert if self.attention.own else seeds[proposal, torch.arange(len(images))]
+        there = self.there(z_expert, i)
+        own = z_expert.where(there, 0)  # there is no attention to nothing
+        seed = own if self.attention.own else seeds[proposal, torch.arange(len(images))]
         attention = self.attention(images, scope.exp(), seed)
-        return z_expert, attention.where(self.there(z_expert, i)[:, None, None, None], -CERTAIN)
+        return z_expert, attention.where(there[:, None, None, None], -CERTAIN)
 
     def certain(self, z_expert: Tensor) -> Tensor:
         """Logits (n, experts) of these experts, beyond doubt."""
@@ -208,7 +204,7 @@ class ECONGuide(Guide):
     def search(self, images: Tensor) -> Tensor:
         """Of all sequences of experts, those (n, steps) with the best bound at the codes' medians."""
         choosing = self.steps - self.background
-        paths = product(range(self.experts - self.background), repeat=choosing)
+        paths = product(range(self.experts), repeat=choosing)
         tried = [
             torch.tensor([*path, self.experts - 1][: self.steps], device=images.device).expand(
                 len(images), -1
@@ -252,14 +248,3 @@ def _all(images: Tensor, number: int) -> Tensor:
 
 def _total(maps: Tensor) -> Tensor:
     return maps.sum((1, 2, 3))
-
-
-def _proposal(
-    image_shape: tuple[int, ...], like: Distribution, decoder: nn.Module
-) -> RegionProposal:
-    guess = getattr(decoder, "guess", None)
-    flat = isinstance(decoder, FlatDecoder)
-    encoder = None if flat else RegionEncoder(image_shape, 64, channels=24, blocks=2, fold=2)
-    return RegionProposal(
-        image_shape, like, encoder=encoder, features=0 if flat else 64, guess=guess, narrow=0.05
-    )

@@ -70,7 +70,7 @@ class SpriteDecoder(nn.Module):
         shape: How many numbers the shape may depend on. With 0 all that is drawn has one shape.
         hidden: Width of the two hidden layers.
         bias: Of the opacity's logits. Negative starts with layers that hide little.
-        sharpness: Scale of the places that the network sees: the more, the finer are the shapes to start with.
+        sharpness: Scale of the places that the network sees: the more, the finer are shapes at first.
     """
 
     grid: Tensor
@@ -164,7 +164,7 @@ class FlatDecoder(nn.Module):
 
 
 def _correlate(maps: Tensor, kernel: Tensor) -> Tensor:
-    """Cross-correlation (n, H, W) of maps (n, c, H, W) with a large kernel (1, c, odd, odd), by Fourier transform."""
+    """Cross-correlation (n, H, W) of maps (n, c, H, W) with a large kernel (1, c, odd, odd), by Fourier."""
     height, width = maps.shape[2:]
     beside = [size // 2 for size in kernel.shape[2:]]
     padded = [height + 2 * beside[0], width + 2 * beside[1]]  # what is circular stays off the maps

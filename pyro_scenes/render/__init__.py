@@ -2,7 +2,7 @@
 
 from .affine import centre, centroid, inverse, warp
 from .compose import under
-from .regions import pixels, shown
+from .regions import pixels, visibility
 from .transform import box, glance, place
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "inverse",
     "pixels",
     "place",
-    "shown",
     "under",
+    "visibility",
     "warp",
 ]

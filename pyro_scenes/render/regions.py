@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["pixels", "shown"]
+__all__ = ["pixels", "visibility"]
 
 
-def shown(logits: Tensor, *, opaque: bool) -> Tensor:
+def visibility(logits: Tensor, *, opaque: bool) -> Tensor:
     """log p that a pixel shows each layer: that it is not transparent there, and all in front of it are.
 
     Args:

@@ -82,7 +82,9 @@ STENCILS = shape_masks(4)
 def laid(stencil, top, left, size=(14, 17)):
     """A shape on a canvas; what is outside is cut off."""
     canvas = torch.zeros(60, 60)
-    canvas[20 + top : 20 + top + stencil.shape[0], 20 + left : 20 + left + stencil.shape[1]] = stencil
+    canvas[20 + top : 20 + top + stencil.shape[0], 20 + left : 20 + left + stencil.shape[1]] = (
+        stencil
+    )
     return canvas[20 : 20 + size[0], 20 : 20 + size[1]]
 
 

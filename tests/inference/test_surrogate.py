@@ -14,8 +14,10 @@ from torch import nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from pyro_scenes import ECON, ECONGuide, Pixels, fit
+from pyro_scenes.conditionals import Competition
 from pyro_scenes.inference import MaskLoss, Surrogate
 from pyro_scenes.inference.surrogate import region_divergence
+from pyro_scenes.networks import SeededAttention
 
 EXACT = TraceEnum_ELBO(max_plate_nesting=2)
 N, SIDE, LAYERS, WEIGHTS = 2, 4, 3, [(1.0, 1.0), (0.5, 3.0), (0.0, 0.0)]
@@ -44,14 +46,22 @@ class Layers(PyroModule):
             codes = []
             for i in range(LAYERS):
                 with poutine.mask(mask=torch.tensor([True, i != 1])):
-                    codes.append(pyro.sample(f"z_what_{i}", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1)))
+                    codes.append(
+                        pyro.sample(
+                            f"z_what_{i}", dist.Normal(torch.zeros(1).double(), 1.0).to_event(1)
+                        )
+                    )
             pyro.sample("z_expert_0", dist.Categorical(logits=torch.zeros(3).double()))
             grey = self.grey + torch.stack(codes)[:, None, :, 0]
             grey = torch.cat([grey, torch.zeros_like(grey[: 1 - self.opaque])])
             seen = images.flatten(1).mT
             with pyro.plate("pixels", SIDE**2, dim=-2):
-                z_region = pyro.sample("z_region", dist.Categorical(logits=self.shown().movedim(0, -1)))
-                canvas = grey.gather(0, z_region.reshape(-1, *z_region.shape[-2:]).expand(-1, SIDE**2, N))
+                z_region = pyro.sample(
+                    "z_region", dist.Categorical(logits=self.shown().movedim(0, -1))
+                )
+                canvas = grey.gather(
+                    0, z_region.reshape(-1, *z_region.shape[-2:]).expand(-1, SIDE**2, N)
+                )
                 canvas = canvas if z_region.dim() > 2 else canvas[0]
                 pyro.sample("image", dist.Normal(canvas, 0.3), obs=seen)
 
@@ -102,7 +112,10 @@ def parts_by_hand(model, guide):
     grey = model.grey + torch.stack(codes)[:, None, :, 0]
     fits = dist.Normal(grey, 0.3).log_prob(IMAGES.flatten(1).mT)
     surprise = torch.stack(
-        [dist.Normal(m, 0.1).log_prob(c) - dist.Normal(0, 1).log_prob(c) for m, c in zip(guide.loc, codes)]
+        [
+            dist.Normal(m, 0.1).log_prob(c) - dist.Normal(0, 1).log_prob(c)
+            for m, c in zip(guide.loc, codes)
+        ]
     )
     seen = torch.tensor([[True, True], [True, False], [True, True]])[..., None]
     q = torch.tensor([0.0, -1.0, -2.0]).double().log_softmax(0)
@@ -127,7 +140,9 @@ def mask_loss_by_hand(model, guide, beta, gamma):
     regions, logits = guide.regions.softmax(0), model.masks
     if model.opaque:
         logits = torch.cat([logits, torch.zeros_like(logits[:1])])
-    divergence = kl_divergence(*(Categorical(p.movedim(0, -1)) for p in (regions, logits.softmax(0))))
+    divergence = kl_divergence(
+        *(Categorical(p.movedim(0, -1)) for p in (regions, logits.softmax(0)))
+    )
     mixture = (regions * fits.exp()).sum(0).log()
     return beta * code + expert + gamma * divergence.sum() - mixture.sum()
 
@@ -221,7 +236,9 @@ def double():
 def econ(background=True):
     likelihood = Pixels(dist.Normal, scale=0.1)
     model = ECON((3, 16, 12), 3, 3, 5, background=background, image=likelihood)
-    return model, ECONGuide(model)
+    attention = SeededAttention(model.image_shape, proposals=2, widths=(8, 8))
+    competition = Competition(temperature=1e4)  # so that all win now and then
+    return model, ECONGuide(model, attention=attention, competition=competition)
 
 
 @pytest.mark.parametrize("background", [True, False])

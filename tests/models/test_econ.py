@@ -19,6 +19,7 @@ from pyro_scenes.networks import (
     ExpertAttention,
     FlatDecoder,
     GivenAttention,
+    SeededAttention,
     SpriteDecoder,
     UNet,
 )
@@ -32,7 +33,8 @@ BOTH = pytest.mark.parametrize("background", [True, False], ids=["background", "
 
 def pair(guide=None, **settings):
     model = ECON(SHAPE, **{**SETTINGS, "image": Pixels(dist.Normal, scale=0.1), **settings})
-    return model, ECONGuide(model, **(guide or {}))
+    small = SeededAttention(SHAPE, proposals=2, widths=(8, 8))
+    return model, ECONGuide(model, **{"attention": small, **(guide or {})})
 
 
 def images_of(n=4, seed=0):
@@ -159,10 +161,14 @@ def by_hand(model, guide, images, z_what=1.0, z_region=1.0):
             log_q = nodes[f"z_expert_{i}"]["fn"].log_prob(z_expert)
             loss = loss + (log_q + torch.tensor(float(experts)).log()).sum()
         code, proposal = nodes[f"z_what_{i}"]["value"], nodes[f"z_what_{i}"]["fn"]
-        surprise = dist.Normal(proposal.mean, proposal.stddev).log_prob(code) - dist.Normal(0, 1).log_prob(code)
+        surprise = dist.Normal(proposal.mean, proposal.stddev).log_prob(code) - dist.Normal(
+            0, 1
+        ).log_prob(code)
         there = (z_expert < experts - 1) | last | (not model.background)
         loss = loss + z_what * surprise.sum(-1)[there].sum()
-        made = torch.cat([model.decoders[k](code[j : j + 1]) for j, k in enumerate(z_expert.tolist())])
+        made = torch.cat(
+            [model.decoders[k](code[j : j + 1]) for j, k in enumerate(z_expert.tolist())]
+        )
         mask = torch.where(there[:, None, None], made[:, -1].sigmoid(), torch.zeros(()))
         layers.append(made[:, :-1].sigmoid())
         shown.append(scope * mask)
@@ -189,7 +195,7 @@ def test_the_loss_is_the_bound_written_by_hand(background, weights, double):
     loss = elbo.loss_and_grads(model, config_enumerate(guide), images)
     found, expected = gradients(model, guide), by_hand(model, guide, images, **weights)
     expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=1e-8)
+    assert loss == pytest.approx(expected.item(), rel=1e-7)
     written = gradients(model, guide)
     assert found.keys() == written.keys() and len(found) > 20
     for name, grad in found.items():
@@ -266,22 +272,33 @@ def own_attention(experts):
 
 @BOTH
 def test_losers_get_no_gradient(background):
-    """Nor do their decoders, proposals and attention; winners do. In time everybody wins."""
-    lost, won = 0, set()
-    sprites = 4 - background
-    guide = {"attention": own_attention(sprites), "competition": Competition(temperature=1e4)}
-    model, guide = pair(guide, experts=4, steps=2, background=background)
-    for seed in range(8):
-        winning = winners(seeded(guide, images_of(1), seed=seed), model)
+    """Nor do their decoders, proposals and, if they have any, attention."""
+    lost, won, settings = 0, set(), {"competition": Competition(temperature=1e4)}
+    if not background:
+        settings["attention"] = own_attention(4)
+    model, guide = pair(settings, experts=4, steps=2, background=background)
+    for seed in range(12):
+        images = images_of(1, seed)
+        winning = winners(seeded(guide, images, seed=seed), model)
         torch.manual_seed(seed)
-        EXACT.loss_and_grads(model, config_enumerate(guide), images_of(1))
+        EXACT.loss_and_grads(model, config_enumerate(guide), images)
         trained = gradients(model, guide)
         parts = {f"{part}.{k}" for part in ("decoders", "proposals") for k in winning}
-        assert {".".join(name.split(".")[:2]) for name in trained if "attention" not in name} <= parts
-        asked = {int(name.split(".")[2]) for name in trained if "attention" in name}
+        owned = {".".join(name.split(".")[:2]) for name in trained if "attention" not in name}
+        assert owned <= parts
+        asked = {int(name.split(".")[2]) for name in trained if "attention.networks" in name}
         assert asked <= winning
         lost, won = lost + 4 - len(winning), won | winning
-    assert lost and won == {0, 1, 2, 3}
+    assert lost and len(won) > 2
+
+
+def test_attention_of_ones_own_may_be_idle():
+    """With a background, whose number no network has."""
+    model, guide = pair({"attention": own_attention(2)})
+    images = torch.full((2, *SHAPE), 0.5)
+    for proposal in guide.proposals:
+        proposal.head.head[-1].weight.data.zero_()
+    assert winners(seeded(guide, images), model) == {2}
 
 
 @BOTH
@@ -361,11 +378,22 @@ def _held(guide, values):
     return forward
 
 
+def test_the_search_may_find_no_object():
+    """It is never worse than the competition, which leaves steps idle on plain ground."""
+    model, guide = pair({"choice": "enumerate"})
+    guide.eval()
+    images = torch.full((2, *SHAPE), 0.5)
+    with torch.no_grad():
+        path = guide.search(images)
+        found, competed = (guide.explain(images, median, each) for each in (path, None))
+        assert (guide.cost(images, found) <= guide.cost(images, competed) + 1e-3).all()
+
+
 # No object.
 
 
 def test_what_is_plain_background_has_no_objects():
-    """Steps to spare stay idle: nothing is drawn, z_what counts for nothing, and the background has it all."""
+    """Steps to spare stay idle: nothing is drawn, z_what counts for nothing, and the background has all."""
     model, guide = pair()
     for proposal in guide.proposals:
         proposal.head.head[-1].weight.data.zero_()
@@ -440,7 +468,9 @@ def test_the_front_hides_what_is_behind():
     colours = [canvas[:, both].mean(1) for canvas in canvases]
     torch.testing.assert_close(colours[0], RED[2:].sigmoid())
     torch.testing.assert_close(colours[1], BLUE[2:].sigmoid())
-    torch.testing.assert_close(canvases[0][:, neither], torch.full_like(canvases[0][:, neither], 0.5))
+    torch.testing.assert_close(
+        canvases[0][:, neither], torch.full_like(canvases[0][:, neither], 0.5)
+    )
 
 
 def test_a_pixel_without_a_layer_is_black():
@@ -462,7 +492,9 @@ def test_sampling_obeys_experts_and_order():
     model, _ = pair(decoders=discs(0.3, 0.7))
     drawn = model.sample([1, 0], size=5)
     assert drawn.images.shape == (5, *SHAPE) and drawn.layers.shape == (5, 3, *SHAPE)
-    assert drawn.masks.shape == (5, 3, 1, 16, 12) and ((drawn.masks == 0) | (drawn.masks == 1)).all()
+    assert (
+        drawn.masks.shape == (5, 3, 1, 16, 12) and ((drawn.masks == 0) | (drawn.masks == 1)).all()
+    )
     assert drawn.masks[:, 2].all()
     for i, radius in enumerate((0.7, 0.3)):
         area = drawn.masks[:, i].mean((1, 2, 3))
@@ -474,8 +506,9 @@ def test_sampling_obeys_experts_and_order():
     torch.testing.assert_close(drawn.images, canvas)
 
 
-@pytest.mark.parametrize("objects", [0, 1, 5])
-@BOTH
+@pytest.mark.parametrize(
+    ("background", "objects"), [(True, 0), (True, 1), (True, 5), (False, 1), (False, 5)]
+)
 def test_sampling_takes_any_number_of_objects(background, objects):
     model, _ = pair(background=background)
     drawn = model.sample([0] * objects, size=2)
@@ -490,6 +523,12 @@ def test_sampling_of_no_such_expert_is_refused(background, bad):
         model.sample([0, bad])
     with pytest.raises(ValueError, match="size"):
         model.sample([0], size=0)
+
+
+def test_sampling_of_nothing_at_all_is_refused():
+    model, _ = pair(background=False)
+    with pytest.raises(ValueError, match="experts"):
+        model.sample([])
 
 
 # Swaps.
@@ -518,10 +557,14 @@ def test_a_prior_of_experts():
     model, guide = pair(z_expert=prior)
     drawn = poutine.trace(model).get_trace(size=200).nodes["z_expert_0"]["value"]
     assert (drawn == 0).float().mean() > 0.8
-    joint = poutine.trace(poutine.replay(model, trace=seeded(guide, images_of()))).get_trace(images_of())
+    joint = poutine.trace(poutine.replay(model, trace=seeded(guide, images_of()))).get_trace(
+        images_of()
+    )
     joint.compute_log_prob()
     site = joint.nodes["z_expert_0"]
-    torch.testing.assert_close(site["log_prob"], torch.tensor([0.9, 0.05, 0.05]).log()[site["value"]])
+    torch.testing.assert_close(
+        site["log_prob"], torch.tensor([0.9, 0.05, 0.05]).log()[site["value"]]
+    )
 
 
 @pytest.mark.parametrize(
@@ -532,7 +575,10 @@ def test_a_prior_of_experts():
         {"image": Pixels(dist.ContinuousBernoulli)},
         {"z_what": Prior(dist.Laplace, loc=[0.0] * CODE, scale=[0.5] * CODE)},
         {"decoders": [BroadcastDecoder(CODE, SHAPE) for _ in range(3)], "background": False},
-        {"decoders": [SpriteDecoder(CODE, SHAPE, shape=1) for _ in range(2)] + [FlatDecoder(CODE, SHAPE)]},
+        {
+            "decoders": [SpriteDecoder(CODE, SHAPE, shape=1) for _ in range(2)]
+            + [FlatDecoder(CODE, SHAPE)]
+        },
         {"experts": 1, "steps": 2, "background": False},
         {"experts": 2, "steps": 1, "background": False},
         {"experts": 2, "steps": 2},
@@ -575,7 +621,10 @@ def test_given_regions_are_the_guides():
         ({"decoders": [Disc(0.3, (3, 12, 16)), *discs(0.3)]}, "decoder 0 must make"),
         ({"decoders": [*discs(0.3), FlatDecoder(CODE + 1, SHAPE)]}, "decoder 2 cannot decode"),
         ({"decoders": [*discs(0.3), FlatDecoder(CODE, (1, 16, 12))]}, "decoder 2 must make"),
-        ({"z_expert": Prior(dist.Categorical, probs=[0.0] * 5 + [1.0])}, "z_expert must draw numbers below 3"),
+        (
+            {"z_expert": Prior(dist.Categorical, probs=[0.0] * 5 + [1.0])},
+            "z_expert must draw numbers below 3",
+        ),
         ({"z_expert": dist.Categorical(torch.ones(3))}, "z_expert must be a function"),
         ({"z_what": lambda s: dist.Normal(torch.zeros(CODE), 1)}, "z_what must return"),
         ({"z_what": lambda s: dist.Normal(torch.zeros(4), 1).to_event(1)}, "cannot decode"),
@@ -623,7 +672,9 @@ def test_experts_set_apart_have_one_shape_each():
     sizes = separate_experts(model, guide, images, optim, steps=150)
     assert sorted(sizes.tolist()) == [6, 6]
     with torch.no_grad():
-        areas = [(part(torch.zeros(1, CODE))[0, -1] > 0).sum().item() for part in model.decoders[:2]]
+        areas = [
+            (part(torch.zeros(1, CODE))[0, -1] > 0).sum().item() for part in model.decoders[:2]
+        ]
     assert sorted(areas) == pytest.approx([9, 64], rel=0.5)
     assert all(value not in optim.state for value in model.decoders[0].parameters())
     assert all(p.grad is None or not p.grad.any() for p in model.decoders[0].opacity.parameters())

@@ -77,7 +77,9 @@ def test_seeds_are_where_nothing_explains_the_image_yet():
     unexplained, scope = torch.zeros(2, 5, 1, 16, 12)
     unexplained[..., :8, :] = 20.0
     scope[..., 4:, :] = 1.0
-    rows = torch.cat([attention.propose(images_of(), scope, unexplained, 0)[0][0] for _ in range(40)])
+    rows = torch.cat(
+        [attention.propose(images_of(), scope, unexplained, 0)[0][0] for _ in range(40)]
+    )
     rows = rows // 12
     assert ((rows >= 4) & (rows < 8)).all()
 

@@ -60,7 +60,9 @@ def test_every_so_many_pixels_are_those_of_the_whole(decoder, every):
 def test_each_code_is_decoded_on_its_own(decoder):
     codes = torch.randn(4, 5)
     for i in range(4):
-        torch.testing.assert_close(decoder(codes[i : i + 1])[0], decoder(codes)[i], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            decoder(codes[i : i + 1])[0], decoder(codes)[i], atol=1e-5, rtol=0
+        )
 
 
 def test_gradients_in_double_precision(decoder):
@@ -81,7 +83,9 @@ def test_the_place_moves_the_shape_and_nothing_else(across, down):
     there = decoder(code_at(decoder, across * 2 / 24, down * 2 / 16, colour))
     moved = here.roll((down, across), (2, 3))
     rows, columns = slice(4, -4), slice(6, -6)
-    torch.testing.assert_close(there[..., rows, columns], moved[..., rows, columns], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        there[..., rows, columns], moved[..., rows, columns], atol=1e-4, rtol=0
+    )
     assert (here - there).abs().max() > 1e-3
 
 
@@ -157,7 +161,9 @@ def test_a_typical_colour_is_that_of_most():
     assert (typical_colour(images, region) - 0.3).abs().max() < 0.02
     assert (images.mean((2, 3)) - 0.3).abs().min() > 0.1
     region[..., :6] = 0
-    torch.testing.assert_close(typical_colour(images, region), torch.full((1, 3), 0.9), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        typical_colour(images, region), torch.full((1, 3), 0.9), atol=1e-3, rtol=0
+    )
     assert typical_colour(images, 0 * region).isfinite().all()
 
 
