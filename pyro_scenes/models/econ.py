@@ -125,8 +125,7 @@ class ECON(Model):
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
             scene, layers = Scene(0, self.blank.expand(size, *self.image_shape)), []
-            # No pyro.markov: which layer a pixel shows depends on all of them.
-            for i in range(self.steps):
+            for i in range(self.steps):  # no pyro.markov: what a pixel shows depends on all of them
                 scene, layer = self.draw(scene, i)
                 layers.append(layer)
             colours, logits = (torch.stack(parts, -4) for parts in zip(*layers, strict=True))

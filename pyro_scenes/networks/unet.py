@@ -41,13 +41,12 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(widths[0], outputs * fold**2, kernel_size=1)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        least = (
-            2 * self.fold * 2 ** (len(self.down) - 1)
-        )  # normalising a single pixel leaves nothing
-        if any(size % self.fold or size < least for size in images.shape[2:]):
+        blocks, size = len(self.down), tuple(images.shape[2:])
+        smallest = [side // (self.fold * 2 ** (blocks - 1)) for side in size]
+        if any(side % self.fold for side in size) or smallest[0] * smallest[1] < 2:
             raise ValueError(
-                f"this U-Net takes images of {least} pixels or more a side, multiples of {self.fold}, got "
-                f"{tuple(images.shape[2:])}: give it fewer widths, or another fold"
+                f"images of {size} pixels are no multiple of {self.fold}, or too small for {blocks} blocks "
+                "each of which halves them: give the U-Net fewer widths, or another fold"
             )
         maps = functional.pixel_unshuffle(images, self.fold)
         seen = []
