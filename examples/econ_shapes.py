@@ -59,17 +59,10 @@ BETA_GAMMA = {"unique": (0.52, 9.54), "random": (1.0, 3.26)}
 #: The step at which experts are set apart.
 APART = 100
 #: Metrics that need the truth, or the renderer that the scenes are from: null without.
-KNOWING = ("ari_fg", "ari", "mean_iou", "amodal_iou", "invisible_iou", "depth_order", "counts")
-KNOWING += (
-    "depth_order_pairs",
-    "purity",
-    "nmi",
-    "wins",
-    "background_first",
-    "mse_ratio_5",
-    "ari_fg_5",
-)
-KNOWING += ("ari_fg_drop_5", "single_expert_shapes", "requested_counts", "requested_scenes")
+KNOWING = ("ari_fg", "ari", "mean_iou", "amodal_iou", "invisible_iou", "counts", "background_first")
+KNOWING += ("depth_order", "depth_order_pairs", "purity", "nmi", "wins")
+KNOWING += ("mse_5", "mse_ratio_5", "ari_fg_5", "ari_fg_drop_5")
+KNOWING += ("single_expert_shapes", "requested_counts", "requested_scenes")
 #: Of layers in figures, front first.
 INKS = torch.tensor([[1, 0.2, 0.2], [0.2, 0.9, 0.2], [0.3, 0.5, 1], [1, 0.8, 0.1], [0.9, 0.3, 0.9]])
 
