@@ -29,6 +29,7 @@ Departs from the paper (docs/models/econ.rst says why, and how to undo each):
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import pyro
@@ -75,12 +76,11 @@ class ECON(Model):
         code: Size of ``z_what``.
         z_expert: p(z_expert | scene), over the numbers of experts.
         z_what: p(z_what | scene), one dimension.
-        decoders: One for each expert: codes (n, code) to logits (n, C + 1, H, W) of colours and opacity.
+        decoders: One for each expert, from codes to logits of colours and opacity (``networks.layers``).
         image: p(image | scene), around ``scene.canvas``, of independent pixels.
         background: Whether the last expert makes the last layer, and no other; that layer hides all behind.
 
-    Attributes:
-        collapsed: Set it to sum the regions out: then there is no ``z_region``, in the guide either.
+    Set ``collapsed`` to sum the regions out: then there is no ``z_region``, in the guide either.
     """
 
     def __init__(
@@ -98,11 +98,9 @@ class ECON(Model):
     ) -> None:
         super().__init__(image_shape)
         check_sizes(experts=experts, steps=steps, code=code)
-        if background and (experts < 2 or steps < 2):
-            raise ValueError(
-                "experts and steps must be 2 at least, one of them the background's, got "
-                f"{experts} and {steps}: or give background=False"
-            )
+        if background and min(experts, steps) < 2:
+            least = "2 at least, as one of each is the background's: or give background=False"
+            raise ValueError(f"experts and steps must be {least}, got {experts} and {steps}")
         self.experts, self.steps = experts, steps
         self.background, self.collapsed = background, False
         even = [1 / experts] * experts
@@ -239,12 +237,14 @@ class ECON(Model):
         scene = Scene(0, self.blank.expand(1, *self.image_shape))
         channels, *size = self.image_shape
         with forked():
-            z_expert = ask("z_expert", self.z_expert, scene, 0).sample().reshape(-1)
-            if not 0 <= z_expert < self.experts:
+            z_expert = ask("z_expert", self.z_expert, scene, 0).sample((100,)).flatten()
+            if not 0 <= z_expert.min() <= z_expert.max() < self.experts:
                 raise ValueError(f"z_expert must draw numbers below {self.experts}, got {z_expert}")
-            drawn = scene._replace(z_expert=z_expert)
+            drawn = scene._replace(z_expert=z_expert[:1])
             z_what = ask("z_what", self.z_what, drawn, 1).sample().reshape(1, -1)
         for k, decoder in enumerate(self.decoders):
             check_decoder(f"decoder {k}", decoder, z_what, (channels + 1, *size))
+            half = channels + 1, *(side // 2 for side in size)
+            check_decoder(f"decoder {k}, with every=2,", partial(decoder, every=2), z_what, half)
         ask("image", self.image, scene, self.image_shape)
         ask("image", self.image, scene._replace(canvas=pixels(scene.canvas, 1)[..., None, None]), 3)

@@ -118,7 +118,7 @@ class ECONGuide(Guide):
         rest = torch.full_like(scope, CERTAIN)
         last = i == self.steps - 1
         if last and self.background:
-            return torch.full(scope.shape[:1], self.experts - 1, device=scope.device), rest
+            return _all(images, self.experts - 1), rest
         with torch.no_grad():
             seeds, bids = self.compete(images, scope, i, rest if last else None)
             proposal, logits, idle = self.competition(bids)
@@ -134,7 +134,7 @@ class ECONGuide(Guide):
             return z_expert, rest
         there = self.there(z_expert, i)
         own = z_expert.where(there, 0)  # there is no attention to nothing
-        seed = own if self.attention.own else seeds[proposal, torch.arange(len(images))]
+        seed = own if self.attention.own else seeds.gather(0, proposal[None])[0]
         attention = self.attention(images, scope.exp(), seed)
         return z_expert, attention.where(there[:, None, None, None], -CERTAIN)
 
@@ -214,7 +214,8 @@ class ECONGuide(Guide):
         costs = torch.stack(
             [self.cost(images, self.explain(images, median, path)) for path in tried]
         )
-        return torch.stack(tried)[costs.argmin(0), torch.arange(len(images))]
+        best = costs.argmin(0)
+        return torch.stack(tried)[best, torch.arange(len(best), device=best.device)]
 
     def cost(self, images: Tensor, parts: list[Part]) -> Tensor:
         """Minus the bound (n,) on log p(image | experts), without the constant of the likelihood."""
@@ -237,9 +238,8 @@ def _sampled(name: str, proposal: Distribution) -> Tensor:
 def median(name: str, proposal: Distribution) -> Tensor:
     if proposal.support.is_discrete:
         return proposal.logits.argmax(-1)
-    while isinstance(proposal, dist.Independent):
-        proposal = proposal.base_dist
-    return proposal.icdf(torch.full_like(proposal.mean, 0.5))
+    base = proposal.base_dist
+    return base.icdf(torch.full_like(base.mean, 0.5))
 
 
 def _all(images: Tensor, number: int) -> Tensor:

@@ -77,16 +77,21 @@ class GivenAttention(Attention):
         return seeds, self(images, scope, seeds[0])[None]
 
     def forward(self, images: Tensor, scope: Tensor, seeds: Tensor) -> Tensor:
-        if self.regions is None or self.regions.shape != (
+        regions = self.regions
+        if regions is None or (len(regions), *regions.shape[2:]) != (
             len(images),
-            *self.regions.shape[1:2],
             *images.shape[2:],
         ):
-            found = None if self.regions is None else tuple(self.regions.shape)
+            found = None if regions is None else tuple(regions.shape)
             raise ValueError(
                 f"set regions (n, layers, H, W) for images {tuple(images.shape)}, got {found}"
             )
-        region = self.regions[torch.arange(len(images)), seeds].to(images)
+        if seeds.max() >= regions.shape[1]:
+            raise ValueError(
+                f"regions must be of each layer, and of layer {int(seeds.max())}, got {tuple(regions.shape)}"
+            )
+        rows = torch.arange(len(images), device=images.device)
+        region = regions.to(images)[rows, seeds]
         return CERTAIN * (2 * region - 1)[:, None]
 
 
@@ -140,7 +145,12 @@ class SeededAttention(Attention):
 
     def forward(self, images: Tensor, scope: Tensor, seeds: Tensor) -> Tensor:
         row, column = seeds // images.shape[-1], seeds % images.shape[-1]
-        colour = images - images[torch.arange(len(images)), :, row, column][..., None, None]
+        colour = (
+            images
+            - images[torch.arange(len(images), device=images.device), :, row, column][
+                ..., None, None
+            ]
+        )
         away = (
             (self.grid - self.grid[:, row, column].mT[..., None, None])
             .square()

@@ -15,14 +15,19 @@ def dispatch(choice: Tensor, modules: Iterable[nn.Module], *inputs: Tensor, **ho
         modules: All make tensors of one shape.
         inputs: Of n each.
         how: The same for all modules.
+
+    Raises:
+        ValueError: A choice is no module's number.
     """
     found: Tensor | None = None
+    served = 0
     for k, module in enumerate(modules):
         own = (choice == k).nonzero()[:, 0]
+        served += len(own)
         if len(own):
             part = module(*(part[own] for part in inputs), **how)
             found = part.new_zeros(len(choice), *part.shape[1:]) if found is None else found
             found = found.index_copy(0, own, part)
-    if found is None:
-        raise ValueError(f"no module for the choices {choice.unique().tolist()}")
+    if found is None or served < len(choice):
+        raise ValueError(f"there is no module for some of {choice.unique().tolist()}")
     return found
