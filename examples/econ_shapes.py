@@ -163,8 +163,8 @@ def scenes(args: argparse.Namespace, kept: dict | None) -> tuple[Scenes, Scenes,
             )
         if kept:
             return mine, mine, settings
-        if len(mine) < 2:
-            raise ValueError(f"{args.images} has {len(mine)} image: training needs at least 2")
+        if len(mine) < 3:
+            raise ValueError(f"{args.images} has {len(mine)} images: training needs at least 3")
         order = torch.randperm(len(mine), generator=torch.Generator().manual_seed(args.seed))
         held_out = max(1, len(mine) // 10)
         return mine[order[held_out:]], mine[order[:held_out]], settings
@@ -296,14 +296,16 @@ def true_regions(scenes: Scenes, steps: int) -> Tensor:
 def learn(model: ECON, guide: ECONGuide, train: Scenes, run: Run, settings: dict) -> list:
     """Trains both, and looks at scenes that are neither trained on nor held out for the end."""
     args = run.args
-    test = (
-        train[:100] if args.images else shapes(settings, 8 if args.smoke else 100, seed=2_000_000)
-    )
+    if args.images:
+        count = min(100, max(1, len(train) // 10))
+        test, train = train[:count], train[count:]
+    else:
+        test = shapes(settings, 8 if args.smoke else 100, seed=2_000_000)
     elbo, paper = objective(args), args.recipe == "paper"
     losses: dict[str, float] = {}
-    rate = args.lr or (5e-4 if paper else 2e-3)
+    speed = args.lr or (5e-4 if paper else 2e-3)
     weights = [*model.parameters(), *guide.parameters()]
-    optim = torch.optim.Adam(weights, lr=rate, fused=True)
+    optim = torch.optim.Adam(weights, lr=speed, fused=True)
     start = 0
     if args.resume and run.checkpoint.exists():
         content = read_checkpoint(run.checkpoint)
