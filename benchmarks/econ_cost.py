@@ -3,9 +3,10 @@
     python benchmarks/econ_cost.py
 
 All train the same kinds of networks on the same batch of 32 scenes: ECON by ``fit``; the same guide and
-model by a bound written out by hand, without Pyro, with one draw; and a MONet of as many steps: one
-sprite decoder of variable shape, one U-Net a step, MONet's mask loss, no competition. They take turns,
-so that a busy machine slows all; medians of all turns. Seconds are CPU.
+model by a bound written out by hand, with one draw, in a loop without traces (distributions are Pyro's
+still); and a MONet of as many steps: one sprite decoder of variable shape, one U-Net, MONet's mask loss,
+and the bids of its only expert, which a MONet could do without. They take turns, so that a busy machine
+slows all; medians of all turns. Seconds are CPU.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
     images = next(batches(coloured_shapes(200, colours="random").images, 32))
     loops = {
         "ECON by fit": econ(images),
-        "ECON in plain torch": plain(images),
+        "ECON without traces": plain(images),
         "MONet by fit": monet(images),
     }
     for loop in loops.values():

@@ -40,6 +40,7 @@ from pyro_scenes import (
 )
 from pyro_scenes.conditionals import Competition, RegionProposal
 from pyro_scenes.data import Scenes, batches, coloured_shapes, load_scenes, shape_masks
+from pyro_scenes.data.coloured_shapes import CLASSES
 from pyro_scenes.experiment import Run, flags, launch, own_random, path, positive, rate
 from pyro_scenes.inference import read_checkpoint
 from pyro_scenes.networks import (
@@ -52,7 +53,6 @@ from pyro_scenes.networks import (
 )
 
 BOUND = TraceEnum_ELBO(max_plate_nesting=2)
-CLASSES = ("circle", "square", "triangle")
 COSTS = ("seconds", "cpu_seconds")
 #: Of the paper's best models (App. C.4; its text has the two the wrong way round).
 BETA_GAMMA = {"unique": (0.52, 9.54), "random": (1.0, 3.26)}

@@ -10,13 +10,13 @@ from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 from torch.distributions import transform_to
 
+from ..networks import CERTAIN
+
 __all__ = ["Conditional", "Persist", "Pixels", "Prior", "persist"]
 
 #: What a model's keyword arguments take: from the scene drawn so far to a distribution.
 Conditional = Callable[[Any], Distribution]
 
-#: A logit that no float can tell from certainty, and that stays finite times any weight.
-CERTAIN = 100.0
 #: Probabilities of pixels stay this far from 0 and 1, so that one stray pixel is unlikely, not impossible.
 MARGIN = 1e-3
 

@@ -103,8 +103,9 @@ class MaskLoss(_OfRegions):
 
     A pixel is of a mixture of all layers, -log sum_t r_t p(pixel | layer t), and the masks that the regions
     are compared with are a softmax over the layers of their opacities' logits: hidden parts, too, must give
-    way to what hides them. A layer that is opaque by construction has logit 0, that it has no other. (The
-    shift of a softmax is free; so the other layers' opacities are above 1/2 where they win over it.)
+    way to what hides them. A layer that is opaque by construction has logit 0, that it has no other, and
+    the other layers' opacities are above 1/2 where they win over it. Without such a layer the shift of the
+    softmax is free, and an opacity above 1/2 says nothing: compare logits with each other there.
 
     Args:
         beta: Weight of log q - log p of z_what at one draw.

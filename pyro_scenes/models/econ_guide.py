@@ -40,8 +40,8 @@ class ECONGuide(Guide):
         attention: Proposes parts of an image (``networks.SeededAttention``, ``ExpertAttention``, ...).
         competition: Chooses one of them, and the expert.
         proposals: One for each expert: images (n, C, H, W) and regions (n, 1, H, W) to ``z_what``.
-        choice: ``compete``, or ``enumerate``: of all sequences of experts the one with the best bound, for
-            evaluation. That takes experts to the power of steps as long.
+        choice: ``compete``, or ``enumerate``: of all sequences of experts the one that costs least by
+            :meth:`cost`, each from seeds of its own. It takes as much longer as there are sequences.
 
     Raises:
         ValueError: Another choice, or another number of proposals.
@@ -202,7 +202,7 @@ class ECONGuide(Guide):
 
     @torch.no_grad()
     def search(self, images: Tensor) -> Tensor:
-        """Of all sequences of experts, those (n, steps) with the best bound at the codes' medians."""
+        """Of all sequences of experts, those (n, steps) that cost least at the codes' medians."""
         choosing = self.steps - self.background
         paths = product(range(self.experts), repeat=choosing)
         tried = [
@@ -218,7 +218,7 @@ class ECONGuide(Guide):
         return torch.stack(tried)[best, torch.arange(len(best), device=best.device)]
 
     def cost(self, images: Tensor, parts: list[Part]) -> Tensor:
-        """Minus the bound (n,) on log p(image | experts), without the constant of the likelihood."""
+        """Minus the bound (n,) on log p(image | experts), if codes were drawn; at medians, a score."""
         made = [self.decode(part.z_expert, part.z_what, i) for i, part in enumerate(parts)]
         shown = self.shown(torch.stack([logits for _, logits in made], 1))
         total = torch.stack([part.surprise for part in parts]).sum(0)

@@ -19,7 +19,7 @@ from .unet import UNet
 
 __all__ = ["Attention", "ExpertAttention", "GivenAttention", "SeededAttention"]
 
-#: A logit that no float can tell from certainty.
+#: A logit that no float can tell from certainty, and that stays finite times any weight.
 CERTAIN = 100.0
 #: An unexplained pixel calls for a proposal by its nats up to this many.
 CALL = 20.0
