@@ -122,6 +122,7 @@ def main(args: argparse.Namespace) -> None:
     if args.evaluate and not {"settings", "history"} <= kept.keys():
         raise ValueError(f"{args.evaluate} was not written by this example")
     train, held_out, settings = scenes(args, kept.get("settings"))
+    args.objective = settings["objective"]
     model, guide = (module.to(run.device) for module in build(settings))
     if args.evaluate:
         history = kept["history"]
@@ -131,11 +132,11 @@ def main(args: argparse.Namespace) -> None:
         history = learn(model, guide, train, run, settings)
     print("taking the held-out scenes apart, and drawing", flush=True)
     steps = enough(held_out, settings) if args.images else settings["steps"]
-    with torch.no_grad(), own_random(args.seed), stretched(model, guide, steps):
+    with torch.no_grad(), own_random(args.seed), stretched(model, steps):
         metrics = score(model, guide, held_out, run, settings)
         last = {name: history[-1][name] for name in ("step", *COSTS)}
         run.write(metrics | {"steps": last.pop("step"), **last})
-        draw(model, guide, held_out, metrics, history, run)
+        draw(model, guide, held_out, metrics, history, run, settings)
     print(f"the pictures are in {run.out}: look at reconstructions.png first")
 
 
@@ -186,6 +187,7 @@ def sizes(args: argparse.Namespace) -> dict:
         "steps": args.layers or args.objects + (1 if given or paper else 2),
         "masks": args.masks,
         "recipe": args.recipe,
+        "objective": args.objective,
     }
 
 
@@ -269,14 +271,14 @@ def paper_parts(
 
 
 @contextmanager
-def stretched(model: ECON, guide: ECONGuide, steps: int) -> Iterator[None]:
+def stretched(model: ECON, steps: int) -> Iterator[None]:
     """Inside, scenes have so many layers."""
     before = model.steps
-    model.steps = guide.steps = steps
+    model.steps = steps
     try:
         yield
     finally:
-        model.steps = guide.steps = before
+        model.steps = before
 
 
 def true_regions(scenes: Scenes, steps: int) -> Tensor:
@@ -388,10 +390,10 @@ def drops(losses) -> int:
 
 def take_apart(model: ECON, guide: ECONGuide, scenes: Scenes, run: Run) -> evaluation.Decomposition:
     """The guide in evaluation mode; with its regions as they were afterwards."""
-    parts = []
+    parts, softmax = [], run.args.objective == "monet"
     for part in chunks(scenes):
         with informed(model, guide, part):
-            seen = evaluation.decompose(model, guide, run.floats(part.images))
+            seen = evaluation.decompose(model, guide, run.floats(part.images), softmax=softmax)
         parts.append([value.cpu() for value in seen])
     return evaluation.Decomposition(*(torch.cat(values) for values in zip(*parts)))
 
@@ -496,26 +498,31 @@ def score(model: ECON, guide: ECONGuide, test: Scenes, run: Run, settings: dict)
 
 
 def spilled(model: ECON, guide: ECONGuide, test: Scenes, run: Run) -> float:
-    """The share of pixels that three layers more take."""
-    usual = model.steps - model.background
-    with stretched(model, guide, model.steps + 3):
-        regions = front(take_apart(model, guide, test, run).regions, model)
-    return regions[:, usual:].sum(1).mean().item()
+    """The share of pixels that three layers more take: of the last four, all but the one with most."""
+    first = model.steps - 1
+    with stretched(model, model.steps + 3):
+        taken = take_apart(model, guide, test, run).regions[:, first:].mean((2, 3))
+    return (taken.sum(1) - taken.amax(1)).mean().item()
 
 
 def five(model: ECON, guide: ECONGuide, metrics: dict, run: Run, settings: dict) -> dict:
     """The same of scenes of five objects."""
-    test = shapes(settings, held_out_size(run.args), seed=1_000_001, count=5)
-    with stretched(model, guide, 5 + settings["steps"] - settings["objects"]):
-        seen = take_apart(model, guide, test, run)
-        ari = agreement(model, seen, test)["ari_fg"]
-    mse = error(seen, test, run)
+    test, seen = five_apart(model, guide, held_out_size(run.args), run, settings)
+    ari, mse = agreement(model, seen, test)["ari_fg"], error(seen, test, run)
     return {
         "mse_5": mse,
         "mse_ratio_5": mse / metrics["mse"],
         "ari_fg_5": ari,
         "ari_fg_drop_5": metrics["ari_fg"] - ari,
     }
+
+
+def five_apart(
+    model: ECON, guide: ECONGuide, size: int, run: Run, settings: dict
+) -> tuple[Scenes, evaluation.Decomposition]:
+    test = shapes(settings, size, seed=1_000_001, count=5)
+    with stretched(model, 5 + settings["steps"] - settings["objects"]):
+        return test, take_apart(model, guide, test, run)
 
 
 def makers(model: ECON, wins: Tensor) -> list[int]:
@@ -594,7 +601,13 @@ def right(reader: evaluation.CountReader, images: Tensor, counts: Tensor) -> tup
 
 
 def draw(
-    model: ECON, guide: ECONGuide, test: Scenes, metrics: dict, history: list, run: Run
+    model: ECON,
+    guide: ECONGuide,
+    test: Scenes,
+    metrics: dict,
+    history: list,
+    run: Run,
+    settings: dict,
 ) -> None:
     """Figures, and draws for ArviZ."""
     some = test[:12]
@@ -603,6 +616,8 @@ def draw(
     sheets = {"reconstructions": taken_apart(seen, images), "layers": step_by_step(seen, images)}
     if test.masks is not None and test.masks.any():
         sheets["completion"] = completion(model, guide, test, run)
+    if not run.args.images:
+        sheets["five_objects"] = of_five(model, guide, run, settings)
     wins = metrics["wins"] or torch.zeros(model.experts - model.background, len(CLASSES)).tolist()
     sheets |= samples(model, torch.tensor(wins), metrics["wins"] is not None)
     for name, rows in sheets.items():
@@ -636,6 +651,12 @@ def taken_apart(seen: evaluation.Decomposition, images: Tensor) -> dict[str, Ten
         "regions": inks(seen.regions),
         "painted from full shapes": evaluation.repaint(seen),
     }
+
+
+def of_five(model: ECON, guide: ECONGuide, run: Run, settings: dict) -> dict[str, Tensor]:
+    """Fig. 8: scenes of five objects."""
+    test, seen = five_apart(model, guide, 12, run, settings)
+    return taken_apart(seen, run.floats(test.images).cpu())
 
 
 def step_by_step(seen: evaluation.Decomposition, images: Tensor) -> dict[str, Tensor]:

@@ -394,7 +394,8 @@ def test_econ_on_its_own_scenes_and_on_those_of_others(econ):
     econ.main("--out", "out")
     everything = ECON_ALWAYS | ECON_SHAPES | ECON_CLASSES | ECON_RENDERER
     assert everything <= known(written("out"))
-    assert {path.stem for path in Path("out").glob("*.png")} == ECON_FIGURES | {"completion"}
+    drawn = {path.stem for path in Path("out").glob("*.png")}
+    assert drawn == ECON_FIGURES | {"completion", "five_objects"}
     with Path("out", "metrics.csv").open() as table:
         rows = list(csv.DictReader(table))
     assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10] and all(

@@ -11,7 +11,7 @@ from torch.distributions import biject_to
 from ..networks import GlimpseEncoder, PoseEncoder, glorot, mlp
 from ..render import inverse, warp
 
-__all__ = ["Amortised", "Recognition"]
+__all__ = ["Amortised", "Recognition", "carried"]
 
 #: The second look is at a window this much wider than the one that is expected.
 WIDER = 1.3
@@ -66,19 +66,26 @@ class Amortised(nn.Module):
         """The proposal's median (of each number on the unconstrained line), without drawing."""
         return self.median(self.head(features))
 
-    def read(self, parameters: Tensor) -> Distribution:
+    def read(self, made: Tensor) -> Distribution:
         """The proposal of what the head makes of features: locations, and scales before softplus."""
-        loc, raw = parameters.chunk(2, -1)
-        scale = nn.functional.softplus(raw + self.spread) + 1e-4
-        plain = dist.Normal(self.start + loc, scale).to_event(1)
-        if getattr(self.support, "base_constraint", None) is constraints.real:
-            return plain
-        return dist.TransformedDistribution(plain, biject_to(self.support))
+        return carried(self.scaled(made, self.start), self.support)
 
-    def median(self, parameters: Tensor) -> Tensor:
+    def median(self, made: Tensor) -> Tensor:
         """As :meth:`guess`, of what the head makes of features."""
-        loc, _ = parameters.chunk(2, -1)
-        return biject_to(self.support)(self.start + loc)
+        return biject_to(self.support)(self.start + made.chunk(2, -1)[0])
+
+    def scaled(self, made: Tensor, about: Tensor) -> Tensor:
+        """From what the head makes to locations about a point, and scales, on the unconstrained line."""
+        loc, raw = made.chunk(2, -1)
+        return torch.cat([about + loc, nn.functional.softplus(raw + self.spread) + 1e-4], -1)
+
+
+def carried(parameters: Tensor, support: constraints.Constraint) -> Distribution:
+    """A Normal of locations and scales, carried to a support."""
+    plain = dist.Normal(*parameters.chunk(2, -1)).to_event(1)
+    if getattr(support, "base_constraint", None) is constraints.real:
+        return plain
+    return dist.TransformedDistribution(plain, biject_to(support))
 
 
 @torch.no_grad()

@@ -10,28 +10,30 @@ __all__ = ["Bids", "Competition"]
 
 
 class Bids(NamedTuple):
-    """What each expert would make of each proposal, in nats: (proposals, n, experts)."""
+    """What each expert would make of each candidate, in nats: (candidates, n, experts)."""
 
-    shape: Float[Tensor, "proposals n experts"]  # L_r: of its opacity against the attention
-    code: Float[Tensor, "proposals n experts"]  # L_z
-    appearance: Float[Tensor, "proposals n experts"]  # L_x, no pixel counted for more than `enough`
-    gain: Float[Tensor, "proposals n experts"]  # what the background would lack there, likewise
-    worth: Float[Tensor, "proposals n experts"]  # of the bound, if the rest went to the background
+    shape: Float[Tensor, "candidates n experts"]  # L_r: of its opacity against the attention
+    code: Float[Tensor, "candidates n experts"]  # L_z
+    appearance: Float[
+        Tensor, "candidates n experts"
+    ]  # L_x, no pixel counted for more than `enough`
+    gain: Float[Tensor, "candidates n experts"]  # what the background would lack there, likewise
+    worth: Float[Tensor, "candidates n experts"]  # of the bound, if the rest went to the background
 
 
 class Competition(nn.Module):
-    """Chooses a proposal, and proposes an expert for it; by chance in training, the best otherwise.
+    """Chooses a candidate, and proposes an expert for it; by chance in training, the best otherwise.
 
-    A proposal is worth what its best expert lacks: an object that another one hides needs a shape that no
+    A candidate is worth what its best expert lacks: an object that another one hides needs a shape that no
     expert has, so those in front come first. But what explains little lacks little: the nats by which a
-    proposal is better than the background count up to ``plenty``. The expert is chosen by its shape, and by
+    candidate is better than the background count up to ``plenty``. The expert is chosen by its shape, and by
     its appearance times ``appearance`` (lambda in the paper's competition objective).
 
     Args:
         appearance: 0 if experts shall differ by shape alone.
         temperature: Of the choice of experts, in nats. Large is by chance.
         enough: A pixel counts for no more nats than this: beyond, some other expert will explain it.
-        plenty: So does a proposal.
+        plenty: So does a candidate.
         every: In training, bids are made for every so many-th pixel only, down and across.
     """
 
@@ -52,18 +54,18 @@ class Competition(nn.Module):
         """Chooses for each of n images.
 
         Returns:
-            Numbers of proposals (n,); the logits (n, experts) of the choice of an expert for each; and
+            Numbers of candidates (n,); the logits (n, experts) of the choice of an expert for each; and
             whether (n,) no expert is worth what it costs there.
         """
         gain = bids.gain.clamp(max=self.plenty)
-        lacks = (bids.shape + bids.code + bids.appearance - gain).amin(2)  # (proposals, n)
-        proposal = lacks.argmin(0)
+        lacks = (bids.shape + bids.code + bids.appearance - gain).amin(2)  # (candidates, n)
+        candidate = lacks.argmin(0)
         if self.training:
-            proposal = torch.multinomial((-lacks).softmax(0).mT, 1)[:, 0]
+            candidate = torch.multinomial((-lacks).softmax(0).mT, 1)[:, 0]
         images = torch.arange(lacks.shape[1], device=lacks.device)
-        scores = (bids.shape + self.appearance * bids.appearance)[proposal, images]
-        idle = bids.worth[proposal, images].amin(1) > 0
+        scores = (bids.shape - bids.gain + self.appearance * bids.appearance)[candidate, images]
+        idle = bids.worth[candidate, images].amin(1) > 0
         if not self.training:
             worse = nn.functional.one_hot(scores.argmin(1), scores.shape[1]) == 0
-            return proposal, torch.zeros_like(scores).masked_fill(worse, -torch.inf), idle
-        return proposal, -scores / self.temperature, idle
+            return candidate, torch.zeros_like(scores).masked_fill(worse, -torch.inf), idle
+        return candidate, -scores / self.temperature, idle

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import Distribution
+from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
+from torch.distributions import biject_to
 
 from ..networks import FlatDecoder, RegionEncoder, glorot
-from .amortised import Amortised
+from .amortised import Amortised, carried
 
 __all__ = ["RegionProposal", "region_proposal"]
 
@@ -26,7 +27,7 @@ class RegionProposal(nn.Module):
         encoder: From images (n, C, H, W) and regions (n, 1, H, W) to features. None: the guess alone.
         features: How many it makes.
         guess: From images, regions, and what was left (n, 1, H, W) when they were taken, to codes (n, code),
-            such as a decoder's own ``guess``.
+            such as a decoder's own ``guess``; in place of the prior's median.
         narrow: As of :class:`Amortised`.
     """
 
@@ -53,29 +54,33 @@ class RegionProposal(nn.Module):
         regions: Float[Tensor, "n 1 h w"],
         scope: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n parameters"]:
-        """The parameters of the proposal, for :meth:`read`."""
+        """Locations and scales of the proposal, on the unconstrained line, for :meth:`read`."""
         seen = [] if self.encoder is None else [self.encoder(images, regions)]
         if self.guess is None:
-            return self.head.head(torch.cat(seen, 1))
-        guess = self.guess(images, regions, scope)
-        loc, raw = self.head.head(torch.cat([*seen, guess.detach()], 1)).chunk(2, -1)
-        return torch.cat([guess + loc, raw], -1)
+            return self.head.scaled(self.head.head(torch.cat(seen, 1)), self.head.start)
+        guess = biject_to(self.head.support).inv(self.guess(images, regions, scope))
+        made = self.head.head(torch.cat([*seen, guess.detach()], 1))
+        return self.head.scaled(made, guess)
 
     def read(self, parameters: Tensor) -> Distribution:
-        """The proposal."""
-        return self.head.read(parameters)
+        """The proposal: of other proposals for the same latent too."""
+        return carried(parameters, self.head.support)
 
     def median(self, parameters: Tensor) -> Tensor:
         """Its median, without drawing."""
-        return self.head.median(parameters)
+        return biject_to(self.head.support)(parameters.chunk(2, -1)[0])
 
 
 def region_proposal(
     image_shape: tuple[int, ...], like: Distribution, decoder: nn.Module
 ) -> RegionProposal:
-    """A proposal for a decoder: it corrects the guess of one that has it. A background's needs no more."""
-    guess = getattr(decoder, "guess", None)
-    if isinstance(decoder, FlatDecoder):
+    """A proposal for a decoder: it corrects the guess of one that has it. A background's needs no more.
+
+    A guess may be any number: it is left out where the prior has bounds.
+    """
+    bounded = getattr(like.support, "base_constraint", None) is not constraints.real
+    guess = None if bounded else getattr(decoder, "guess", None)
+    if isinstance(decoder, FlatDecoder) and guess:
         return RegionProposal(image_shape, like, guess=guess, narrow=NARROW)
     encoder = RegionEncoder(image_shape, FEATURES, channels=24, blocks=2, fold=2)
     return RegionProposal(

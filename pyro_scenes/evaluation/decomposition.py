@@ -8,6 +8,7 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..render import opacities
 from .bounds import check_pair
 from .codes import Expected
 from .segments import demand, whole
@@ -27,7 +28,7 @@ class Decomposition(NamedTuple):
 
 @torch.no_grad()
 def decompose(
-    model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"]
+    model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"], *, softmax: bool = False
 ) -> Decomposition:
     """Takes images apart by the guide, each continuous latent at its proposal's median.
 
@@ -41,6 +42,8 @@ def decompose(
         guide: Its guide, with a site ``z_region`` of a categorical for each pixel and image, (pixels, n). A
             category beyond the layers is "none of them", and left out.
         images: What is to be explained.
+        softmax: Whether opacities are those of a softmax over the layers, as ``MaskLoss`` trains them: a mask
+            is then what its layer would have of a pixel beside the last layer alone, whose own mask is 1.
 
     Raises:
         ValueError: Model or guide has no such sites.
@@ -53,10 +56,20 @@ def decompose(
     _lacking({"masks", "colours"} - drawn.nodes.keys(), "model")
     masks, colours = (drawn.nodes[name]["value"] for name in ("masks", "colours"))
     layers = masks.shape[1]
+    if softmax:
+        masks = _against_last(drawn.nodes["z_region"]["fn"].logits, layers, images.shape[2:])
     shares = proposed.trace.nodes["z_region"]["fn"].probs[..., :layers].permute(1, 2, 0)
     regions = shares.unflatten(2, images.shape[2:])
     canvas = (regions[:, :, None] * colours).sum(1)
     return Decomposition(regions, masks[:, :, 0], colours, _experts(proposed.trace, layers), canvas)
+
+
+def _against_last(shown: Tensor, layers: int, size: torch.Size) -> Tensor:
+    logits = opacities(shown, -1)[..., :layers]
+    if logits.shape[-1] == layers:  # no layer is opaque by construction, of logit 0
+        logits = (logits - logits[..., -1:])[..., :-1]
+    masks = functional.pad(logits.sigmoid(), (0, 1), value=1.0)
+    return masks.permute(1, 2, 0).unflatten(2, size)[:, :, None]
 
 
 def _lacking(names: set[str], which: str) -> None:

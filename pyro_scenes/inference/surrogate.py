@@ -21,6 +21,8 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..render import behind, opacities
+
 __all__ = ["MaskLoss", "Surrogate"]
 
 
@@ -103,9 +105,9 @@ class MaskLoss(_OfRegions):
 
     A pixel is of a mixture of all layers, -log sum_t r_t p(pixel | layer t), and the masks that the regions
     are compared with are a softmax over the layers of their opacities' logits: hidden parts, too, must give
-    way to what hides them. A layer that is opaque by construction has logit 0, that it has no other, and
-    the other layers' opacities are above 1/2 where they win over it. Without such a layer the shift of the
-    softmax is free, and an opacity above 1/2 says nothing: compare logits with each other there.
+    way to what hides them. A layer that is opaque by construction has logit 0, that it has no other. Without
+    such a layer the shift of the softmax is free: read opacities by ``decompose(..., softmax=True)``, which
+    tells them against the last layer's.
 
     Args:
         beta: Weight of log q - log p of z_what at one draw.
@@ -114,8 +116,8 @@ class MaskLoss(_OfRegions):
 
     def of_pixels(self, terms: Terms) -> Float[Tensor, "pixels n"]:
         regions, fits = terms.regions[: terms.layers], terms.fits[: terms.layers]
-        opacities = terms.shown[:-1] - _behind(terms.shown)[1:]
-        masks = pad(opacities, (0, 0, 0, 0, 0, terms.layers - len(opacities))).log_softmax(0)
+        masks = opacities(terms.shown)
+        masks = pad(masks, (0, 0, 0, 0, 0, terms.layers - len(masks))).log_softmax(0)
         divergence = (regions.exp() * (regions - masks)).sum(0)
         return self.gamma * divergence - (regions + fits).logsumexp(0)
 
@@ -124,18 +126,13 @@ def region_divergence(
     regions: Float[Tensor, "parts *pixels"], shown: Float[Tensor, "parts *pixels"]
 ) -> Float[Tensor, "parts *pixels"]:
     """Eq. 12, KL(Ber(r_t) || Ber(s_t m_t)), of log r and log pi. The last takes the rest: 0."""
-    scope, free = _behind(regions), _behind(shown)
+    scope, free = behind(regions), behind(shown)
     mask, rest = shown - free, free[1:] - free[:-1]  # log m, log(1 - m)
     covered = torch.cat([torch.full_like(scope[:1], -torch.inf), regions.logcumsumexp(0)[:-2]])
     outside = torch.logaddexp(covered, scope[1:])  # log(1 - r)
     expected = torch.logaddexp(covered, scope[:-1] + rest)  # log(1 - s m)
     inside = regions[:-1].exp() * (regions - scope - mask)[:-1]
     return torch.cat([inside + outside.exp() * (outside - expected), torch.zeros_like(regions[:1])])
-
-
-def _behind(logs: Tensor) -> Tensor:
-    """Logarithm of the sum of each part and all behind it."""
-    return logs.flip(0).logcumsumexp(0).flip(0)
 
 
 def _enumerated(site: Any) -> dict:

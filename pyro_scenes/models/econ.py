@@ -37,7 +37,6 @@ import pyro.distributions as dist
 import torch
 from jaxtyping import Float, Int
 from pyro import poutine
-from pyro.distributions import Distribution
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
@@ -142,8 +141,10 @@ class ECON(Model):
             )
         else:
             z_expert = pyro.sample(f"z_expert_{i}", self.z_expert(scene))  # (a)
-        scene = scene._replace(layer=i, z_expert=z_expert)
-        with poutine.mask(mask=self.there(z_expert, i)):
+        scene, there = scene._replace(layer=i, z_expert=z_expert), self.there(z_expert, i)
+        if self.background and i < self.steps - 1:
+            pyro.deterministic(f"z_pres_{i}", there.to(self.blank))
+        with poutine.mask(mask=there):
             z_what = pyro.sample(f"z_what_{i}", self.z_what(scene))  # (b)
         return scene._replace(z_what=z_what), self.decode(z_expert, z_what, i)
 
@@ -218,19 +219,18 @@ class ECON(Model):
             raise ValueError(f"experts must be numbers below {len(makers)}, got {[*experts]}")
         check_sizes(size=size)
         canvas, scope = self.blank.expand(size, *self.image_shape), torch.ones_like(self.blank[:1])
-        layers = []
+        scene, layers = Scene(0, canvas), []
         for i, expert in enumerate([*experts, *[self.experts - 1] * self.background]):
             z_expert = torch.full((size,), expert, device=self.blank.device)
-            z_what = self.z_what(Scene(i, canvas, z_expert)).expand([size]).sample()
+            scene = scene._replace(layer=i, z_expert=z_expert)
+            z_what = self.z_what(scene).expand([size]).sample()
+            scene = scene._replace(z_what=z_what)
             last = self.steps - 1 if expert not in makers else 0
             colours, logits = self.decode(z_expert, z_what, last)
             mask = (logits > 0).to(colours)
             layers.append((colours * mask, mask))
             canvas, scope = under(canvas, scope, *layers[-1])
         return Sample(canvas, *(torch.stack(parts, 1) for parts in zip(*layers, strict=True)))
-
-    def prior(self, scene: Scene) -> Distribution:
-        return self.z_what(scene)
 
     @torch.no_grad()
     def check(self) -> None:

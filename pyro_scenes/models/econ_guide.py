@@ -1,14 +1,10 @@
 """The guide of ECON: see :mod:`pyro_scenes.models.econ`, lines (f) to (i)."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import product
-from typing import NamedTuple
 
 import pyro
 import pyro.distributions as dist
 import torch
-from jaxtyping import Float, Int
 from pyro import poutine
 from pyro.distributions import Distribution
 from torch import Tensor, nn
@@ -19,17 +15,9 @@ from ..networks import CERTAIN, Attention, SeededAttention, dispatch, some
 from ..render import pixels
 from ..scene import Guide, check_images
 from .econ import ECON, Scene
+from .econ_search import Part, Search, search
 
 __all__ = ["ECONGuide", "median"]
-
-
-class Part(NamedTuple):
-    """What the guide makes of one layer."""
-
-    z_expert: Int[Tensor, " n"]
-    z_what: Float[Tensor, "n code"]
-    region: Float[Tensor, "n 1 h w"]  # logarithm of the share of each pixel
-    surprise: Float[Tensor, " n"]  # log q - log p of z_what, in nats
 
 
 class ECONGuide(Guide):
@@ -37,11 +25,11 @@ class ECONGuide(Guide):
 
     Args:
         model: Whose latents it proposes, and with whose decoders experts bid.
-        attention: Proposes parts of an image (``networks.SeededAttention``, ``ExpertAttention``, ...).
+        attention: Finds candidates for the next part (``networks.SeededAttention``, ...).
         competition: Chooses one of them, and the expert.
         proposals: One for each expert: images (n, C, H, W) and regions (n, 1, H, W) to ``z_what``.
-        choice: ``compete``, or ``enumerate``: of all sequences of experts the one that costs least by
-            :meth:`cost`, each from seeds of its own. It takes as much longer as there are sequences.
+        choice: ``compete``, or ``enumerate``: the best of all sequences of experts (:meth:`search`), which
+            takes as much longer as there are sequences.
 
     Raises:
         ValueError: Another choice, or another number of proposals.
@@ -60,7 +48,6 @@ class ECONGuide(Guide):
         if choice not in ("compete", "enumerate"):
             raise ValueError(f"choice must be 'compete' or 'enumerate', got {choice!r}")
         self.choice = choice
-        self.experts, self.steps, self.background = model.experts, model.steps, model.background
         like = model.latents()["z_what_0"]
         if proposals is None:
             proposals = [
@@ -74,123 +61,159 @@ class ECONGuide(Guide):
         self.read, self.median = proposals[0].read, proposals[0].median  # the same of all
         self.attention = SeededAttention(self.image_shape) if attention is None else attention
         self.competition = Competition() if competition is None else competition
-        self.decode, self.shown, self.fits = model.decode, model.shown, model.fits  # methods
-        self.there, self.prior = model.there, model.prior
-        self.is_collapsed = partial(getattr, model, "collapsed")
+        self._model = (model,)  # in a tuple: asked, and no part of the guide
         self.to(model.blank)
+
+    @property
+    def model(self) -> ECON:
+        return self._model[0]
 
     def forward(self, images: Tensor) -> None:
         check_images(images, self.blank)
-        path = self.search(images) if self.choice == "enumerate" else None
+        path = self.search(images).path if self.choice == "enumerate" else None
         with pyro.plate("images", len(images), dim=-1):
             parts = self.explain(images, _sampled, path)
-            if self.is_collapsed():
+            if self.model.collapsed:
                 return
-            regions = [part.region[:, 0] for part in parts]
-            if not self.background:
+            regions = [part.log_region[:, 0] for part in parts]
+            if not self.model.background:
                 regions.append(torch.full_like(regions[0], -CERTAIN))  # no pixel shows none
             logits = pixels(torch.stack(regions, 1), 1)
             with pyro.plate("pixels", len(logits), dim=-2):
                 pyro.sample("z_region", dist.Categorical(logits=logits))  # (i)
 
+    def search(self, images: Tensor) -> Search:
+        """The best of all sequences of experts, and what competition loses to it, each of medians.
+
+        What the guide draws next, it draws as if nothing had been drawn here: so of the same candidates.
+        """
+        check_images(images, self.blank)
+        return search(self.model, images, lambda path: self.explain(images, median, path))
+
     def explain(self, images: Tensor, take: Callable, path: Tensor | None = None) -> list[Part]:
-        """Takes the images apart, front first, by the experts of a path (n, steps) or by competition."""
-        scope, parts = torch.zeros_like(images[:, :1]), []
-        for i in range(self.steps):
-            z_expert, attention = self.attend(images, scope, i, take, path)  # (f)
-            region = scope + logsigmoid(attention)
-            proposal = self.read(
-                dispatch(z_expert, self.proposals, images, region.exp(), scope.exp())
-            )
-            there = self.there(z_expert, i)
-            with poutine.mask(mask=there):
-                z_what = take(f"z_what_{i}", proposal)  # (g)
-            prior = self.prior(Scene(i, images, z_expert))
-            surprise = (proposal.log_prob(z_what) - prior.log_prob(z_what)).where(there, 0.0)
-            parts.append(Part(z_expert, z_what, region, surprise))
-            scope = scope + logsigmoid(-attention)  # (h)
+        """Takes the images apart, front first, by the experts of a path (n, steps) or by competition.
+
+        Args:
+            take: ``take(name, proposal, best)`` returns a value: a draw of the proposal, or its best guess.
+        """
+        scene, parts = Scene(0, torch.zeros_like(images)), []
+        log_scope = torch.zeros_like(images[:, :1])
+        for i in range(self.model.steps):
+            scene = scene._replace(layer=i)
+            z_expert, attention = self.attend(images, log_scope, scene, take, path)  # (f)
+            log_region = log_scope + logsigmoid(attention)
+            parameters = self.propose(z_expert, images, log_region, log_scope)
+            proposal = self.read(parameters)
+            with poutine.mask(mask=self.model.there(z_expert, i)):
+                z_what = take(f"z_what_{i}", proposal, self.median(parameters))  # (g)
+            parts.append(Part(z_expert, z_what, log_region, proposal))
+            scene = scene._replace(z_expert=z_expert, z_what=z_what)
+            log_scope = log_scope + logsigmoid(-attention)  # (h)
         return parts
 
+    def propose(
+        self, z_expert: Tensor, images: Tensor, log_region: Tensor, log_scope: Tensor
+    ) -> Tensor:
+        """The parameters of the experts' proposals for ``z_what``."""
+        return dispatch(z_expert, self.proposals, images, log_region.exp(), log_scope.exp())
+
     def attend(
-        self, images: Tensor, scope: Tensor, i: int, take: Callable, path: Tensor | None
+        self, images: Tensor, log_scope: Tensor, scene: Scene, take: Callable, path: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The expert (n,) of layer i, and the logits (n, 1, H, W) of its share of what the scope leaves."""
-        rest = torch.full_like(scope, CERTAIN)
-        last = i == self.steps - 1
-        if last and self.background:
-            return _all(images, self.experts - 1), rest
+        """The expert (n,) of a layer, and the logits (n, 1, H, W) of its share of what the scope leaves."""
+        i, none = scene.layer, _all(images, self.model.experts - 1)
+        last, rest = i == self.model.steps - 1, torch.full_like(log_scope, CERTAIN)
+        if last and self.model.background:
+            return none, rest
         with torch.no_grad():
-            seeds, bids = self.compete(images, scope, i, rest if last else None)
-            proposal, logits, idle = self.competition(bids)
-            if self.background:  # whose number, before the last layer, says that there is no object
-                logits = nn.functional.pad(logits, (0, 1), value=-torch.inf)
-                logits = torch.where(
-                    idle[:, None], self.certain(_all(images, self.experts - 1)), logits
-                )
+            ground = self.unexplained(images, log_scope)
+            seeds, found = _all(images, 0)[None], rest[None]
+            if not last:
+                seeds, found = self.attention.propose(images, log_scope.exp(), ground, i)
+            candidate, logits = self.choose(images, log_scope, scene, ground, found)
             if path is not None:
                 logits = self.certain(path[:, i])
-        z_expert = take(f"z_expert_{i}", dist.Categorical(logits=logits))
+        z_expert = take(f"z_expert_{i}", dist.Categorical(logits=logits), logits.argmax(1))
         if last:
             return z_expert, rest
-        there = self.there(z_expert, i)
+        there = self.model.there(z_expert, i)
         own = z_expert.where(there, 0)  # there is no attention to nothing
-        seed = own if self.attention.own else seeds.gather(0, proposal[None])[0]
-        attention = self.attention(images, scope.exp(), seed)
+        seed = own if self.attention.own else seeds.gather(0, candidate[None])[0]
+        attention = self.attention(images, log_scope.exp(), seed)
+        if self.attention.margin < torch.inf:
+            with torch.no_grad():
+                log_region = log_scope + logsigmoid(attention)
+                z_what = self.median(self.propose(own, images, log_region, log_scope))
+                colours, opacity = self.model.decode(own, z_what, i)
+                lacks = self.lacks(images, colours)
+            attention = self.attention.settle(attention, opacity, lacks, ground)
         return z_expert, attention.where(there[:, None, None, None], -CERTAIN)
+
+    def lacks(self, images: Tensor, colours: Tensor) -> Tensor:
+        """By how many nats (n, 1, H, W) these colours (n, C, H, W) are less likely than the best are."""
+        return self.model.fits(images, images) - self.model.fits(images, colours)
+
+    def unexplained(self, images: Tensor, log_scope: Tensor) -> Tensor:
+        """What the background lacks (n, 1, H, W), if it takes all that is left; 0 if there is none."""
+        if not self.model.background:
+            return torch.zeros_like(log_scope)
+        none, last = _all(images, self.model.experts - 1), self.model.steps - 1
+        z_what = self.median(self.propose(none, images, log_scope, log_scope))
+        return self.lacks(images, self.model.decode(none, z_what, last)[0])
 
     def certain(self, z_expert: Tensor) -> Tensor:
         """Logits (n, experts) of these experts, beyond doubt."""
-        others = torch.arange(self.experts, device=z_expert.device) != z_expert[:, None]
+        others = torch.arange(self.model.experts, device=z_expert.device) != z_expert[:, None]
         return torch.zeros_like(others, dtype=self.blank.dtype).masked_fill(others, -torch.inf)
 
-    def compete(
-        self, images: Tensor, scope: Tensor, i: int, rest: Tensor | None
-    ) -> tuple[Tensor, Bids]:
-        """Seeds (proposals, n), and the bids of all experts."""
-        best, ground = self.fits(images, images), torch.zeros_like(scope)
-        if self.background:
-            z_what = self.median(self.proposals[-1](images, scope.exp(), scope.exp()))
-            flat, _ = self.decode(_all(images, self.experts - 1), z_what, self.steps - 1)
-            ground = best - self.fits(images, flat)
-        if rest is None:
-            seeds, logits = self.attention.propose(images, scope.exp(), ground, i)
-        else:
-            seeds, logits = _all(images, 0)[None], rest[None]
-        own = self.attention.own and rest is None
+    def choose(
+        self, images: Tensor, log_scope: Tensor, scene: Scene, ground: Tensor, found: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One (n,) of the candidates, and the logits (n, experts) of the choice of an expert for it."""
+        model, last = self.model, scene.layer == self.model.steps - 1
+        if model.experts == len(found) == 1:
+            return _all(images, 0), torch.zeros_like(images[:, 0, 0, :1])
+        own, scope = self.attention.own and not last, log_scope.exp()
         bids = [
-            self.bid(k, images, scope.exp(), best, ground, logits[k : k + 1] if own else logits, i)
-            for k in range(self.experts - self.background)
+            self.bid(k, scene, images, scope, ground, found[k : k + 1] if own else found)
+            for k in range(model.experts - model.background)
         ]
-        return seeds, Bids(*(torch.stack(parts, -1) for parts in zip(*bids, strict=True)))
+        stacked = Bids(*(torch.stack(parts, -1) for parts in zip(*bids, strict=True)))
+        candidate, logits, idle = self.competition(stacked)
+        if model.background:  # whose number, before the last layer, says that there is no object
+            none = self.certain(_all(images, model.experts - 1))
+            logits = nn.functional.pad(logits, (0, 1), value=-torch.inf)
+            logits = torch.where(idle[:, None], none, logits)
+        return candidate, logits
 
     def bid(
         self,
         k: int,
+        scene: Scene,
         images: Tensor,
         scope: Tensor,
-        best: Tensor,
         ground: Tensor,
         logits: Tensor,
-        i: int,
     ) -> Bids:
-        """What expert k would make of some proposals (proposals, n, 1, H, W)."""
-        each, rows = logits.shape[:2], logits.flatten(0, 1)
-        maps = (part.repeat(each[0], 1, 1, 1) for part in (images, scope, best, ground))
-        images, scope, best, ground = maps
-        parameters = self.proposals[k](images, scope * rows.sigmoid(), scope)
-        z_what, proposal = self.median(parameters), self.read(parameters)
-        z_expert, every = _all(images, k), self.competition.every if self.training else 1
-        colours, opacity = self.decode(z_expert, z_what, i, every)
-        images, scope, best, ground, rows = (
-            some(part, every) for part in (images, scope, best, ground, rows)
+        """What expert k would make of some candidates (candidates, n, 1, H, W)."""
+        each, attention = logits.shape[:2], logits.flatten(0, 1)
+        images, scope, ground = (part.repeat(each[0], 1, 1, 1) for part in (images, scope, ground))
+        parameters = self.proposals[k](images, scope * attention.sigmoid(), scope)
+        z_what, z_expert = self.median(parameters), _all(images, k)
+        every = self.competition.every if self.training else 1
+        colours, opacity = self.model.decode(z_expert, z_what, scene.layer, every)
+        images, scope, ground, attention = (
+            some(part, every) for part in (images, scope, ground, attention)
         )
-        share = scope * rows.sigmoid()
-        inside, outside = logsigmoid(rows) - logsigmoid(opacity), logsigmoid(-rows) - logsigmoid(
-            -opacity
-        )
-        lacks, enough = best - self.fits(images, colours), self.competition.enough
+        lacks, enough = self.lacks(images, colours), self.competition.enough
+        attention = self.attention.settle(attention, opacity, lacks, ground)
+        share = scope * attention.sigmoid()
+        inside = logsigmoid(attention) - logsigmoid(opacity)
+        outside = logsigmoid(-attention) - logsigmoid(-opacity)
         shape = every**2 * _total(share * inside + (scope - share) * outside)
-        code = proposal.log_prob(z_what) - self.prior(Scene(i, images, z_expert)).log_prob(z_what)
+        before = None if scene.z_what is None else scene.z_what.repeat(each[0], 1)
+        prior = self.model.z_what(Scene(scene.layer, torch.zeros_like(images), z_expert, before))
+        code = self.read(parameters).log_prob(z_what) - prior.log_prob(z_what)
         found = Bids(
             shape,
             code,
@@ -200,46 +223,17 @@ class ECONGuide(Guide):
         )
         return Bids(*(part.unflatten(0, each) for part in found))
 
-    @torch.no_grad()
-    def search(self, images: Tensor) -> Tensor:
-        """Of all sequences of experts, those (n, steps) that cost least at the codes' medians."""
-        choosing = self.steps - self.background
-        paths = product(range(self.experts), repeat=choosing)
-        tried = [
-            torch.tensor([*path, self.experts - 1][: self.steps], device=images.device).expand(
-                len(images), -1
-            )
-            for path in paths
-        ]
-        costs = torch.stack(
-            [self.cost(images, self.explain(images, median, path)) for path in tried]
-        )
-        best = costs.argmin(0)
-        return torch.stack(tried)[best, torch.arange(len(best), device=best.device)]
 
-    def cost(self, images: Tensor, parts: list[Part]) -> Tensor:
-        """Minus the bound (n,) on log p(image | experts), if codes were drawn; at medians, a score."""
-        made = [self.decode(part.z_expert, part.z_what, i) for i, part in enumerate(parts)]
-        shown = self.shown(torch.stack([logits for _, logits in made], 1))
-        total = torch.stack([part.surprise for part in parts]).sum(0)
-        for i, (part, (colours, _)) in enumerate(zip(parts, made, strict=True)):
-            lacks = part.region - shown[:, i : i + 1] - self.fits(images, colours)
-            total = total + _total(part.region.exp() * lacks)
-        return total
-
-
-def _sampled(name: str, proposal: Distribution) -> Tensor:
+def _sampled(name: str, proposal: Distribution, best: Tensor) -> Tensor:
     infer = (
         {"enumerate": None} if name.startswith("z_expert") else {}
     )  # choices are made, not summed over
     return pyro.sample(name, proposal, infer=infer)
 
 
-def median(name: str, proposal: Distribution) -> Tensor:
-    if proposal.support.is_discrete:
-        return proposal.logits.argmax(-1)
-    base = proposal.base_dist
-    return base.icdf(torch.full_like(base.mean, 0.5))
+def median(name: str, proposal: Distribution, best: Tensor) -> Tensor:
+    """What :meth:`ECONGuide.explain` takes to draw nothing: the likeliest expert, the median code."""
+    return best
 
 
 def _all(images: Tensor, number: int) -> Tensor:

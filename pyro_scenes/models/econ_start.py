@@ -1,11 +1,13 @@
 """Experts set apart by data: clusters of the shapes that a guide of ECON finds."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..networks import SpriteDecoder
+from ..networks import FlatDecoder, SpriteDecoder, typical_colour
 from ..render import centroid, warp
 from .econ import ECON
 from .econ_guide import ECONGuide, median
@@ -14,6 +16,8 @@ __all__ = ["separate_experts"]
 
 #: How far from 0 and 1 an expert's opacity starts.
 MARGIN = 0.02
+#: Logits of an expert's colours differ by this much at least: else no code could make another.
+LEAST = 0.1
 
 
 def separate_experts(
@@ -30,7 +34,9 @@ def separate_experts(
     Left to themselves, experts break their symmetry by chance: one may keep two classes, and another the odds
     and ends of all. (The paper picks the best of 512 trainings.) So once attention finds objects, and before
     experts differ, their regions are centred and clustered by k-means; each expert's opacity is fitted to
-    one cluster's mean, and all else of it is copied from the expert that wins most. No label is seen.
+    one cluster's mean, its colours to the mean and principal axes of the cluster's, so that the prior draws
+    such, and all else of it is copied from the expert that wins most. A flat background's colours are fitted,
+    too. No label is seen.
 
     Args:
         model: With a :class:`SpriteDecoder` for each expert, the background's aside, of fixed shape.
@@ -54,43 +60,58 @@ def separate_experts(
         raise TypeError(
             "needs a background, and for all else SpriteDecoder of fixed shape (shape=0)"
         )
-    shapes, winners = front_shapes(model, guide, images)
+    shapes, colours, grounds, winners = front_shapes(model, guide, images)
     if len(shapes) < len(sprites):
         raise ValueError(
             f"found {len(shapes)} objects in {len(images)} images, for {len(sprites)} experts: give "
             "more images, or train longer first"
         )
-    means, sizes = _clusters(shapes, len(sprites), tries)
+    means, labels = _clusters(shapes, len(sprites), tries)
     best = int(winners.bincount(minlength=len(sprites)).argmax())
     for k, mean in enumerate(means):
         for part in (model.decoders, guide.proposals):
             part[k].load_state_dict(part[best].state_dict())
         _fit(sprites[k], mean, steps)
-    for part in (*sprites, *guide.proposals[: len(sprites)]):
+        _paint(sprites[k].colour, colours[labels == k])
+    ground = model.decoders[-1]
+    if isinstance(ground, FlatDecoder):
+        _paint(ground.colour, grounds)
+    for part in (*model.decoders, *guide.proposals):
         for value in part.parameters():
             if optim is not None:
                 optim.state.pop(value, None)
-    return sizes
+    return labels.bincount(minlength=len(sprites))
+
+
+class Found(NamedTuple):
+    """The first layers where there is an object."""
+
+    shapes: Float[Tensor, "found h w"]  # their regions, centred
+    colours: Float[Tensor, "found c"]  # that most of each region has
+    grounds: Float[Tensor, "n c"]  # those of the last layer of each image
+    winners: Int[Tensor, " found"]  # their experts
 
 
 @torch.no_grad()
-def front_shapes(
-    model: ECON, guide: ECONGuide, images: Tensor
-) -> tuple[Float[Tensor, "found h w"], Int[Tensor, " found"]]:
-    """The regions of the first layers where there is an object, centred; and their experts."""
+def front_shapes(model: ECON, guide: ECONGuide, images: Tensor) -> Found:
     training = guide.training
     guide.eval()
-    part = guide.explain(images, median)[0]
+    parts = guide.explain(images, median)
     guide.train(training)
-    there = part.z_expert < model.experts - 1
-    regions = part.region[there].exp()
+    there = parts[0].z_expert < model.experts - 1
+    regions = parts[0].log_region[there].exp()
     transform = torch.eye(2, 3).to(regions).repeat(len(regions), 1, 1)
     transform[:, :, 2] = centroid(regions)
-    return warp(regions, transform, regions.shape[-2:])[:, 0], part.z_expert[there]
+    return Found(
+        warp(regions, transform, regions.shape[-2:])[:, 0],
+        typical_colour(images[there], regions),
+        typical_colour(images, parts[-1].log_region.exp()),
+        parts[0].z_expert[there],
+    )
 
 
 def _clusters(shapes: Tensor, number: int, tries: int) -> tuple[Tensor, Tensor]:
-    """Means (number, H, W) of clusters, and their sizes (number,)."""
+    """Means (number, H, W) of clusters, and the cluster (found,) of each shape."""
     from scipy.cluster.vq import kmeans2  # here, as importing it changes warning filters
 
     flat = shapes.flatten(1).cpu().double().numpy()
@@ -99,8 +120,8 @@ def _clusters(shapes: Tensor, number: int, tries: int) -> tuple[Tensor, Tensor]:
         means, labels = kmeans2(flat, number, minit="++", seed=seed)
         found.append((((flat - means[labels]) ** 2).sum(), means, labels))
     _, means, labels = min(found, key=lambda one: one[0])
-    sizes = torch.as_tensor(labels).bincount(minlength=number)
-    return torch.as_tensor(means).to(shapes).unflatten(1, shapes.shape[1:]), sizes
+    means = torch.as_tensor(means).to(shapes).unflatten(1, shapes.shape[1:])
+    return means, torch.as_tensor(labels).to(shapes.device)
 
 
 def _fit(sprite: SpriteDecoder, mean: Tensor, steps: int) -> None:
@@ -114,3 +135,15 @@ def _fit(sprite: SpriteDecoder, mean: Tensor, steps: int) -> None:
         nn.functional.binary_cross_entropy_with_logits(found, wanted, reduction="sum").backward()
         optim.step()
     sprite.zero_grad()
+
+
+@torch.no_grad()
+def _paint(layer: nn.Linear, colours: Tensor) -> None:
+    """Colours (n, C) of standard Normal codes have the mean and the principal axes of these, as logits."""
+    logits = torch.logit(colours, eps=0.01)
+    away = logits - logits.mean(0)
+    spreads, axes = torch.linalg.eigh(away.mT @ away / len(away))
+    number = min(layer.weight.shape)
+    layer.weight.zero_()
+    layer.weight[:, :number] = (axes * spreads.clamp(min=LEAST**2).sqrt()).flip(1)[:, :number]
+    layer.bias.copy_(logits.mean(0))

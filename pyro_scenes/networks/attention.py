@@ -1,7 +1,7 @@
-"""Attention: proposals of the part of an image that is to be explained next.
+"""Attention: candidates for the part of an image that is to be explained next.
 
-Every kind has ``propose(images, scope, unexplained, step)``, which returns a seed for each proposal and
-image, int (proposals, n), and the logits of the attention, (proposals, n, 1, H, W); and
+Every kind has ``propose(images, scope, unexplained, step)``, which returns a seed for each candidate and
+image, int (candidates, n), and the logits of the attention, (candidates, n, 1, H, W); and
 ``forward(images, scope, seeds)``, which gives the logits (n, 1, H, W) of one seed an image again, with
 gradients. What a seed is, is the attention's own affair. Its share of a pixel is of what the ``scope``
 (n, 1, H, W) leaves: where all is explained, it counts for nothing.
@@ -21,21 +21,41 @@ __all__ = ["Attention", "ExpertAttention", "GivenAttention", "SeededAttention"]
 
 #: A logit that no float can tell from certainty, and that stays finite times any weight.
 CERTAIN = 100.0
-#: An unexplained pixel calls for a proposal by its nats up to this many.
+#: An unexplained pixel calls for a candidate by its nats up to this many.
 CALL = 20.0
+#: What an expert lacks at a pixel counts so many times what the background does, where it would overrule.
+STRICT = 4.0
 
 
 class Attention(nn.Module, ABC):
     """Proposes parts of images."""
 
-    #: Whether proposal k is that of expert k, and of no other.
+    #: Whether candidate k is that of expert k, and of no other.
     own = False
+    #: Where the logits of an expert's opacity are farther than this from 0, they overrule attention.
+    margin = torch.inf
 
     @abstractmethod
     def propose(
         self, images: Tensor, scope: Tensor, unexplained: Tensor, step: int
     ) -> tuple[Tensor, Tensor]:
-        """Seeds (proposals, n) and logits (proposals, n, 1, H, W); unexplained are nats (n, 1, H, W)."""
+        """Seeds (candidates, n) and logits (candidates, n, 1, H, W); unexplained are nats (n, 1, H, W)."""
+
+    def settle(self, attention: Tensor, opacity: Tensor, lacks: Tensor, ground: Tensor) -> Tensor:
+        """Attention (n, 1, H, W), overruled by the opacity of what an expert makes of it.
+
+        A layer leaves what its expert is sure not to cover: of two objects alike, attention may find both.
+        It takes what the expert is sure to cover, where that explains the pixel well, and what is behind
+        does not.
+
+        Args:
+            attention, opacity: Logits.
+            lacks, ground: By how many nats the expert's and the background's colours are less likely than
+                the best are.
+        """
+        better = ground - STRICT * lacks
+        least = torch.minimum(2 * (opacity - self.margin), better - self.margin)
+        return attention.maximum(least).minimum(2 * (opacity + self.margin))
 
 
 class ExpertAttention(Attention):
@@ -98,16 +118,17 @@ class GivenAttention(Attention):
 class SeededAttention(Attention):
     """A pixel that nothing explains yet, and what goes with it (after Engelcke et al., 2021).
 
-    A proposal starts at a seed: a pixel drawn in proportion to what is unexplained, where the proposals
+    A candidate starts at a seed: a pixel drawn in proportion to what is unexplained, where the candidates
     before leave it. The logits start out as pixels of like colour that are near; a U-Net, which sees how
     all pixels differ from the seed, learns the rest.
 
     Args:
         image_shape: (C, H, W).
-        proposals: How many at a time in training; in evaluation, twice as many.
+        candidates: How many at a time in training; in evaluation, twice as many.
         widths, fold: Of the :class:`UNet`.
         near: How far from the seed an object is thought to reach to start with, from -1 to 1 across.
         alike: How much colours of an object are thought to differ to start with.
+        margin: As of all kinds; infinite leaves attention as it is.
     """
 
     grid: Tensor
@@ -116,14 +137,16 @@ class SeededAttention(Attention):
         self,
         image_shape: tuple[int, ...],
         *,
-        proposals: int = 3,
+        candidates: int = 3,
         widths: tuple[int, ...] = (16, 24, 32),
         fold: int = 2,
         near: float = 0.4,
         alike: float = 0.08,
+        margin: float = 5.0,
     ) -> None:
         super().__init__()
-        self.proposals = proposals
+        self.margin = margin
+        self.candidates = candidates
         self.network = UNet(2 * image_shape[0] + 2, widths, fold=fold)
         self.network.last.weight.data *= 0.1
         self.network.last.bias.data.zero_()  # type: ignore[union-attr]  # it has one
@@ -137,7 +160,7 @@ class SeededAttention(Attention):
     ) -> tuple[Tensor, Tensor]:
         calls = (scope * unexplained.clamp(0, CALL)).flatten(1) + 1e-4
         seeds, logits = [], []
-        for _ in range(self.proposals if self.training else 2 * self.proposals):
+        for _ in range(self.candidates if self.training else 2 * self.candidates):
             seeds.append(torch.multinomial(calls, 1)[:, 0])
             logits.append(self(images, scope, seeds[-1]))
             calls = calls * torch.sigmoid(-logits[-1]).flatten(1) + 1e-6

@@ -18,6 +18,8 @@ __all__ = ["BroadcastDecoder", "FlatDecoder", "SpriteDecoder", "places", "some",
 OPAQUE = 20.0
 #: A pixel of a region off a sprite counts for no more nats in finding its place.
 FAR = 8.0
+#: The mean of a place is over those no farther than this from the best.
+NEAR = 0.3
 #: Colours that differ by more than this from a region's own count little for it.
 STRAY = 0.1
 
@@ -74,6 +76,8 @@ class SpriteDecoder(nn.Module):
     """
 
     grid: Tensor
+    bias: Tensor
+    sharpness: Tensor
 
     def __init__(
         self,
@@ -91,9 +95,11 @@ class SpriteDecoder(nn.Module):
                 "a sprite's code is 2 numbers for the place and 1 or more for the colour, of which the "
                 f"shape may depend on some: got code={code}, shape={shape}"
             )
-        self.code, self.shape, self.sharpness, self.bias = code, shape, sharpness, bias
+        self.code, self.shape = code, shape
+        self.register_buffer("bias", torch.tensor(bias))  # a checkpoint keeps them
+        self.register_buffer("sharpness", torch.tensor(sharpness))
         self.reach = nn.Parameter(torch.tensor(0.8))
-        self.colour = _colour(code - 2, image_shape[0])
+        self.colour = _colour(code - 2, image_shape[0], after=shape)
         self.opacity = mlp(2 + shape, hidden, hidden, hidden, 1)
         self.register_buffer("grid", places(image_shape), persistent=False)
 
@@ -108,9 +114,9 @@ class SpriteDecoder(nn.Module):
     def guess(self, images: Tensor, regions: Tensor, scope: Tensor) -> Tensor:
         """The code (n, code) of the sprite that fits regions (n, 1, H, W) of images best, within the scope.
 
-        The place is its mean under the posterior given the region, were it uniform before (log p of a region
-        r is sum r log m + (scope - r) log (1 - m), a convolution with the sprite's m); the colour is what
-        most of the region has.
+        The place is its mean, near the best, under the posterior given the region, were it uniform before
+        (log p of a region r is sum r log m + (scope - r) log (1 - m), a convolution with the sprite's m); the
+        colour is what most of the region has.
         """
         with torch.no_grad():
             place = self.match(regions, scope)
@@ -132,8 +138,12 @@ class SpriteDecoder(nn.Module):
             functional.logsigmoid(opacity).clamp(min=-FAR) + FAR
         )  # beyond the kernel, as if at most FAR off
         kernel = torch.stack([inside, functional.logsigmoid(-opacity)])[None]
-        scores = _correlate(torch.cat([regions, scope - regions], 1), kernel)
-        return scores.flatten(1).softmax(1) @ self.grid.flatten(1).mT
+        scores = _correlate(torch.cat([regions, scope - regions], 1), kernel).flatten(1)
+        at = self.grid.flatten(1).mT
+        far = (
+            torch.cdist(at[scores.argmax(1)], at) > NEAR
+        )  # of two places alike the mean is neither
+        return scores.masked_fill(far, -torch.inf).softmax(1) @ at
 
 
 class FlatDecoder(nn.Module):
@@ -185,10 +195,11 @@ def some(maps: Tensor, every: int) -> Tensor:
     return maps[..., first::every, first::every]
 
 
-def _colour(code: int, channels: int) -> nn.Linear:
-    """Starts with a number for each channel, where there are enough."""
+def _colour(code: int, channels: int, after: int = 0) -> nn.Linear:
+    """Starts with a number for each channel, where there are enough after some that are of another use."""
     layer = nn.Linear(code, channels)
-    nn.init.eye_(layer.weight)
+    nn.init.zeros_(layer.weight)
+    nn.init.eye_(layer.weight[:, after:])
     nn.init.zeros_(layer.bias)
     return layer
 

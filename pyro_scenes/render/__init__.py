@@ -2,15 +2,17 @@
 
 from .affine import centre, centroid, inverse, warp
 from .compose import under
-from .regions import pixels, visibility
+from .regions import behind, opacities, pixels, visibility
 from .transform import box, glance, place
 
 __all__ = [
+    "behind",
     "box",
     "centre",
     "centroid",
     "glance",
     "inverse",
+    "opacities",
     "pixels",
     "place",
     "under",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["pixels", "visibility"]
+__all__ = ["behind", "opacities", "pixels", "visibility"]
 
 
 def visibility(logits: Tensor, *, opaque: bool) -> Tensor:
@@ -23,6 +23,17 @@ def visibility(logits: Tensor, *, opaque: bool) -> Tensor:
         return (scope[..., :-1, :, :, :] + logsigmoid(logits))[..., 0, :, :]
     nothing = torch.zeros_like(logits[..., :1, :, :, :])
     return (scope + torch.cat([logsigmoid(logits), nothing], -4))[..., 0, :, :]
+
+
+def opacities(shown: Tensor, dim: int = 0) -> Tensor:
+    """The logits of :func:`visibility` again, of all parts but the last, in a dimension ``dim``."""
+    free = behind(shown, dim)
+    return shown.narrow(dim, 0, shown.shape[dim] - 1) - free.narrow(dim, 1, shown.shape[dim] - 1)
+
+
+def behind(logs: Tensor, dim: int = 0) -> Tensor:
+    """Logarithm of the sum of each part and all behind it."""
+    return logs.flip(dim).logcumsumexp(dim).flip(dim)
 
 
 def pixels(maps: Tensor, events: int) -> Tensor:

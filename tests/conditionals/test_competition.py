@@ -5,7 +5,7 @@ import torch
 
 from pyro_scenes.conditionals import Bids, Competition
 
-NOTHING = torch.zeros(3, 2, 4)  # proposals, images, experts
+NOTHING = torch.zeros(3, 2, 4)  # candidates, images, experts
 
 
 def bids(**parts):
@@ -22,14 +22,14 @@ def at(value, *places):
 def test_in_evaluation_the_best_expert_is_certain():
     competition = Competition().eval()
     shape = torch.rand(3, 2, 4)
-    proposal, logits, _ = competition(bids(shape=shape))
+    candidate, logits, _ = competition(bids(shape=shape))
     best = shape.amin(2).argmin(0)
-    assert torch.equal(proposal, best)
+    assert torch.equal(candidate, best)
     for n in range(2):
         assert logits[n].softmax(0).argmax() == shape[best[n], n].argmin()
         assert logits[n].softmax(0).max() == 1
     for _ in range(5):
-        assert torch.equal(competition(bids(shape=shape))[0], proposal)
+        assert torch.equal(competition(bids(shape=shape))[0], candidate)
 
 
 def test_in_training_it_is_by_chance_and_temperature():
@@ -37,8 +37,8 @@ def test_in_training_it_is_by_chance_and_temperature():
     for temperature in (0.5, 2.0):
         _, logits, _ = Competition(temperature=temperature)(bids(shape=shape))
         torch.testing.assert_close(logits.softmax(1), (-shape[0] / temperature).softmax(1))
-    proposals = [Competition()(bids(shape=shape))[0] for _ in range(60)]
-    assert set(torch.cat(proposals).tolist()) == {0, 1, 2}
+    candidates = [Competition()(bids(shape=shape))[0] for _ in range(60)]
+    assert set(torch.cat(candidates).tolist()) == {0, 1, 2}
 
 
 def test_a_proposal_that_explains_more_is_chosen_but_only_up_to_plenty():

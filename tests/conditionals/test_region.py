@@ -43,7 +43,26 @@ def test_a_head_of_zeros_proposes_the_guess():
     proposal.head.head[-1].weight.data.zero_()
     guess = decoder.guess(IMAGES, REGIONS, SCOPE)
     found = proposal.median(proposal(IMAGES, REGIONS, SCOPE))
-    torch.testing.assert_close(found - proposal.head.start, guess)
+    torch.testing.assert_close(found, guess)
+
+
+def test_a_guess_stands_in_for_the_priors_median():
+    """Whatever the prior: one far from zero shifts it nowhere."""
+    decoder, far = FlatDecoder(CODE, SHAPE), dist.Normal(torch.full((CODE,), 7.0), 0.1).to_event(1)
+    proposal = RegionProposal(SHAPE, far, guess=decoder.guess)
+    proposal.head.head[-1].weight.data.zero_()
+    found = proposal.median(proposal(IMAGES, REGIONS, SCOPE))
+    torch.testing.assert_close(found, decoder.guess(IMAGES, REGIONS, SCOPE))
+
+
+def test_proposals_of_other_widths_are_read_alike():
+    """Parameters are finished: any proposal for a latent reads those of another."""
+    one, other = (
+        RegionProposal(SHAPE, LIKE, guess=FlatDecoder(CODE, SHAPE).guess, narrow=narrow)
+        for narrow in (0.05, 1.0)
+    )
+    parameters = one(IMAGES, REGIONS, SCOPE)
+    torch.testing.assert_close(one.read(parameters).stddev, other.read(parameters).stddev)
 
 
 def test_narrow_proposals_start_narrow():

@@ -236,7 +236,7 @@ def double():
 def econ(background=True):
     likelihood = Pixels(dist.Normal, scale=0.1)
     model = ECON((3, 16, 12), 3, 3, 5, background=background, image=likelihood)
-    attention = SeededAttention(model.image_shape, proposals=2, widths=(8, 8))
+    attention = SeededAttention(model.image_shape, candidates=2, widths=(8, 8))
     competition = Competition(temperature=1e4)  # so that all win now and then
     return model, ECONGuide(model, attention=attention, competition=competition)
 

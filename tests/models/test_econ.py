@@ -1,6 +1,6 @@
 """ECON: its bound written by hand, regions, competition, layers in order, parts swapped."""
 
-from itertools import repeat
+from itertools import product, repeat
 
 import pyro.distributions as dist
 import pytest
@@ -13,7 +13,9 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 from pyro_scenes import ECON, ECONGuide, Pixels, Prior, Weighted, fit, separate_experts
 from pyro_scenes.conditionals import Competition
 from pyro_scenes.evaluation import importance_bound, log_weights
+from pyro_scenes.models.econ import Scene
 from pyro_scenes.models.econ_guide import median
+from pyro_scenes.models.econ_search import cost
 from pyro_scenes.networks import (
     BroadcastDecoder,
     ExpertAttention,
@@ -33,7 +35,7 @@ BOTH = pytest.mark.parametrize("background", [True, False], ids=["background", "
 
 def pair(guide=None, **settings):
     model = ECON(SHAPE, **{**SETTINGS, "image": Pixels(dist.Normal, scale=0.1), **settings})
-    small = SeededAttention(SHAPE, proposals=2, widths=(8, 8))
+    small = SeededAttention(SHAPE, candidates=2, widths=(8, 8))
     return model, ECONGuide(model, **{"attention": small, **(guide or {})})
 
 
@@ -96,8 +98,8 @@ def test_regions_share_out_every_pixel(background, double):
     model, guide = pair(background=background)
     for training in (True, False):
         guide.train(training)
-        parts = guide.explain(images_of().double(), lambda name, proposal: proposal.sample())
-        regions = torch.stack([part.region for part in parts]).exp()
+        parts = guide.explain(images_of().double(), lambda name, proposal, best: proposal.sample())
+        regions = torch.stack([part.log_region for part in parts]).exp()
         assert (regions > -1e-12).all() and regions.min() < 0.5 < regions.max()
         torch.testing.assert_close(regions.sum(0), torch.ones_like(regions[0]))
     logits = 3 * torch.randn(4, 3, 1, 16, 12)
@@ -335,15 +337,16 @@ def test_no_sequence_is_better_than_the_one_of_the_search():
     model, guide = pair(settings, experts=2, background=False)
     guide.eval()
     images = images_of()
-    path = guide.search(images)
+    path, least, competed = guide.search(images)
     assert path.shape == (4, 3) and 0 <= path.min() and path.max() < 2
+    assert (least <= competed).all()
     with torch.no_grad():
-        best = guide.cost(images, guide.explain(images, median, path))
-        competed = guide.explain(images, median)
-        assert (best <= guide.cost(images, competed) + 1e-3).all()
-        for one in range(2):
-            other = torch.full_like(path, one)
-            assert (best <= guide.cost(images, guide.explain(images, median, other)) + 1e-3).all()
+        for other in product(range(2), repeat=3):
+            parts = guide.explain(images, median, torch.tensor(other).expand(4, -1))
+            assert (least <= cost(model, images, parts) + 1e-3).all()
+        best, chosen = (guide.explain(images, median, each) for each in (path, None))
+        torch.testing.assert_close(cost(model, images, best), least)
+        torch.testing.assert_close(cost(model, images, chosen), competed)
     trace = seeded(guide, images)
     assert all(torch.equal(trace.nodes[f"z_expert_{i}"]["value"], path[:, i]) for i in range(3))
 
@@ -361,10 +364,9 @@ def test_the_cost_is_minus_the_bound_at_those_codes(double):
     bound = EXACT.loss(
         poutine.condition(model, data=values), config_enumerate(_held(guide, values)), images
     )
-    surprise = torch.stack([part.surprise for part in parts]).sum()
-    prior = sum(dist.Normal(0, 1).log_prob(values[f"z_what_{i}"]).sum() for i in range(3))
+    proposed = sum(part.proposal.log_prob(part.z_what).sum() for part in parts)
     choices = 4 * 3 * torch.tensor(3.0).log()
-    expected = guide.cost(images, parts).sum() - surprise - prior + choices
+    expected = cost(model, images, parts).sum() - proposed + choices
     assert bound == pytest.approx(expected.item(), rel=1e-6)
 
 
@@ -378,15 +380,17 @@ def _held(guide, values):
     return forward
 
 
-def test_the_search_may_find_no_object():
-    """It is never worse than the competition, which leaves steps idle on plain ground."""
+def test_the_search_loses_nothing_to_competition():
+    """Of the same candidates, which are drawn again next: on plain ground, and where there are objects."""
     model, guide = pair({"choice": "enumerate"})
     guide.eval()
-    images = torch.full((2, *SHAPE), 0.5)
-    with torch.no_grad():
-        path = guide.search(images)
-        found, competed = (guide.explain(images, median, each) for each in (path, None))
-        assert (guide.cost(images, found) <= guide.cost(images, competed) + 1e-3).all()
+    for images in (torch.full((2, *SHAPE), 0.5), images_of()):
+        torch.manual_seed(0)
+        found = guide.search(images)
+        assert (found.cost <= found.competed).all()
+        with torch.no_grad():
+            again = guide.explain(images, median, found.path)
+        torch.testing.assert_close(cost(model, images, again), found.cost)
 
 
 # No object.
@@ -423,8 +427,17 @@ def test_an_object_on_a_background_is_found():
     guide.attention = attention
     with torch.no_grad():
         guide.eval()
-        _, bids = guide.compete(images, torch.zeros(1, 1, 16, 12), 0, None)
-    assert bids.gain.shape == (1, 1, 2) and (bids.gain > 50).all()
+        scope = torch.ones(1, 1, 16, 12)
+        ground = guide.unexplained(images, scope.log())
+        bids = guide.bid(
+            0,
+            Scene(0, images),
+            images,
+            scope,
+            ground,
+            attention.propose(images, scope, ground, 0)[1],
+        )
+    assert bids.gain.shape == (1, 1) and (bids.gain > 50).all()
 
 
 def test_an_empty_layer_leaves_the_pixels_behind_as_they_are():
@@ -552,6 +565,36 @@ def test_a_conditional_is_given_the_layer_and_its_expert():
     assert (seen[2].z_expert == 2).all()
 
 
+def test_a_guide_asks_the_prior_as_the_model_does():
+    """With a blank canvas, the layer, its expert, and the code before."""
+    seen = []
+
+    def z_what(scene):
+        seen.append(scene)
+        return dist.Normal(torch.zeros(CODE), 1.0).to_event(1)
+
+    model, guide = pair(z_what=z_what)
+    nodes = seeded(guide, images_of()).nodes
+    asked = [scene for scene in seen if len(scene.canvas) > 1]
+    assert asked and all(not scene.canvas.any() for scene in asked)
+    for scene in asked:
+        if scene.layer:
+            codes = nodes[f"z_what_{scene.layer - 1}"]["value"]
+            assert torch.equal(scene.z_what, codes.repeat(len(scene.z_what) // len(codes), 1))
+        else:
+            assert scene.z_what is None
+    seen.clear()
+    model.sample([0, 1], size=3)
+    assert [scene.layer for scene in seen] == [0, 1, 2]
+    assert all(not scene.canvas.any() for scene in seen) and seen[2].z_what.shape == (3, CODE)
+
+
+def test_a_guide_follows_its_models_steps():
+    model, guide = pair()
+    model.steps = 4
+    assert "z_expert_2" in seeded(guide, images_of()).nodes
+
+
 def test_a_prior_of_experts():
     prior = Prior(dist.Categorical, probs=[0.9, 0.05, 0.05])
     model, guide = pair(z_expert=prior)
@@ -588,6 +631,18 @@ def test_other_parts_train(settings):
     model, guide = pair(**settings)
     for record in fit(model, guide, repeat(images_of(), 3), elbo=EXACT):
         assert abs(record.loss) < float("inf") and record.norm > 0
+
+
+def test_codes_may_have_bounds():
+    """They are carried to the prior's support, and not guessed."""
+    z_what = Prior(dist.Beta, concentration1=[2.0] * CODE, concentration0=[2.0] * CODE)
+    model, guide = pair(z_what=z_what)
+    assert all(
+        0 < record.norm < float("inf")
+        for record in fit(model, guide, repeat(images_of(), 2), elbo=EXACT)
+    )
+    for part in guide.explain(images_of(), median):
+        assert (part.z_what > 0).all() and (part.z_what < 1).all()
 
 
 def test_the_papers_attention_trains():
@@ -668,7 +723,6 @@ def test_experts_set_apart_have_one_shape_each():
     optim = torch.optim.Adam([*model.parameters(), *guide.parameters()])
     list(fit(model, guide, repeat(images, 2), elbo=EXACT, optim=optim))
     guide.competition.plenty = float("inf")
-    guide.there = lambda z_expert, i: torch.ones_like(z_expert, dtype=torch.bool)
     sizes = separate_experts(model, guide, images, optim, steps=150)
     assert sorted(sizes.tolist()) == [6, 6]
     with torch.no_grad():
@@ -678,6 +732,25 @@ def test_experts_set_apart_have_one_shape_each():
     assert sorted(areas) == pytest.approx([9, 64], rel=0.5)
     assert all(value not in optim.state for value in model.decoders[0].parameters())
     assert all(p.grad is None or not p.grad.any() for p in model.decoders[0].opacity.parameters())
+
+
+def test_experts_set_apart_have_the_colours_of_their_cluster():
+    """Small ones are reddish, large ones bluish: so are samples of the expert that makes them."""
+    attention = GivenAttention()
+    images, attention.regions = two_kinds(40)
+    hues = torch.tensor([[0.8, 0.2, 0.2], [0.2, 0.2, 0.8]]).repeat(20, 1)[..., None, None]
+    images = images.where(attention.regions[:, :1] == 0, hues + 0.1 * torch.rand(40, 3, 1, 1))
+    model, guide = pair({"attention": attention}, steps=2)
+    guide.competition.plenty = float("inf")
+    guide.competition.temperature = 1e-3
+    separate_experts(model, guide, images, steps=150)
+    for k in range(2):
+        drawn = model.sample([k], size=20)
+        area = drawn.masks[:, 0].sum((1, 2, 3)).mean()
+        colour = (drawn.layers[:, 0].sum((2, 3)) / drawn.masks[:, 0].sum((2, 3))).nanmean(0)
+        assert (colour[0] > 0.6 > colour[2]) if area < 30 else (colour[2] > 0.6 > colour[0])
+    ground = model.sample([], size=20).images.mean((0, 2, 3))
+    torch.testing.assert_close(ground, torch.full((3,), 0.2), atol=0.05, rtol=0)
 
 
 def test_only_sprites_of_one_shape_are_set_apart():

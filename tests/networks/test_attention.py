@@ -1,4 +1,4 @@
-"""Attention: proposals are what a seed gives again; each kind proposes as it should. U-Nets and dispatch."""
+"""Attention: candidates are what a seed gives again; each kind proposes as it should. U-Nets and dispatch."""
 
 import pytest
 import torch
@@ -35,13 +35,13 @@ ATTENTION = {
 
 
 @pytest.mark.parametrize("name", ATTENTION)
-def test_a_seed_gives_its_proposal_again(name):
+def test_a_seed_gives_its_candidate_again(name):
     attention = ATTENTION[name]()
     images = images_of()
     seeds, logits = attention.propose(images, WHOLE, WHOLE, 1)
     assert logits.shape == (*seeds.shape, 1, 16, 12) and seeds.shape[1] == 5
-    for seed, proposal in zip(seeds, logits, strict=True):
-        torch.testing.assert_close(attention(images, WHOLE, seed), proposal)
+    for seed, candidate in zip(seeds, logits, strict=True):
+        torch.testing.assert_close(attention(images, WHOLE, seed), candidate)
 
 
 def test_each_expert_has_attention_of_its_own():
@@ -49,8 +49,8 @@ def test_each_expert_has_attention_of_its_own():
     images, scope = images_of(), torch.rand(5, 1, 16, 12)
     seeds, logits = attention.propose(images, scope, WHOLE, 0)
     assert attention.own and seeds.tolist() == [[k] * 5 for k in range(3)]
-    for network, proposal in zip(attention.networks, logits):
-        torch.testing.assert_close(network(torch.cat([images, scope], 1)), proposal)
+    for network, candidate in zip(attention.networks, logits):
+        torch.testing.assert_close(network(torch.cat([images, scope], 1)), candidate)
     attention(images, scope, torch.tensor([0, 2, 2, 0, 0])).sum().backward()
     trained = [any(p.grad is not None for p in net.parameters()) for net in attention.networks]
     assert trained == [True, False, True]
@@ -154,3 +154,18 @@ def test_each_module_sees_its_own_part():
 def test_no_module_for_a_choice_is_refused():
     with pytest.raises(ValueError, match=r"no module for some of \[7\]"):
         dispatch(torch.tensor([7, 7]), [nn.Linear(4, 3)], torch.randn(2, 4))
+
+
+def test_a_sure_opacity_overrules_attention():
+    """It takes what is covered and explained so, leaves what is not covered; else nothing changes."""
+    attention = SeededAttention(SHAPE, widths=(8, 8), margin=5.0)
+    logits, ground = torch.rand(4, 1, 16, 12), torch.full((4, 1, 16, 12), 12.0)
+    sure, unsure, none = (torch.full_like(logits, value) for value in (9.0, 2.0, 0.0))
+    assert (attention.settle(logits, sure, none, ground) > 5).all()
+    assert (attention.settle(logits, -sure, none, ground) < -5).all()
+    for lacks, behind in ((ground, ground), (none, none), (ground / 2, ground)):
+        assert torch.equal(attention.settle(logits, sure, lacks, behind), logits)
+    for opacity in (unsure, -unsure):
+        assert torch.equal(attention.settle(logits, opacity, none, ground), logits)
+    for other in ("expert", "given"):
+        assert torch.equal(ATTENTION[other]().settle(logits, -sure, none, ground), logits)

@@ -186,3 +186,18 @@ def test_an_enlarged_image_has_the_same_layers():
     codes = torch.randn(3, 5)
     shrunk = interpolate(large(codes)[:, 3:], (16, 24), mode="area")
     assert (shrunk - small(codes)[:, 3:]).abs().mean() < 0.1
+
+
+def test_of_two_places_alike_one_is_found():
+    """Their mean is a place where there is nothing."""
+    decoder = disc()
+    with torch.no_grad():
+        places_of = [code_at(decoder, x, 0.1, (0.5, 0.5, 0.5)) for x in (-0.5, 0.5)]
+        regions = sum((decoder(code)[:, -1:] > 0).float() for code in places_of)
+        found = decoder.match(regions, torch.ones_like(regions))
+    assert found[0, 0].abs() == pytest.approx(0.5, abs=0.03)
+
+
+def test_numbers_of_the_shape_have_no_colour_to_start_with():
+    decoder = SpriteDecoder(8, SHAPE, shape=3)
+    assert not decoder.colour.weight[:, :3].any() and decoder.colour.weight[:, 3:].any(1).all()
