@@ -229,9 +229,7 @@ def build(settings: dict) -> tuple[ECON, ECONGuide]:
 
 def versatile(shape: tuple[int, ...]) -> SpriteDecoder:
     """Makes several shapes, and the background: three numbers of its code are of the shape."""
-    decoder = SpriteDecoder(8, shape, shape=3, hidden=64)
-    decoder.colour.weight.data = decoder.colour.weight.data.roll(3, 1)  # not those of the colour
-    return decoder
+    return SpriteDecoder(8, shape, shape=3, hidden=64)
 
 
 def paper_parts(

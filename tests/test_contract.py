@@ -112,6 +112,7 @@ def test_every_parameter_gets_a_gradient(pair, elbo):
     assert not without or elbo != "graph"  # baselines serve the score function alone
 
 
+@pytest.mark.filterwarnings("ignore:TraceEnum_ELBO found no sample sites")
 def test_fit_lowers_the_loss_on_one_batch(pair):
     model, guide = pair
     batch = (torch.rand(16, *model.image_shape) > 0.9).float()

@@ -425,3 +425,17 @@ def test_regions_of_pixels_belong_to_their_images(background):
         chosen = sites["z_region"].values[:, :, :, None, None]
         shown = np.take_along_axis(colours, chosen, 3)[:, :, :, 0]
         assert np.allclose(shown, sites["canvas"].values.reshape(shown.shape))
+
+
+def test_a_layer_of_no_object_has_no_code():
+    """Nor an expert; the background's layer, the last, always has."""
+    model = ECON((3, 16, 16), experts=3, steps=3)
+    data = to_arviz(model, ECONGuide(model), torch.rand(6, 3, 16, 16), draws=8)
+    for group in ("posterior", "prior"):
+        sites = data[group]
+        absent = sites["z_pres"].values[..., :2] == 0
+        assert np.array_equal(np.isnan(sites["z_what"].values[..., :2, :]).any(-1), absent)
+        assert np.array_equal(np.isnan(sites["z_expert"].values[..., :2]), absent)
+        assert not np.isnan(sites["z_what"].values[..., 2, :]).any()
+        assert np.array_equal(sites["count"].values, (~absent).sum(-1))
+    assert data["prior"]["count"].values.std() > 0

@@ -146,3 +146,19 @@ def test_a_reader_learns_to_count(unchecked):
     assert torch.equal(again.read(test.images / 255), read)
     with pytest.raises(ValueError, match="integer counts"):
         train_reader(train.images, counts[:5])
+
+
+def test_opacities_of_a_softmax_are_against_the_last_layers(pair):
+    """By hand: exp of logits, over the sum of it and the last layer's; that of an opaque one is 0."""
+    model, guide = pair
+    torch.manual_seed(1)
+    seen = decompose(model, guide, IMAGES, softmax=True)
+    torch.manual_seed(1)
+    plain = decompose(model, guide, IMAGES).masks.double()
+    logits = (plain / (1 - plain)).log()
+    last = 0.0 if model.background else logits[:, -1:]
+    found = seen.masks[:, :-1]
+    expected = (logits[:, :-1] - last).sigmoid().float()
+    sure = (plain[:, :-1] - 0.5).abs() > 0.49999  # a float loses its logit
+    torch.testing.assert_close(found.where(~sure, 0), expected.where(~sure, 0), atol=1e-3, rtol=0)
+    assert (seen.masks[:, -1] == 1).all() and not sure.all()
