@@ -4,8 +4,8 @@
 
 All train the same kinds of networks on the same batch of 32 scenes: ECON by ``fit``; the same guide and
 model by a bound written out by hand, with one draw, in a loop without traces (distributions are Pyro's
-still); and a MONet of as many steps: one sprite decoder of variable shape, one U-Net, MONet's mask loss,
-and the bids of its only expert, which a MONet could do without. They take turns, so that a busy machine
+still); and a MONet of as many steps: one sprite decoder of variable shape, one U-Net, and MONet's mask
+loss. They take turns, so that a busy machine
 slows all; medians of all turns. Seconds are CPU.
 """
 
@@ -25,6 +25,7 @@ from pyro_scenes import ECON, ECONGuide, adam, fit
 from pyro_scenes.data import batches, coloured_shapes
 from pyro_scenes.experiment import positive
 from pyro_scenes.inference import MaskLoss
+from pyro_scenes.models.econ_search import cost
 from pyro_scenes.networks import ExpertAttention, SpriteDecoder, UNet
 
 SHAPE = (3, 32, 32)
@@ -87,18 +88,18 @@ def monet(images: Tensor) -> Iterator:
 
 
 def plain(images: Tensor) -> Iterator:
-    """Minus the bound given the experts, as ``ECONGuide.cost`` writes it out, at one draw."""
+    """Minus the bound given the experts, as ``cost`` writes it out, at one draw."""
     model = ECON()
     guide = ECONGuide(model)
     optim = adam(model, guide)
     weights = optim.param_groups[0]["params"]
 
-    def take(name: str, proposal: Distribution) -> Tensor:
+    def take(name: str, proposal: Distribution, best: Tensor) -> Tensor:
         return proposal.rsample() if proposal.has_rsample else proposal.sample()
 
     while True:
         optim.zero_grad()
-        loss = guide.cost(images, guide.explain(images, take)).mean()
+        loss = cost(model, images, guide.explain(images, take)).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 100.0).item()
         optim.step()

@@ -428,12 +428,12 @@ def test_econ_on_its_own_scenes_and_on_those_of_others(econ):
     [
         ["--masks", "given"],
         ["--experts", 1, "--objective", "monet"],
-        ["--data", "unique", "--gamma", 2, "--layers", 4],
+        ["--data", "unique", "--gamma", 2, "--layers", 3],
         ["--recipe", "paper", "--objective", "paper"],
         ["--recipe", "paper", "--data", "unique", "--masks", "given", "--experts", 2],
     ],
 )
-def test_econ_of_other_kinds(words, econ, monkeypatch):
+def test_econ_of_other_kinds(words, econ, monkeypatch, capsys):
     monkeypatch.setattr(econ.example, "draw", lambda *args: None)  # drawn above
     monkeypatch.setattr(econ.example, "requested", lambda *args: {})
     econ.main(*words, "--out", "out")
@@ -443,6 +443,10 @@ def test_econ_of_other_kinds(words, econ, monkeypatch):
         for name in ("ari_fg", "ari", "mean_iou", "depth_order", "counts", "ari_fg_5"):
             assert metrics[name] == 1, name
         assert metrics["extra_steps_pixels"] < 1e-6
+    if "--layers" in words:
+        gap = loaded(ROOT / "benchmarks" / "econ_gap.py")
+        gap.main(gap.parser().parse_args(["out/checkpoint.pt", "--scenes", "2"]))
+        assert "out/checkpoint.pt: median" in capsys.readouterr().out
 
 
 @pytest.mark.slow
