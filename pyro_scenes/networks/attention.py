@@ -25,6 +25,8 @@ CERTAIN = 100.0
 CALL = 20.0
 #: What an expert lacks at a pixel counts so many times what the background does, where it would overrule.
 STRICT = 4.0
+#: Logits of what is near and alike, where no network corrects them.
+SURE = 10.0
 
 
 class Attention(nn.Module, ABC):
@@ -120,14 +122,15 @@ class SeededAttention(Attention):
 
     A candidate starts at a seed: a pixel drawn in proportion to what is unexplained, where the candidates
     before leave it. The logits start out as pixels of like colour that are near; a U-Net, which sees how
-    all pixels differ from the seed, learns the rest.
+    all pixels differ from the seed, learns the rest. In evaluation each seed has a second candidate (its
+    number is above all pixels'), for scenes unlike those of the training: those pixels without the U-Net.
 
     Args:
         image_shape: (C, H, W).
-        candidates: How many at a time in training; in evaluation, twice as many.
+        candidates: How many at a time in training; in evaluation, twice as many seeds, of two each.
         widths, fold: Of the :class:`UNet`.
-        near: How far from the seed an object is thought to reach to start with, from -1 to 1 across.
-        alike: How much colours of an object are thought to differ to start with.
+        near: How far from its middle an object is thought to reach, in half widths: the U-Net learns better.
+        alike: How much colours of an object are thought to differ, likewise.
         margin: As of all kinds; infinite leaves attention as it is.
     """
 
@@ -145,7 +148,7 @@ class SeededAttention(Attention):
         margin: float = 5.0,
     ) -> None:
         super().__init__()
-        self.margin = margin
+        self.near, self.alike, self.margin = near, alike, margin
         self.candidates = candidates
         self.network = UNet(2 * image_shape[0] + 2, widths, fold=fold)
         self.network.last.weight.data *= 0.1
@@ -164,27 +167,35 @@ class SeededAttention(Attention):
             seeds.append(torch.multinomial(calls, 1)[:, 0])
             logits.append(self(images, scope, seeds[-1]))
             calls = calls * torch.sigmoid(-logits[-1]).flatten(1) + 1e-6
+        if not self.training:
+            plain = [seed + self.grid[0].numel() for seed in seeds]
+            logits += [self.plain(*self.compare(images, seed)) for seed in plain]
+            seeds += plain
         return torch.stack(seeds), torch.stack(logits)
 
     def forward(self, images: Tensor, scope: Tensor, seeds: Tensor) -> Tensor:
-        row, column = seeds // images.shape[-1], seeds % images.shape[-1]
-        colour = (
-            images
-            - images[torch.arange(len(images), device=images.device), :, row, column][
-                ..., None, None
-            ]
-        )
-        away = (
-            (self.grid - self.grid[:, row, column].mT[..., None, None])
-            .square()
-            .sum(1, keepdim=True)
-        )
+        colour, away = self.compare(images, seeds)
         far = torch.cat([colour.square().sum(1, keepdim=True), away], 1)
-        like = self.height - (far / (2 * self.spread.exp().square()[:, None, None])).sum(
-            1, keepdim=True
-        )
+        spread = 2 * self.spread.exp().square()[:, None, None]
+        like = self.height - (far / spread).sum(1, keepdim=True)
         bump = torch.exp(-away / (2 * 0.15**2))
         found = self.network(torch.cat([images - 0.5, scope, bump, colour], 1))
-        return (
+        found = (
             found + functional.softplus(like + 4) - 4
         )  # not too sure that what differs is not of it
+        without = (seeds >= self.grid[0].numel())[:, None, None, None]
+        return torch.where(without, self.plain(colour, away), found)
+
+    def compare(self, images: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """How pixels differ from the seed: in colour (n, C, H, W); in place, squared (n, 1, H, W)."""
+        at = seeds % self.grid[0].numel()
+        row, column = at // images.shape[-1], at % images.shape[-1]
+        rows = torch.arange(len(images), device=images.device)
+        colour = images - images[rows, :, row, column][..., None, None]
+        away = self.grid - self.grid[:, row, column].mT[..., None, None]
+        return colour, away.square().sum(1, keepdim=True)
+
+    def plain(self, colour: Tensor, away: Tensor) -> Tensor:
+        """Logits of what is alike in colour, as far as an object reaches, without the network."""
+        alike = SURE - (2 * colour / self.alike).square().sum(1, keepdim=True)
+        return alike.clamp(min=-SURE).where(away < (2 * self.near) ** 2, -SURE)
