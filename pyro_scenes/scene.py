@@ -1,8 +1,8 @@
 """Model and Guide: the two abstract bases that every paper's file builds on."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -79,8 +79,8 @@ class Model(_Named):
 class Guide(_Named):
     """An amortised proposal for a model's latents given images, ``guide(images)``.
 
-    It is built from a model, keeps its sizes, and never the model itself: a module held here would
-    register its parameters a second time, under the guide's name.
+    It is built from a model, and the model is no part of it: a module held here would register its
+    parameters a second time, under the guide's name.
     """
 
     def __init__(self, model: Model, kind: type[Model] = Model) -> None:
@@ -94,10 +94,18 @@ class Guide(_Named):
         """Draws every latent of the model for these images, (size, C, H, W)."""
 
 
-def forked() -> AbstractContextManager[None]:
-    """Random draws inside leave those outside as if nothing had been drawn, on the CPU and on GPUs in use."""
+@contextmanager
+def forked(seed: int | None = None) -> Iterator[None]:
+    """Random draws inside leave those outside as if nothing had been drawn, on the CPU and on GPUs in use.
+
+    Args:
+        seed: Of the draws inside. None: they go on from those before.
+    """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    return torch.random.fork_rng(devices)
+    with torch.random.fork_rng(devices):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 def check_images(images: Tensor, blank: Tensor) -> Tensor:

@@ -364,7 +364,8 @@ def econ(tmp_path, monkeypatch):
     example = loaded(ROOT / "examples" / "econ_shapes.py")
 
     def main(*words):
-        example.main(example.parser().parse_args(["--smoke", *map(str, words)]))
+        small = ["--smoke", "--batch-size", "4", "--layers", "3"]
+        example.main(example.parser().parse_args([*small, *map(str, words)]))
 
     return SimpleNamespace(example=example, main=main)
 
@@ -426,11 +427,22 @@ def test_econ_on_its_own_scenes_and_on_those_of_others(econ):
 @pytest.mark.parametrize(
     "words",
     [
-        ["--masks", "given"],
+        ["--masks", "given", "--layers", 4],
         ["--experts", 1, "--objective", "monet"],
-        ["--data", "unique", "--gamma", 2, "--layers", 3],
+        ["--data", "unique", "--gamma", 2],
         ["--recipe", "paper", "--objective", "paper"],
-        ["--recipe", "paper", "--data", "unique", "--masks", "given", "--experts", 2],
+        [
+            "--recipe",
+            "paper",
+            "--data",
+            "unique",
+            "--masks",
+            "given",
+            "--experts",
+            2,
+            "--layers",
+            4,
+        ],
     ],
 )
 def test_econ_of_other_kinds(words, econ, monkeypatch, capsys):
@@ -443,7 +455,7 @@ def test_econ_of_other_kinds(words, econ, monkeypatch, capsys):
         for name in ("ari_fg", "ari", "mean_iou", "depth_order", "counts", "ari_fg_5"):
             assert metrics[name] == 1, name
         assert metrics["extra_steps_pixels"] < 1e-6
-    if "--layers" in words:
+    if "--gamma" in words:
         gap = loaded(ROOT / "benchmarks" / "econ_gap.py")
         gap.main(gap.parser().parse_args(["out/checkpoint.pt", "--scenes", "2"]))
         assert "out/checkpoint.pt: median" in capsys.readouterr().out
@@ -463,7 +475,9 @@ def test_econ_trains_on_scenes_of_ones_own(econ):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [[], ["--masks", "given"], ["--recipe", "paper"]])
+@pytest.mark.parametrize(
+    "words", [[], ["--masks", "given", "--layers", 4], ["--recipe", "paper"]], ids=str
+)
 def test_econ_killed_and_resumed(words, econ, monkeypatch):
     class Killed(BaseException):
         pass

@@ -26,11 +26,12 @@ class Competition(nn.Module):
 
     A candidate is worth what its best expert lacks: an object that another one hides needs a shape that no
     expert has, so those in front come first. But what explains little lacks little: the nats by which a
-    candidate is better than the background count up to ``plenty``. The expert is chosen by its shape, and by
-    its appearance times ``appearance`` (lambda in the paper's competition objective).
+    candidate is better than the background count up to ``plenty``. The expert is chosen by its shape, less
+    what the background would lack in its part, and by its appearance times ``appearance`` (lambda in the
+    paper's competition objective).
 
     Args:
-        appearance: 0 if experts shall differ by shape alone.
+        appearance: 0 if experts shall not differ by colour.
         temperature: Of the choice of experts, in nats. Large is by chance.
         enough: A pixel counts for no more nats than this: beyond, some other expert will explain it.
         plenty: So does a candidate.

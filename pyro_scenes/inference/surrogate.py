@@ -107,7 +107,7 @@ class MaskLoss(_OfRegions):
     are compared with are a softmax over the layers of their opacities' logits: hidden parts, too, must give
     way to what hides them. A layer that is opaque by construction has logit 0, that it has no other. Without
     such a layer the shift of the softmax is free: read opacities by ``decompose(..., softmax=True)``, which
-    tells them against the last layer's.
+    tells them against the last layer's. ``ECON.sample`` does not.
 
     Args:
         beta: Weight of log q - log p of z_what at one draw.

@@ -13,7 +13,7 @@ and the guide (the paper's Sec. 4.2 and 5)::
 
     scope_0 = 1
     for i in 0 .. steps-1:
-        attention alpha_i of image and scope_i, and an expert for it: by competition            (f)
+        attention alpha_i of image and scope_i, and an expert for it, whose shape may overrule it (f)
         z_what_i  ~ q(z_what | image, region_i),    region_i = scope_i alpha_i                  (g)
         scope_i+1 = scope_i (1 - alpha_i)                       Eq. 14                          (h)
     z_region ~ Cat(region)                                      Eq. 9                           (i)

@@ -1,6 +1,7 @@
 """The guide of ECON: see :mod:`pyro_scenes.models.econ`, lines (f) to (i)."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import pyro
 import pyro.distributions as dist
@@ -13,9 +14,9 @@ from torch.nn.functional import logsigmoid
 from ..conditionals import Bids, Competition, RegionProposal, region_proposal
 from ..networks import CERTAIN, Attention, SeededAttention, dispatch, some
 from ..render import pixels
-from ..scene import Guide, check_images
+from ..scene import Guide, check_images, forked
 from .econ import ECON, Scene
-from .econ_search import Part, Search, search
+from .econ_search import Part, Plan, Search, search
 
 __all__ = ["ECONGuide", "median"]
 
@@ -70,9 +71,9 @@ class ECONGuide(Guide):
 
     def forward(self, images: Tensor) -> None:
         check_images(images, self.blank)
-        path = self.search(images).path if self.choice == "enumerate" else None
+        plan = self.search(images).plan if self.choice == "enumerate" else None
         with pyro.plate("images", len(images), dim=-1):
-            parts = self.explain(images, _sampled, path)
+            parts = self.explain(images, _sampled, plan)
             if self.model.collapsed:
                 return
             regions = [part.log_region[:, 0] for part in parts]
@@ -83,15 +84,12 @@ class ECONGuide(Guide):
                 pyro.sample("z_region", dist.Categorical(logits=logits))  # (i)
 
     def search(self, images: Tensor) -> Search:
-        """The best of all sequences of experts, and what competition loses to it, each of medians.
-
-        What the guide draws next, it draws as if nothing had been drawn here: so of the same candidates.
-        """
+        """The best of all sequences of experts, for the candidates that competition chooses of one seed."""
         check_images(images, self.blank)
-        return search(self.model, images, lambda path: self.explain(images, median, path))
+        return search(self.model, images, lambda plan: self.explain(images, median, plan))
 
-    def explain(self, images: Tensor, take: Callable, path: Tensor | None = None) -> list[Part]:
-        """Takes the images apart, front first, by the experts of a path (n, steps) or by competition.
+    def explain(self, images: Tensor, take: Callable, plan: Plan | None = None) -> list[Part]:
+        """Takes the images apart, front first: by a plan's experts, or by competition.
 
         Args:
             take: ``take(name, proposal, best)`` returns a value: a draw of the proposal, or its best guess.
@@ -100,7 +98,7 @@ class ECONGuide(Guide):
         log_scope = torch.zeros_like(images[:, :1])
         for i in range(self.model.steps):
             scene = scene._replace(layer=i)
-            z_expert, attention = self.attend(images, log_scope, scene, take, path)  # (f)
+            z_expert, attention = self.attend(images, log_scope, scene, take, plan)  # (f)
             log_region = log_scope + logsigmoid(attention)
             parameters = self.propose(z_expert, images, log_region, log_scope)
             proposal = self.read(parameters)
@@ -118,28 +116,29 @@ class ECONGuide(Guide):
         return dispatch(z_expert, self.proposals, images, log_region.exp(), log_scope.exp())
 
     def attend(
-        self, images: Tensor, log_scope: Tensor, scene: Scene, take: Callable, path: Tensor | None
+        self, images: Tensor, log_scope: Tensor, scene: Scene, take: Callable, plan: Plan | None
     ) -> tuple[Tensor, Tensor]:
         """The expert (n,) of a layer, and the logits (n, 1, H, W) of its share of what the scope leaves."""
         i, none = scene.layer, _all(images, self.model.experts - 1)
         last, rest = i == self.model.steps - 1, torch.full_like(log_scope, CERTAIN)
         if last and self.model.background:
             return none, rest
-        with torch.no_grad():
+        with torch.no_grad(), forked(plan.seed + i) if plan else nullcontext():
             ground = self.unexplained(images, log_scope)
             seeds, found = _all(images, 0)[None], rest[None]
             if not last:
-                seeds, found = self.attention.propose(images, log_scope.exp(), ground, i)
+                calls = ground if self.model.background else torch.ones_like(ground)
+                seeds, found = self.attention.propose(images, log_scope.exp(), calls, i)
             candidate, logits = self.choose(images, log_scope, scene, ground, found)
-            if path is not None:
-                logits = self.certain(path[:, i])
+            if plan and plan.path is not None:
+                logits = self.certain(plan.path[:, i])
         z_expert = take(f"z_expert_{i}", dist.Categorical(logits=logits), logits.argmax(1))
         if last:
             return z_expert, rest
         there = self.model.there(z_expert, i)
         own = z_expert.where(there, 0)  # there is no attention to nothing
-        seed = own if self.attention.own else seeds.gather(0, candidate[None])[0]
-        attention = self.attention(images, log_scope.exp(), seed)
+        chosen = own if self.attention.own else seeds.gather(0, candidate[None])[0]
+        attention = self.attention(images, log_scope.exp(), chosen)
         if self.attention.margin < torch.inf:
             with torch.no_grad():
                 log_region = log_scope + logsigmoid(attention)
@@ -198,6 +197,8 @@ class ECONGuide(Guide):
         """What expert k would make of some candidates (candidates, n, 1, H, W)."""
         each, attention = logits.shape[:2], logits.flatten(0, 1)
         images, scope, ground = (part.repeat(each[0], 1, 1, 1) for part in (images, scope, ground))
+        before = None if scene.z_what is None else scene.z_what.repeat(each[0], 1)
+        asked = Scene(scene.layer, torch.zeros_like(images), _all(images, k), before)
         parameters = self.proposals[k](images, scope * attention.sigmoid(), scope)
         z_what, z_expert = self.median(parameters), _all(images, k)
         every = self.competition.every if self.training else 1
@@ -206,14 +207,13 @@ class ECONGuide(Guide):
             some(part, every) for part in (images, scope, ground, attention)
         )
         lacks, enough = self.lacks(images, colours), self.competition.enough
-        attention = self.attention.settle(attention, opacity, lacks, ground)
+        if scene.layer < self.model.steps - 1:  # the last takes what is left
+            attention = self.attention.settle(attention, opacity, lacks, ground)
         share = scope * attention.sigmoid()
         inside = logsigmoid(attention) - logsigmoid(opacity)
         outside = logsigmoid(-attention) - logsigmoid(-opacity)
         shape = every**2 * _total(share * inside + (scope - share) * outside)
-        before = None if scene.z_what is None else scene.z_what.repeat(each[0], 1)
-        prior = self.model.z_what(Scene(scene.layer, torch.zeros_like(images), z_expert, before))
-        code = self.read(parameters).log_prob(z_what) - prior.log_prob(z_what)
+        code = self.read(parameters).log_prob(z_what) - self.model.z_what(asked).log_prob(z_what)
         found = Bids(
             shape,
             code,

@@ -1,4 +1,4 @@
-"""The best of all sequences of experts for an image, and what competition loses to it."""
+"""The best of all sequences of experts for an image, and what the greedy choice loses to it."""
 
 from collections.abc import Callable
 from itertools import product
@@ -9,10 +9,9 @@ from jaxtyping import Float, Int
 from pyro.distributions import Distribution
 from torch import Tensor
 
-from ..scene import forked
 from .econ import ECON, Scene
 
-__all__ = ["Part", "Search", "cost", "search"]
+__all__ = ["Part", "Plan", "Search", "cost", "search"]
 
 
 class Part(NamedTuple):
@@ -24,32 +23,33 @@ class Part(NamedTuple):
     proposal: Distribution  # of z_what
 
 
+class Plan(NamedTuple):
+    """How to take images apart."""
+
+    path: Int[Tensor, "n steps"] | None  # the experts, front first; None: by competition
+    seed: int  # of the candidates, whatever else is drawn
+
+
 class Search(NamedTuple):
     """All sequences of experts tried; costs are in nats, at the medians of the codes."""
 
-    path: Int[Tensor, "n steps"]  # of the experts that cost least, front first
+    plan: Plan  # of the experts that cost least
     cost: Float[Tensor, " n"]
     competed: Float[Tensor, " n"]  # the cost of those that competition chooses: never less
 
 
 @torch.no_grad()
-def search(model: ECON, images: Tensor, explain: Callable[[Tensor | None], list[Part]]) -> Search:
-    """Takes images apart by each sequence of experts, K^T in number, from the same random numbers.
-
-    Args:
-        explain: By the experts of a path (n, steps), or, of None, by competition.
-    """
+def search(model: ECON, images: Tensor, explain: Callable[[Plan], list[Part]]) -> Search:
+    """Takes images apart by each sequence of experts, K^T in number, or K^(T - 1) and a background."""
+    seed = int(torch.randint(2**31, ()))
     choosing = model.steps - model.background
     last = [model.experts - 1] * model.background
     paths = [[*path, *last] for path in product(range(model.experts), repeat=choosing)]
     tries = torch.tensor(paths, device=images.device)
-    costs = []
-    for path in (None, *tries):
-        with forked():
-            parts = explain(None if path is None else path.expand(len(images), -1))
-        costs.append(cost(model, images, parts))
+    plans = [Plan(None, seed), *(Plan(path.expand(len(images), -1), seed) for path in tries)]
+    costs = [cost(model, images, explain(plan)) for plan in plans]
     found = torch.stack(costs[1:]).min(0)
-    return Search(tries[found.indices], found.values, costs[0])
+    return Search(Plan(tries[found.indices], seed), found.values, costs[0])
 
 
 def cost(model: ECON, images: Tensor, parts: list[Part]) -> Float[Tensor, " n"]:

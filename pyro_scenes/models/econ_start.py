@@ -51,7 +51,7 @@ def separate_experts(
 
     Raises:
         TypeError: The experts are of another kind.
-        ValueError: Fewer objects are found than there are experts.
+        ValueError: Fewer objects, or kinds of them, are found than there are experts. Nothing is changed.
     """
     sprites = [
         part for part in model.decoders if isinstance(part, SpriteDecoder) and not part.shape
@@ -67,6 +67,12 @@ def separate_experts(
             "more images, or train longer first"
         )
     means, labels = _clusters(shapes, len(sprites), tries)
+    sizes = labels.bincount(minlength=len(sprites))
+    if not sizes.all():
+        raise ValueError(
+            f"found {int(sizes.count_nonzero())} kinds of shapes, for {len(sprites)} experts: give more "
+            "images, train longer first, or take fewer experts"
+        )
     best = int(winners.bincount(minlength=len(sprites)).argmax())
     for k, mean in enumerate(means):
         for part in (model.decoders, guide.proposals):
@@ -80,7 +86,7 @@ def separate_experts(
         for value in part.parameters():
             if optim is not None:
                 optim.state.pop(value, None)
-    return labels.bincount(minlength=len(sprites))
+    return sizes
 
 
 class Found(NamedTuple):

@@ -3,8 +3,8 @@
 Every kind has ``propose(images, scope, unexplained, step)``, which returns a seed for each candidate and
 image, int (candidates, n), and the logits of the attention, (candidates, n, 1, H, W); and
 ``forward(images, scope, seeds)``, which gives the logits (n, 1, H, W) of one seed an image again, with
-gradients. What a seed is, is the attention's own affair. Its share of a pixel is of what the ``scope``
-(n, 1, H, W) leaves: where all is explained, it counts for nothing.
+gradients; ``settle`` lets a sure shape overrule it. What a seed is, is the attention's own affair. Its share
+of a pixel is of what the ``scope`` (n, 1, H, W) leaves: where all is explained, it counts for nothing.
 """
 
 from abc import ABC, abstractmethod

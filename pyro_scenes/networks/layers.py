@@ -99,7 +99,8 @@ class SpriteDecoder(nn.Module):
         self.register_buffer("bias", torch.tensor(bias))  # a checkpoint keeps them
         self.register_buffer("sharpness", torch.tensor(sharpness))
         self.reach = nn.Parameter(torch.tensor(0.8))
-        self.colour = _colour(code - 2, image_shape[0], after=shape)
+        spare = code - 2 - shape >= image_shape[0]
+        self.colour = _colour(code - 2, image_shape[0], after=shape if spare else 0)
         self.opacity = mlp(2 + shape, hidden, hidden, hidden, 1)
         self.register_buffer("grid", places(image_shape), persistent=False)
 

@@ -15,7 +15,7 @@ from pyro_scenes.conditionals import Competition
 from pyro_scenes.evaluation import importance_bound, log_weights
 from pyro_scenes.models.econ import Scene
 from pyro_scenes.models.econ_guide import median
-from pyro_scenes.models.econ_search import cost
+from pyro_scenes.models.econ_search import Plan, cost
 from pyro_scenes.networks import (
     BroadcastDecoder,
     ExpertAttention,
@@ -337,14 +337,14 @@ def test_no_sequence_is_better_than_the_one_of_the_search():
     model, guide = pair(settings, experts=2, background=False)
     guide.eval()
     images = images_of()
-    path, least, competed = guide.search(images)
+    (path, seed), least, competed = guide.search(images)
     assert path.shape == (4, 3) and 0 <= path.min() and path.max() < 2
     assert (least <= competed).all()
     with torch.no_grad():
         for other in product(range(2), repeat=3):
-            parts = guide.explain(images, median, torch.tensor(other).expand(4, -1))
+            parts = guide.explain(images, median, Plan(torch.tensor(other).expand(4, -1), seed))
             assert (least <= cost(model, images, parts) + 1e-3).all()
-        best, chosen = (guide.explain(images, median, each) for each in (path, None))
+        best, chosen = (guide.explain(images, median, Plan(each, seed)) for each in (path, None))
         torch.testing.assert_close(cost(model, images, best), least)
         torch.testing.assert_close(cost(model, images, chosen), competed)
     trace = seeded(guide, images)
@@ -381,16 +381,28 @@ def _held(guide, values):
 
 
 def test_the_search_loses_nothing_to_competition():
-    """Of the same candidates, which are drawn again next: on plain ground, and where there are objects."""
-    model, guide = pair({"choice": "enumerate"})
+    """Of the same candidates, whatever else is drawn: on plain ground, and where there are objects."""
+    model, guide = pair()
     guide.eval()
     for images in (torch.full((2, *SHAPE), 0.5), images_of()):
-        torch.manual_seed(0)
-        found = guide.search(images)
-        assert (found.cost <= found.competed).all()
+        plan, least, competed = guide.search(images)
+        assert (least <= competed).all()
+
+        def drawn(name, proposal, best):
+            torch.rand(7)
+            return best
+
         with torch.no_grad():
-            again = guide.explain(images, median, found.path)
-        torch.testing.assert_close(cost(model, images, again), found.cost)
+            again = guide.explain(images, drawn, plan)
+        torch.testing.assert_close(cost(model, images, again), least)
+    guide.choice = "enumerate"
+    torch.manual_seed(3)
+    plan = guide.search(images).plan
+    nodes = seeded(guide, images).nodes
+    regions = nodes["z_region"]["fn"].probs.movedim((0, 1), (2, 0))
+    with torch.no_grad():
+        expected = torch.stack([part.log_region for part in guide.explain(images, median, plan)], 1)
+    torch.testing.assert_close(regions.flatten(2), expected.exp().flatten(2), atol=1e-4, rtol=0)
 
 
 # No object.
@@ -577,6 +589,7 @@ def test_a_guide_asks_the_prior_as_the_model_does():
     nodes = seeded(guide, images_of()).nodes
     asked = [scene for scene in seen if len(scene.canvas) > 1]
     assert asked and all(not scene.canvas.any() for scene in asked)
+    assert {scene.canvas.shape[1:] for scene in asked} == {SHAPE}
     for scene in asked:
         if scene.layer:
             codes = nodes[f"z_what_{scene.layer - 1}"]["value"]
@@ -622,6 +635,7 @@ def test_a_prior_of_experts():
             "decoders": [SpriteDecoder(CODE, SHAPE, shape=1) for _ in range(2)]
             + [FlatDecoder(CODE, SHAPE)]
         },
+        {"decoders": [SpriteDecoder(CODE, SHAPE, shape=2) for _ in range(3)], "background": False},
         {"experts": 1, "steps": 2, "background": False},
         {"experts": 2, "steps": 1, "background": False},
         {"experts": 2, "steps": 2},
@@ -751,6 +765,19 @@ def test_experts_set_apart_have_the_colours_of_their_cluster():
         assert (colour[0] > 0.6 > colour[2]) if area < 30 else (colour[2] > 0.6 > colour[0])
     ground = model.sample([], size=20).images.mean((0, 2, 3))
     torch.testing.assert_close(ground, torch.full((3,), 0.2), atol=0.05, rtol=0)
+
+
+def test_fewer_kinds_than_experts_change_nothing():
+    """Two squares for three experts: said before anything is overwritten."""
+    attention = GivenAttention()
+    images, regions = (part[:2].repeat(6, 1, 1, 1) for part in two_kinds())
+    attention.regions = regions
+    model, guide = pair({"attention": attention}, experts=4, steps=2)
+    guide.competition.plenty = float("inf")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="found 2 kinds of shapes, for 3 experts"):
+        separate_experts(model, guide, images)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_only_sprites_of_one_shape_are_set_apart():
