@@ -1,5 +1,6 @@
 """Experts set apart by data: clusters of the shapes that a guide of ECON finds."""
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -123,7 +124,9 @@ def _clusters(shapes: Tensor, number: int, tries: int) -> tuple[Tensor, Tensor]:
     flat = shapes.flatten(1).cpu().double().numpy()
     found = []
     for seed in range(tries):
-        means, labels = kmeans2(flat, number, minit="++", seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty cluster is an error above
+            means, labels = kmeans2(flat, number, minit="++", seed=seed)
         found.append((((flat - means[labels]) ** 2).sum(), means, labels))
     _, means, labels = min(found, key=lambda one: one[0])
     means = torch.as_tensor(means).to(shapes).unflatten(1, shapes.shape[1:])
