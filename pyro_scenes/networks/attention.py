@@ -127,7 +127,7 @@ class SeededAttention(Attention):
 
     Args:
         image_shape: (C, H, W).
-        candidates: How many at a time in training; in evaluation, twice as many seeds, of two each.
+        candidates: How many seeds at a time. In training each has one, in evaluation two.
         widths, fold: Of the :class:`UNet`.
         near: How far from its middle an object is thought to reach, in half widths: the U-Net learns better.
         alike: How much colours of an object are thought to differ, likewise.
@@ -163,7 +163,7 @@ class SeededAttention(Attention):
     ) -> tuple[Tensor, Tensor]:
         calls = (scope * unexplained.clamp(0, CALL)).flatten(1) + 1e-4
         seeds, logits = [], []
-        for _ in range(self.candidates if self.training else 2 * self.candidates):
+        for _ in range(self.candidates):
             seeds.append(torch.multinomial(calls, 1)[:, 0])
             logits.append(self(images, scope, seeds[-1]))
             calls = calls * torch.sigmoid(-logits[-1]).flatten(1) + 1e-6
