@@ -34,14 +34,33 @@ ATTENTION = {
 }
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", ATTENTION)
-def test_a_seed_gives_its_candidate_again(name):
-    attention = ATTENTION[name]()
+def test_a_seed_gives_its_candidate_again(name, training):
+    attention = ATTENTION[name]().train(training)
     images = images_of()
     seeds, logits = attention.propose(images, WHOLE, WHOLE, 1)
     assert logits.shape == (*seeds.shape, 1, 16, 12) and seeds.shape[1] == 5
     for seed, candidate in zip(seeds, logits, strict=True):
         torch.testing.assert_close(attention(images, WHOLE, seed), candidate)
+
+
+def test_in_evaluation_each_seed_has_a_candidate_without_the_network():
+    """What is alike in colour within reach, and nothing else, whatever the network has learned."""
+    images = torch.full((1, 3, 16, 16), 0.2)
+    for column in (1, 11):  # two squares of one colour, too far apart to be one object
+        images[..., 5:9, column : column + 4] = 0.9
+    attention = SeededAttention((3, 16, 16), widths=(8, 8), near=0.4).eval()
+    torch.nn.init.normal_(attention.network.last.weight, 0, 100)
+    unexplained = (images[:, :1] > 0.5).float()
+    seeds, logits = attention.propose(images, torch.ones_like(unexplained), unexplained, 0)
+    assert len(seeds) == 6
+    for seed, found in zip(seeds[3:, 0] % 256, logits[3:, 0, 0]):
+        own = slice(1, 5) if seed % 16 < 8 else slice(11, 15)
+        expected = torch.zeros(16, 16, dtype=torch.bool)
+        expected[5:9, own] = True
+        assert torch.equal(found > 0, expected) and (found.abs() > 5).all()
+    assert len(attention.train().propose(images, unexplained, unexplained, 0)[0]) == 3
 
 
 def test_each_expert_has_attention_of_its_own():
