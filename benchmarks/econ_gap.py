@@ -37,9 +37,9 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     for checkpoint in args.checkpoints:
-        settings = read_checkpoint(checkpoint)["extra"]["settings"]
-        if settings["data"] is None:
-            raise SystemExit(f"{checkpoint} is of scenes of one's own: this draws coloured shapes")
+        settings = read_checkpoint(checkpoint)["extra"].get("settings", {})
+        if settings.get("recipe") is None or settings["data"] is None:
+            raise SystemExit(f"{checkpoint} is not of coloured shapes by examples/econ_shapes.py")
         model, guide = econ_shapes.build(settings)
         load_checkpoint(checkpoint, model.eval(), guide.eval())
         scenes = econ_shapes.shapes(settings, args.scenes, seed=1_000_000)

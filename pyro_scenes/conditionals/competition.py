@@ -36,6 +36,9 @@ class Competition(nn.Module):
         enough: A pixel counts for no more nats than this: beyond, some other expert will explain it.
         plenty: So does a candidate.
         every: In training, bids are made for every so many-th pixel only, down and across.
+
+    Raises:
+        ValueError: One of them is out of range.
     """
 
     def __init__(
@@ -48,6 +51,11 @@ class Competition(nn.Module):
         every: int = 2,
     ) -> None:
         super().__init__()
+        if not temperature > 0 or not all(nats >= 0 for nats in (appearance, enough, plenty)):
+            found = f"{appearance=}, {temperature=}, {enough=}, {plenty=}"
+            raise ValueError(f"temperature must be above 0, and all others from 0 up, got {found}")
+        if type(every) is not int or every < 1:
+            raise ValueError(f"every must be a whole number from 1 up, got {every!r}")
         self.appearance, self.temperature = appearance, temperature
         self.enough, self.plenty, self.every = enough, plenty, every
 

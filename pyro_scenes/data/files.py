@@ -38,7 +38,13 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
         ValueError: It is not an npz, has no images, bad images, or other arrays that do not fit them or
             each other.
     """
-    arrays = _read(Path(path))
+    scenes = _scenes(_read(Path(path)))
+    if scenes.counts is not None and most is not None:
+        _check_most(scenes.counts, most)
+    return scenes
+
+
+def _scenes(arrays: dict[str, np.ndarray]) -> Scenes:
     images = as_images(arrays["images"])
     size, _, height, width = images.shape
     masks = _masks(arrays["masks"], (size, height, width)) if "masks" in arrays else None
@@ -52,8 +58,6 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
         told["classes"] = _present("classes", labels >= 0)
     _agree(told)
     counts = told.get("counts", told.get("masks"))
-    if counts is not None and most is not None:
-        _check_most(counts, most)
     return Scenes(images, counts, labels, masks=masks)
 
 
@@ -65,9 +69,11 @@ def save_scenes(path: str | PathLike, scenes: Scenes) -> None:
 
     Raises:
         OSError: The file cannot be written. An older one is left as it was.
+        ValueError: They could not be loaded again, as :func:`load_scenes` says. Nothing is written.
     """
     parts = {name: getattr(scenes, part) for name, part in PARTS.items()}
     arrays = {name: part.cpu().numpy() for name, part in parts.items() if part is not None}
+    _scenes(arrays)
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
     try:

@@ -46,8 +46,10 @@ def decompose(
             is then what its layer would have of a pixel beside the last layer alone, whose own mask is 1.
 
     Raises:
-        ValueError: Model or guide has no such sites.
+        ValueError: Model or guide has no such sites, or the guide is of another model.
     """
+    if getattr(guide, "model", model) is not model:
+        raise ValueError("this guide is of another model: give the one that it was built from")
     with poutine.trace() as proposed, Expected():
         guide(images)
     drawn = poutine.trace(poutine.replay(model, trace=proposed.trace)).get_trace(size=len(images))

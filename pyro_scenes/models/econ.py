@@ -13,7 +13,7 @@ and the guide (the paper's Sec. 4.2 and 5)::
 
     scope_0 = 1
     for i in 0 .. steps-1:
-        attention alpha_i of image and scope_i, and an expert for it, whose shape may overrule it (f)
+        attention alpha_i of image and scope_i, and an expert for it: by competition            (f)
         z_what_i  ~ q(z_what | image, region_i),    region_i = scope_i alpha_i                  (g)
         scope_i+1 = scope_i (1 - alpha_i)                       Eq. 14                          (h)
     z_region ~ Cat(region)                                      Eq. 9                           (i)
@@ -23,9 +23,9 @@ categorical, ``z_region``, which ``TraceEnum_ELBO(max_plate_nesting=2)`` sums ou
 
 Departs from the paper (docs/models/econ.rst says why, and how to undo each):
     Eq. 12 and 14 as printed are no bound and lose mass (``Surrogate``). The last layer is opaque, of an
-    expert of its own, whose number before says that there is no object. Parts are proposed where the
-    background fails, by one attention. Experts are sprites, whose codes are guessed by matching, and
-    set apart by :func:`separate_experts`. Pixels have heavy tails.
+    expert of its own, whose number before says that there is no object. One attention finds parts
+    where the background fails; a sure shape overrules it. Experts are sprites, whose codes are guessed
+    by matching, and set apart by :func:`separate_experts`. Pixels have heavy tails.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from ..conditionals import Conditional, Pixels, Prior
-from ..networks import CERTAIN, FlatDecoder, SpriteDecoder, dispatch
+from ..networks import CERTAIN, OPAQUE, FlatDecoder, SpriteDecoder, dispatch
 from ..render import pixels, under, visibility
 from ..scene import Model, ask, check_decoder, check_images, check_sizes, forked
 
@@ -110,15 +110,13 @@ class ECON(Model):
             sprites = experts - background
             decoders = [SpriteDecoder(code, self.image_shape) for _ in range(sprites)]
             decoders += [FlatDecoder(code, self.image_shape)] * background
-        if len(decoders) != experts:
-            raise ValueError(
-                f"decoders must be {experts}, one for each expert, got {len(decoders)}"
-            )
+        if (found := len(decoders)) != experts:
+            raise ValueError(f"decoders must be {experts}, one for each expert, got {found}")
         self.decoders = nn.ModuleList(decoders)
         self.image = Pixels(dist.Cauchy, scale=0.05) if image is None else image
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
-        check_sizes(size=size)
+        check_sizes(size=size, steps=self.steps, front_steps=self.steps - self.background)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
             scene, layers = Scene(0, self.blank.expand(size, *self.image_shape)), []
@@ -136,9 +134,8 @@ class ECON(Model):
     def draw(self, scene: Scene, i: int) -> tuple[Scene, tuple[Tensor, Tensor]]:
         """Draws layer i: colours (..., C, H, W), and logits of the opacity (..., 1, H, W)."""
         if self.background and i == self.steps - 1:
-            z_expert = torch.full(
-                scene.canvas.shape[:-3], self.experts - 1, device=self.blank.device
-            )
+            size = scene.canvas.shape[:-3]
+            z_expert = torch.full(size, self.experts - 1, device=self.blank.device)
         else:
             z_expert = pyro.sample(f"z_expert_{i}", self.z_expert(scene))  # (a)
         scene, there = scene._replace(layer=i, z_expert=z_expert), self.there(z_expert, i)
@@ -211,8 +208,8 @@ class ECON(Model):
     def sample(self, experts: Sequence[int], *, size: int = 1) -> Sample:
         """Draws scenes of these experts' objects, front first, as many as there are, and a background.
 
-        Opacities are rounded, so that each pixel shows one layer (Fig. 1C and 7). What none covers is
-        black. A ValueError names experts that there are not, or that make no objects.
+        Opacities are rounded: each pixel shows one layer (Fig. 1C and 7), or none, and is black. A
+        ValueError names experts that there are not, or that make no objects.
         """
         makers = range(self.experts - self.background)
         if any(k not in makers for k in experts) or not (len(experts) or self.background):
@@ -237,14 +234,17 @@ class ECON(Model):
         scene = Scene(0, self.blank.expand(1, *self.image_shape))
         channels, *size = self.image_shape
         with forked():
-            z_expert = ask("z_expert", self.z_expert, scene, 0).sample((100,)).flatten()
-            if not 0 <= z_expert.min() <= z_expert.max() < self.experts:
-                raise ValueError(f"z_expert must draw numbers below {self.experts}, got {z_expert}")
-            drawn = scene._replace(z_expert=z_expert[:1])
+            choice = ask("z_expert", self.z_expert, scene, 0)
+            numbers = choice.enumerate_support(expand=False).flatten().tolist()
+            if numbers != [*range(self.experts)]:
+                raise ValueError(f"z_expert must be of {self.experts} experts, got {numbers}")
+            drawn = scene._replace(z_expert=choice.sample((1,)).flatten())
             z_what = ask("z_what", self.z_what, drawn, 1).sample().reshape(1, -1)
         for k, decoder in enumerate(self.decoders):
             check_decoder(f"decoder {k}", decoder, z_what, (channels + 1, *size))
             half = channels + 1, *(side // 2 for side in size)
-            check_decoder(f"decoder {k}, with every=2,", partial(decoder, every=2), z_what, half)
+            made = check_decoder(f"decoder {k}, every=2,", partial(decoder, every=2), z_what, half)
+        if self.background and made[:, -1].min() < OPAQUE:
+            raise ValueError(f"the last decoder's logits of opacity must be {OPAQUE:g} at least")
         ask("image", self.image, scene, self.image_shape)
         ask("image", self.image, scene._replace(canvas=pixels(scene.canvas, 1)[..., None, None]), 3)

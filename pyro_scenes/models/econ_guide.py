@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from ..conditionals import Bids, Competition, RegionProposal, region_proposal
-from ..networks import CERTAIN, Attention, SeededAttention, dispatch, some
+from ..networks import CERTAIN, Attention, ExpertAttention, SeededAttention, dispatch, some
 from ..render import pixels
-from ..scene import Guide, check_images, forked
+from ..scene import Guide, check_images, check_sizes, forked
 from .econ import ECON, Scene
 from .econ_search import Part, Plan, Search, search
 
@@ -33,7 +33,7 @@ class ECONGuide(Guide):
             takes as much longer as there are sequences.
 
     Raises:
-        ValueError: Another choice, or another number of proposals.
+        ValueError: Another choice, or another number of proposals, or of networks of attention.
     """
 
     def __init__(
@@ -61,6 +61,10 @@ class ECONGuide(Guide):
         self.proposals = nn.ModuleList(proposals)
         self.read, self.median = proposals[0].read, proposals[0].median  # the same of all
         self.attention = SeededAttention(self.image_shape) if attention is None else attention
+        asked = model.experts - model.background
+        if isinstance(attention, ExpertAttention) and len(attention.networks) != asked:
+            found = len(attention.networks)
+            raise ValueError(f"attention must have {asked} networks, one an expert, got {found}")
         self.competition = Competition() if competition is None else competition
         self._model = (model,)  # in a tuple: asked, and no part of the guide
         self.to(model.blank)
@@ -94,6 +98,7 @@ class ECONGuide(Guide):
         Args:
             take: ``take(name, proposal, best)`` returns a value: a draw of the proposal, or its best guess.
         """
+        check_sizes(steps=self.model.steps, front_steps=self.model.steps - self.model.background)
         scene, parts = Scene(0, torch.zeros_like(images)), []
         log_scope = torch.zeros_like(images[:, :1])
         for i in range(self.model.steps):

@@ -14,6 +14,10 @@ from .econ import ECON, Scene
 __all__ = ["Part", "Plan", "Search", "cost", "search"]
 
 
+#: Sequences that a search tries at most.
+MOST = 100_000
+
+
 class Part(NamedTuple):
     """What a guide makes of one layer."""
 
@@ -43,6 +47,11 @@ def search(model: ECON, images: Tensor, explain: Callable[[Plan], list[Part]]) -
     """Takes images apart by each sequence of experts, K^T in number, or K^(T - 1) and a background."""
     seed = int(torch.randint(2**31, ()))
     choosing = model.steps - model.background
+    if model.experts**choosing > MOST:
+        raise ValueError(
+            f"there are {model.experts}^{choosing} sequences of experts, and more than {MOST} take too long: "
+            "search with fewer steps or experts"
+        )
     last = [model.experts - 1] * model.background
     paths = [[*path, *last] for path in product(range(model.experts), repeat=choosing)]
     tries = torch.tensor(paths, device=images.device)

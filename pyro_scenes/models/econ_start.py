@@ -10,6 +10,7 @@ from torch.optim import Adam, Optimizer
 
 from ..networks import FlatDecoder, SpriteDecoder, typical_colour
 from ..render import centroid, warp
+from ..scene import check_images, check_sizes
 from .econ import ECON
 from .econ_guide import ECONGuide, median
 
@@ -51,9 +52,16 @@ def separate_experts(
         The sizes of the clusters.
 
     Raises:
-        TypeError: The experts are of another kind.
-        ValueError: Fewer objects, or kinds of them, are found than there are experts. Nothing is changed.
+        TypeError: The experts are of another kind; ``optim`` is no optimiser.
+        ValueError: Bad images or sizes, a guide of another model; fewer objects, or kinds of them, than
+            experts. Nothing is changed.
     """
+    check_images(images, model.blank)
+    check_sizes(steps=steps, tries=tries)
+    if guide.model is not model:
+        raise ValueError("this guide is of another model: give the one that it was built from")
+    if not isinstance(optim, Optimizer | None):
+        raise TypeError(f"optim must be an optimiser of torch, or None, got {optim!r}")
     sprites = [
         part for part in model.decoders if isinstance(part, SpriteDecoder) and not part.shape
     ]

@@ -4,7 +4,7 @@ from .attention import CERTAIN, Attention, ExpertAttention, GivenAttention, Seed
 from .dispatch import dispatch
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
-from .layers import BroadcastDecoder, FlatDecoder, SpriteDecoder, some, typical_colour
+from .layers import OPAQUE, BroadcastDecoder, FlatDecoder, SpriteDecoder, some, typical_colour
 from .mlp import glorot, mlp
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 from .region import RegionEncoder
@@ -12,6 +12,7 @@ from .unet import UNet
 
 __all__ = [
     "CERTAIN",
+    "OPAQUE",
     "Attention",
     "BroadcastDecoder",
     "ExpertAttention",

@@ -112,6 +112,8 @@ class GivenAttention(Attention):
             raise ValueError(
                 f"regions must be of each layer, and of layer {int(seeds.max())}, got {tuple(regions.shape)}"
             )
+        if not ((regions == 0) | (regions == 1)).all():
+            raise ValueError("regions must be bool, or numbers 0 and 1: give regions > 0.5")
         rows = torch.arange(len(images), device=images.device)
         region = regions.to(images)[rows, seeds]
         return CERTAIN * (2 * region - 1)[:, None]
@@ -132,6 +134,9 @@ class SeededAttention(Attention):
         near: How far from its middle an object is thought to reach, in half widths: the U-Net learns better.
         alike: How much colours of an object are thought to differ, likewise.
         margin: As of all kinds; infinite leaves attention as it is.
+
+    Raises:
+        ValueError: Candidates, near or alike are not above 0.
     """
 
     grid: Tensor
@@ -148,6 +153,9 @@ class SeededAttention(Attention):
         margin: float = 5.0,
     ) -> None:
         super().__init__()
+        if type(candidates) is not int or not min(candidates, near, alike) > 0:
+            found = f"candidates={candidates!r}, near={near!r}, alike={alike!r}"
+            raise ValueError(f"candidates must be a whole number, and all above 0, got {found}")
         self.near, self.alike, self.margin = near, alike, margin
         self.candidates = candidates
         self.network = UNet(2 * image_shape[0] + 2, widths, fold=fold)
@@ -161,6 +169,9 @@ class SeededAttention(Attention):
     def propose(
         self, images: Tensor, scope: Tensor, unexplained: Tensor, step: int
     ) -> tuple[Tensor, Tensor]:
+        if images.shape[2:] != self.grid.shape[1:]:
+            made, given = tuple(self.grid.shape[1:]), tuple(images.shape[2:])
+            raise ValueError(f"this attention is for images of {made} pixels, got {given}")
         calls = (scope * unexplained.clamp(0, CALL)).flatten(1) + 1e-4
         seeds, logits = [], []
         for _ in range(self.candidates):

@@ -19,6 +19,9 @@ class RegionEncoder(nn.Module):
         channels: Of each block.
         blocks: How many.
         fold: Squares of this many pixels a side become channels first.
+
+    Raises:
+        ValueError: Images are no multiple of ``fold``, or too small.
     """
 
     def __init__(
@@ -31,6 +34,12 @@ class RegionEncoder(nn.Module):
         fold: int = 1,
     ) -> None:
         super().__init__()
+        size = image_shape[1:]
+        if any(side % fold or side // fold < 2**blocks for side in size):
+            raise ValueError(
+                f"images of {tuple(size)} pixels are no multiple of {fold}, or too small for {blocks} blocks "
+                "each of which halves them: give the encoder fewer blocks, or another fold"
+            )
         sizes = [(image_shape[0] + 1) * fold**2, *[channels] * blocks]
         layers: list[nn.Module] = [nn.PixelUnshuffle(fold)]
         for i in range(blocks):
@@ -38,8 +47,8 @@ class RegionEncoder(nn.Module):
             layers += [nn.MaxPool2d(2)]
         self.filters = nn.Sequential(*layers, nn.Flatten())
         with torch.no_grad():
-            size = self.filters(torch.zeros(1, image_shape[0] + 1, *image_shape[1:])).numel()
-        self.features = nn.Sequential(nn.Linear(size, features), nn.ReLU())
+            seen = self.filters(torch.zeros(1, image_shape[0] + 1, *size)).numel()
+        self.features = nn.Sequential(nn.Linear(seen, features), nn.ReLU())
 
     def forward(
         self, images: Float[Tensor, "n c h w"], regions: Float[Tensor, "n 1 h w"]

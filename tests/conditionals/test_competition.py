@@ -32,6 +32,16 @@ def test_in_evaluation_the_best_expert_is_certain():
         assert torch.equal(competition(bids(shape=shape))[0], candidate)
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [{"temperature": -1.0}, {"enough": -1.0}, {"every": 0}, {"plenty": float("nan")}],
+    ids=str,
+)
+def test_bad_settings_are_refused(bad, unchecked):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Competition(**bad)
+
+
 def test_in_training_it_is_by_chance_and_temperature():
     shape = torch.tensor([0.0, 1.0, 2.0, 3.0]).expand(3, 2, 4)
     for temperature in (0.5, 2.0):

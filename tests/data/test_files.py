@@ -2,6 +2,7 @@
 
 import os
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -298,3 +299,16 @@ def test_an_interrupted_save_leaves_the_older_file(step, error, tmp_path, monkey
 def test_a_folder_that_is_missing_is_an_os_error(tmp_path):
     with pytest.raises(OSError):
         save_scenes(tmp_path / "none" / "scenes.npz", coloured_shapes(1))
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    scenes = coloured_shapes(3, canvas=16)
+    save_scenes(tmp_path / "scenes.npz", scenes)
+    before = (tmp_path / "scenes.npz").read_bytes()
+    for bad in (
+        replace(scenes, masks=scenes.masks[..., :3]),
+        replace(scenes, counts=-scenes.counts),
+    ):
+        with pytest.raises(ValueError):
+            save_scenes(tmp_path / "scenes.npz", bad)
+        assert (tmp_path / "scenes.npz").read_bytes() == before

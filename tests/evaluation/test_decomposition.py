@@ -58,7 +58,7 @@ def test_others_have_no_regions():
     with pytest.raises(ValueError, match="this guide draws no"):
         decompose(air, AIRGuide(air), IMAGES)
     model = ECON((3, 16, 16), experts=3, steps=3)
-    with pytest.raises(ValueError, match="do not belong together"):
+    with pytest.raises(ValueError, match="of another model"):
         decompose(vae, ECONGuide(model), IMAGES)
 
 

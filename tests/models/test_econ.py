@@ -608,6 +608,21 @@ def test_a_guide_follows_its_models_steps():
     assert "z_expert_2" in seeded(guide, images_of()).nodes
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2.5])
+def test_steps_that_are_none_are_refused(steps):
+    model, guide = pair()
+    model.steps = steps
+    for call in (lambda: model(size=2), lambda: guide(images_of())):
+        with pytest.raises(ValueError, match="steps must be a whole number"):
+            call()
+
+
+def test_a_search_without_end_is_refused():
+    model, guide = pair(steps=20)
+    with pytest.raises(ValueError, match=r"3\^19 sequences of experts"):
+        guide.search(images_of())
+
+
 def test_a_prior_of_experts():
     prior = Prior(dist.Categorical, probs=[0.9, 0.05, 0.05])
     model, guide = pair(z_expert=prior)
@@ -692,8 +707,10 @@ def test_given_regions_are_the_guides():
         ({"decoders": [*discs(0.3), FlatDecoder(CODE, (1, 16, 12))]}, "decoder 2 must make"),
         (
             {"z_expert": Prior(dist.Categorical, probs=[0.0] * 5 + [1.0])},
-            "z_expert must draw numbers below 3",
+            "z_expert must be of 3 experts",
         ),
+        ({"z_expert": Prior(dist.Categorical, probs=[0.5, 0.5])}, "z_expert must be of 3 experts"),
+        ({"decoders": discs(0.3, 0.3, 0.6, background=False)}, "the last decoder's logits"),
         ({"z_expert": dist.Categorical(torch.ones(3))}, "z_expert must be a function"),
         ({"z_what": lambda s: dist.Normal(torch.zeros(CODE), 1)}, "z_what must return"),
         ({"z_what": lambda s: dist.Normal(torch.zeros(4), 1).to_event(1)}, "cannot decode"),
@@ -710,6 +727,7 @@ def test_a_wrong_part_is_named(settings, error):
     [
         ({"choice": "best"}, "choice must be 'compete' or 'enumerate', got 'best'"),
         ({"proposals": []}, "proposals must be 3, one for each expert, got 0"),
+        ({"attention": own_attention(7)}, "attention must have 2 networks, one an expert, got 7"),
     ],
 )
 def test_a_wrong_part_of_the_guide_is_named(settings, error):
@@ -778,6 +796,27 @@ def test_fewer_kinds_than_experts_change_nothing():
     with pytest.raises(ValueError, match="found 2 kinds of shapes, for 3 experts"):
         separate_experts(model, guide, images)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "images", "error"),
+    [
+        ({}, images_of().mul(255).byte(), "images must be a float tensor"),
+        ({}, images_of()[:0], "empty"),
+        ({"tries": 0}, images_of(), "tries must be"),
+        ({"steps": -3}, images_of(), "steps must be"),
+        ({"optim": 3}, images_of(), "optim must be"),
+    ],
+)
+def test_bad_input_sets_nothing_apart(settings, images, error, unchecked):
+    model, guide = pair()
+    with pytest.raises((ValueError, TypeError), match=error):
+        separate_experts(model, guide, images, **settings)
+
+
+def test_a_guide_of_another_model_sets_nothing_apart():
+    with pytest.raises(ValueError, match="of another model"):
+        separate_experts(pair()[0], pair()[1], images_of())
 
 
 def test_only_sprites_of_one_shape_are_set_apart():

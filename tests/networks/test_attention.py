@@ -91,6 +91,27 @@ def test_regions_of_other_images_are_refused(regions):
         attention.propose(images_of(), WHOLE, WHOLE, 0)
 
 
+def test_soft_regions_are_refused():
+    attention = GivenAttention()
+    attention.regions = torch.full((5, 2, 16, 12), 0.3)
+    with pytest.raises(ValueError, match="give regions > 0.5"):
+        attention.propose(images_of(), WHOLE, WHOLE, 0)
+
+
+def test_attention_of_other_sizes_is_refused():
+    with pytest.raises(ValueError, match=r"images of \(16, 12\) pixels, got \(12, 16\)"):
+        ATTENTION["seeded"]().propose(images_of().mT, WHOLE.mT, WHOLE.mT, 0)
+    for bad in ({"candidates": 0}, {"near": 0.0}, {"alike": -1.0}):
+        with pytest.raises(ValueError, match="all above 0"):
+            SeededAttention(SHAPE, widths=(8, 8), **bad)
+
+
+def test_images_too_small_for_an_encoder_are_refused():
+    for shape in ((3, 17, 19), (3, 4, 4)):
+        with pytest.raises(ValueError, match="give the encoder fewer blocks"):
+            RegionEncoder(shape, 6, blocks=3, fold=2)
+
+
 def test_seeds_are_where_nothing_explains_the_image_yet():
     attention = ATTENTION["seeded"]()
     unexplained, scope = torch.zeros(2, 5, 1, 16, 12)
