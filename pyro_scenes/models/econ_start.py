@@ -87,10 +87,10 @@ def separate_experts(
         for part in (model.decoders, guide.proposals):
             part[k].load_state_dict(part[best].state_dict())
         _fit(sprites[k], mean, steps)
-        _paint(sprites[k].colour, colours[labels == k])
+        _paint(*sprites[k].colour.parameters(), colours[labels == k])
     ground = model.decoders[-1]
     if isinstance(ground, FlatDecoder):
-        _paint(ground.colour, grounds)
+        _paint(*ground.colour.parameters(), grounds)
     for part in (*model.decoders, *guide.proposals):
         for value in part.parameters():
             if optim is not None:
@@ -155,12 +155,12 @@ def _fit(sprite: SpriteDecoder, mean: Tensor, steps: int) -> None:
 
 
 @torch.no_grad()
-def _paint(layer: nn.Linear, colours: Tensor) -> None:
+def _paint(weight: Tensor, bias: Tensor, colours: Tensor) -> None:
     """Colours (n, C) of standard Normal codes have the mean and the principal axes of these, as logits."""
     logits = torch.logit(colours, eps=0.01)
     away = logits - logits.mean(0)
     spreads, axes = torch.linalg.eigh(away.mT @ away / len(away))
-    number = min(layer.weight.shape)
-    layer.weight.zero_()
-    layer.weight[:, :number] = (axes * spreads.clamp(min=LEAST**2).sqrt()).flip(1)[:, :number]
-    layer.bias.copy_(logits.mean(0))
+    number = min(weight.shape)
+    weight.zero_()
+    weight[:, :number] = (axes * spreads.clamp(min=LEAST**2).sqrt()).flip(1)[:, :number]
+    bias.copy_(logits.mean(0))
