@@ -87,10 +87,11 @@ def separate_experts(
         for part in (model.decoders, guide.proposals):
             part[k].load_state_dict(part[best].state_dict())
         _fit(sprites[k], mean, steps)
-        _paint(*sprites[k].colour.parameters(), colours[labels == k])
+        colour = sprites[k].colour
+        _paint(colour.weight, colour.bias, colours[labels == k])
     ground = model.decoders[-1]
     if isinstance(ground, FlatDecoder):
-        _paint(*ground.colour.parameters(), grounds)
+        _paint(ground.colour.weight, ground.colour.bias, grounds)
     for part in (*model.decoders, *guide.proposals):
         for value in part.parameters():
             if optim is not None:
