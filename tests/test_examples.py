@@ -475,6 +475,17 @@ def test_econ_trains_on_scenes_of_ones_own(econ):
 
 
 @pytest.mark.slow
+def test_econ_goes_on_where_experts_cannot_be_set_apart(econ, monkeypatch, capsys):
+    """Empty images have no shapes to cluster."""
+    np.savez("empty.npz", images=np.full((6, 3, 16, 16), 40, np.uint8))
+    monkeypatch.setattr(econ.example, "APART", 4)
+    monkeypatch.setattr(econ.example, "draw", lambda *args: None)
+    econ.main("--images", "empty.npz", "--out", "out")
+    assert "experts are left as they are" in capsys.readouterr().out
+    assert written("out")["steps"] == 10
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [[], ["--masks", "given", "--layers", 4], ["--recipe", "paper"]], ids=str
 )
