@@ -20,6 +20,10 @@ __all__ = ["separate_experts"]
 MARGIN = 0.02
 #: Logits of an expert's colours differ by this much at least: else no code could make another.
 LEAST = 0.1
+#: A cluster's colours further than this from its median, in robust deviations, are of other shapes...
+FAR = 3.5
+#: ... if they are fewer than this share of it.
+FEW = 0.25
 
 
 def separate_experts(
@@ -157,8 +161,16 @@ def _fit(sprite: SpriteDecoder, mean: Tensor, steps: int) -> None:
 
 @torch.no_grad()
 def _paint(weight: Tensor, bias: Tensor, colours: Tensor) -> None:
-    """Colours (n, C) of standard Normal codes have the mean and the principal axes of these, as logits."""
+    """Colours (n, C) of standard Normal codes have the mean and the principal axes of these, as logits.
+
+    Not of the outliers among these, by the modified z-score (Iglewicz and Hoaglin, 1993).
+    """
     logits = torch.logit(colours, eps=0.01)
+    away = (logits - logits.median(0).values).abs()
+    deviation = (1.4826 * away.median(0).values).clamp(min=LEAST)
+    typical = (away <= FAR * deviation).all(1)
+    if typical.float().mean() > 1 - FEW:
+        logits = logits[typical]
     away = logits - logits.mean(0)
     spreads, axes = torch.linalg.eigh(away.mT @ away / len(away))
     number = min(weight.shape)
