@@ -102,12 +102,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--gamma", type=rate, metavar="WEIGHT", help="of that of regions (1, or the paper's)")
     add("--recipe", choices=("ours", "paper"), default="ours", help="see docs/models/econ.rst")
-    add(
-        "--lr",
-        type=rate,
-        metavar="RATE",
-        help="of Adam, which falls in the second half (0.002; the paper's 0.0005)",
-    )
+    add("--lr", type=rate, metavar="RATE", help="of Adam (0.002; the paper's 0.0005)")
     add("--quick", action="store_true", help="400 steps: some minutes")
     add(
         "--images",
@@ -358,7 +353,6 @@ def schedule(
 ) -> Callable[[int], None]:
     """What is done before each step: it depends on the step's number and what a checkpoint keeps alone."""
     args, given = run.args, isinstance(guide.attention, GivenAttention)
-    speed = optim.param_groups[0]["lr"]  # before that of a checkpoint is loaded
     # Batches depend on seed and number alone: these are the regions of those that are trained on.
     regions = true_regions(train, model.steps) if given else torch.zeros(1, 1)
     stream = batches(regions, args.batch_size, seed=args.seed, start=start, device=run.device)
@@ -371,11 +365,8 @@ def schedule(
             guide.attention.regions = next(stream)
         if args.recipe == "paper":
             known = [loss for when, loss in losses.items() if int(when) < step]
-            share = 10 ** (-drops(known) / 2)
-        else:  # whole in the first half, then down to a twentieth
-            share = min(1.0, max(2 - 2 * step / args.steps, 0.05))
-        for group in optim.param_groups:
-            group["lr"] = speed * share
+            for group in optim.param_groups:
+                group["lr"] = (args.lr or 5e-4) * 10 ** (-drops(known) / 2)
         if apart and step == APART != start:  # a checkpoint of this step has had it
             try:
                 separate_experts(model, guide, some, optim)
