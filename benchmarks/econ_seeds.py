@@ -42,6 +42,7 @@ FIGURES = (
     "invisible_iou",
     "depth_order",
     "depth_order_pairs",
+    "depth_order_seen",
     "background_first",
     "counts",
     "mse",

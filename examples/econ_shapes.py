@@ -60,7 +60,7 @@ BETA_GAMMA = {"unique": (0.52, 9.54), "random": (1.0, 3.26)}
 APART = 100
 #: Metrics that need the truth, or the renderer that the scenes are from: null without.
 KNOWING = ("ari_fg", "ari", "mean_iou", "amodal_iou", "invisible_iou", "counts", "background_first")
-KNOWING += ("depth_order", "depth_order_pairs", "purity", "nmi", "wins")
+KNOWING += ("depth_order", "depth_order_pairs", "depth_order_seen", "purity", "nmi", "wins")
 KNOWING += ("mse_5", "mse_ratio_5", "ari_fg_5", "ari_fg_drop_5")
 KNOWING += ("single_expert_shapes", "requested_counts", "requested_scenes")
 #: Of layers in figures, front first.
@@ -451,6 +451,7 @@ def agreement(model: ECON, seen: evaluation.Decomposition, scenes: Scenes) -> di
         "invisible_iou": amodal.invisible_iou[amodal.occluded].nanmean(),
         "depth_order": order.weighted,
         "depth_order_pairs": order.pairs,
+        "depth_order_seen": order.seen,
         "background_first": evaluation.background_first(regions, truth).float().mean(),
         "counts": (counts == truth.flatten(2).any(2).sum(1)).float().mean(),
     }

@@ -371,7 +371,7 @@ def econ(tmp_path, monkeypatch):
 
 
 ECON_SHAPES = {"ari_fg", "ari", "mean_iou", "amodal_iou", "invisible_iou", "depth_order", "counts"}
-ECON_SHAPES |= {"depth_order_pairs", "background_first"}
+ECON_SHAPES |= {"depth_order_pairs", "depth_order_seen", "background_first"}
 ECON_CLASSES = {"purity", "nmi", "wins"}
 ECON_RENDERER = {"mse_5", "mse_ratio_5", "ari_fg_5", "ari_fg_drop_5", "single_expert_shapes"}
 ECON_RENDERER |= {"requested_counts", "requested_scenes"}

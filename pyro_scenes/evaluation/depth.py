@@ -85,6 +85,7 @@ class DepthOrder(NamedTuple):
 
     weighted: float  # by the pixels in which the full shapes of a pair overlap
     pairs: float  # each pair counts alike
+    seen: float  # by the pixels in which one is seen to cover the other, which is visible elsewhere
 
 
 def depth_order(
@@ -93,7 +94,8 @@ def depth_order(
     """Whether, of two objects whose full shapes overlap, the layer of the front one comes first.
 
     A pair counts as wrong if one of its objects has no layer by :func:`match_visible`. So one layer that
-    takes all is never right; nor is, whatever is found, a pair with a wholly hidden object.
+    takes all is never right; nor is, whatever is found, a pair with a wholly hidden object. And an overlap that
+    a third object covers can be in the right order by chance alone. Neither counts in ``seen``.
 
     Args:
         regions: What front layers take of each pixel.
@@ -103,11 +105,14 @@ def depth_order(
         ValueError: Their shapes, types or values are others.
     """
     layer = match_visible(regions, truth).layer
-    shapes = truth.to(layer.device).flatten(2).float()
-    shared = (shapes @ shapes.mT).triu(diagonal=1).double()  # row in front of column
-    right = (layer[:, :, None] >= 0) & (layer[:, :, None] < layer[:, None])
-    shares = ((weight * right).sum() / weight.sum() for weight in (shared, (shared > 0).double()))
-    return DepthOrder(*(share.item() for share in shares))
+    visible, shapes = (
+        part.to(layer.device).flatten(2).float() for part in (visible_parts(truth), truth)
+    )
+    shared, seen = ((front @ shapes.mT).triu(diagonal=1).double() for front in (shapes, visible))
+    seen = seen * visible.any(-1)[:, None]
+    right = (layer[:, :, None] >= 0) & (layer[:, :, None] < layer[:, None])  # row before column
+    weights = shared, (shared > 0).double(), seen
+    return DepthOrder(*(((weight * right).sum() / weight.sum()).item() for weight in weights))
 
 
 def background_first(

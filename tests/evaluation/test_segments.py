@@ -276,7 +276,7 @@ def test_padding_is_not_looked_at():
     for part in (found.iou, found.visible, found.invisible_iou):
         assert part[:, [0, 3]].isnan().all()
     assert not found.occluded[:, [0, 3]].any()
-    assert depth_order(regions_of(PILE), padded) == depth_order(regions_of(PILE), PILE) == (1, 1)
+    assert depth_order(regions_of(PILE), padded) == depth_order(regions_of(PILE), PILE) == (1, 1, 1)
     assert background_first(masks, padded).tolist() == [False]
 
 
@@ -286,10 +286,10 @@ def test_padding_is_not_looked_at():
 def test_swapped_layers_are_in_the_wrong_order():
     truth = discs()
     regions = regions_of(truth)
-    assert depth_order(regions, truth) == (1, 1)
-    assert depth_order(regions.flip(1), truth) == (0, 0)
+    assert depth_order(regions, truth) == (1, 1, 1)
+    assert depth_order(regions.flip(1), truth) == (0, 0, 0)
     later = torch.cat([torch.zeros_like(regions), regions], 1)  # unused steps do not matter
-    assert depth_order(later, truth) == (1, 1)
+    assert depth_order(later, truth) == (1, 1, 1)
 
 
 def test_pairs_weigh_by_their_overlap():
@@ -304,20 +304,35 @@ def test_pairs_weigh_by_their_overlap():
 
 def test_what_has_no_layer_is_in_no_order():
     everything = PILE.any(1, keepdim=True).float()
-    assert depth_order(everything, PILE) == (0, 0)  # one layer cannot show two
+    assert depth_order(everything, PILE) == (0, 0, 0)  # one layer cannot show two
     for i, expected in ((0, 0.5), (1, 0.0), (2, 0.5)):  # pairs are 0 and 1, and 1 and 2
         missed = regions_of(PILE)
         missed[0, i] = 0
-        assert depth_order(missed, PILE) == (expected, expected)
-    assert depth_order(torch.full((1, 3, 3, 7), 0.5), PILE) == (0, 0)
+        assert depth_order(missed, PILE) == (expected,) * 3
+    assert depth_order(torch.full((1, 3, 3, 7), 0.5), PILE) == (0, 0, 0)
     buried = torch.stack([LEFT, LEFT])[None]
-    assert depth_order(regions_of(buried), buried) == (0, 0)
+    found = depth_order(regions_of(buried), buried)
+    assert found[:2] == (0, 0) and isnan(found.seen)  # of what is wholly hidden nothing is known
+
+
+def test_only_overlaps_that_are_seen_can_be_told():
+    """The front disc covers most of where the others overlap, and later all of it."""
+    front, middle, back = torch.zeros(3, 1, 12, dtype=torch.bool)
+    front[:, 3:7], middle[:, :8], back[:, 4:] = True, True, True
+    truth = torch.stack([front, middle, back])[None]
+    swapped = regions_of(truth)[:, [0, 2, 1]]  # of 4, 4 and 3 shared pixels only 1 of the 4 is seen
+    assert depth_order(swapped, truth).weighted == pytest.approx(7 / 11)
+    assert depth_order(swapped, truth).seen == pytest.approx(7 / 8)
+    truth[0, 0, :, 7] = True
+    swapped = regions_of(truth)[:, [0, 2, 1]]
+    assert depth_order(swapped, truth).weighted == pytest.approx(9 / 13)
+    assert depth_order(swapped, truth).seen == 1
 
 
 def test_without_overlap_there_is_no_order():
     for truth in (PILE[:, ::2], PILE[:, :1], PILE[:, :0], NONE[None, None], PILE[:0]):
         found = depth_order(torch.zeros(len(truth), 2, 3, 7), truth)
-        assert isnan(found.weighted) and isnan(found.pairs)
+        assert all(isnan(share) for share in found)
 
 
 def test_background_first():
