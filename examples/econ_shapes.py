@@ -198,7 +198,7 @@ def shapes(settings: dict, size: int, *, seed: int, **other) -> Scenes:
 
 
 def held_out_size(args: argparse.Namespace) -> int:
-    return 8 if args.smoke else 200 if args.quick else 1000
+    return 4 if args.smoke else 200 if args.quick else 1000
 
 
 def enough(scenes: Scenes, settings: dict) -> int:
@@ -300,7 +300,7 @@ def learn(model: ECON, guide: ECONGuide, train: Scenes, run: Run, settings: dict
         count = min(100, max(1, len(train) // 10))
         test, train = train[:count], train[count:]
     else:
-        test = shapes(settings, 8 if args.smoke else 100, seed=2_000_000)
+        test = shapes(settings, 4 if args.smoke else 100, seed=2_000_000)
     elbo, paper = objective(args), args.recipe == "paper"
     losses: dict[str, float] = {}
     speed = args.lr or (5e-4 if paper else 2e-3)
@@ -613,16 +613,17 @@ def draw(
     settings: dict,
 ) -> None:
     """Figures, and draws for ArviZ."""
-    some = test[:12]
+    size = 4 if run.args.smoke else 12
+    some = test[:size]
     seen = take_apart(model, guide, some, run)
     images = run.floats(some.images).cpu()
     sheets = {"reconstructions": taken_apart(seen, images), "layers": step_by_step(seen, images)}
     if test.masks is not None and test.masks.any():
         sheets["completion"] = completion(model, guide, test, run)
     if not run.args.images:
-        sheets["five_objects"] = of_five(model, guide, run, settings)
+        sheets["five_objects"] = of_five(model, guide, size, run, settings)
     wins = metrics["wins"] or torch.zeros(model.experts - model.background, len(CLASSES)).tolist()
-    sheets |= samples(model, torch.tensor(wins), metrics["wins"] is not None)
+    sheets |= samples(model, torch.tensor(wins), metrics["wins"] is not None, size)
     for name, rows in sheets.items():
         arrays = {title: pictures.cpu().numpy() for title, pictures in rows.items()}
         run.figure(name, viz.pictures(arrays))
@@ -656,9 +657,11 @@ def taken_apart(seen: evaluation.Decomposition, images: Tensor) -> dict[str, Ten
     }
 
 
-def of_five(model: ECON, guide: ECONGuide, run: Run, settings: dict) -> dict[str, Tensor]:
+def of_five(
+    model: ECON, guide: ECONGuide, size: int, run: Run, settings: dict
+) -> dict[str, Tensor]:
     """Fig. 8: scenes of five objects."""
-    test, seen = five_apart(model, guide, 12, run, settings)
+    test, seen = five_apart(model, guide, size, run, settings)
     return taken_apart(seen, run.floats(test.images).cpu())
 
 
@@ -703,16 +706,16 @@ def completion(model: ECON, guide: ECONGuide, test: Scenes, run: Run) -> dict[st
     }
 
 
-def samples(model: ECON, wins: Tensor, known: bool) -> dict[str, dict[str, Tensor]]:
+def samples(model: ECON, wins: Tensor, known: bool, size: int) -> dict[str, dict[str, Tensor]]:
     """Fig. 1B and 6, one expert's objects; 1C, recombined in any number; and 7, layer by layer."""
     experts = makers(model, wins)
     names = [f"{k}: {wins[k].tolist()} won" if known else f"{k}" for k in range(len(wins))]
-    single = {f"expert {names[k]}": scene_of(model, wins, [k], 12).images for k in experts}
+    single = {f"expert {names[k]}": scene_of(model, wins, [k], size).images for k in experts}
     mixed, growing = {}, {}
     for number in range(1, 7):
         chosen = [experts[i] for i in torch.randint(len(experts), (number,)).tolist()]
-        mixed[f"experts {chosen}, front to back"] = scene_of(model, wins, chosen, 12).images
-    drawn = scene_of(model, wins, experts, 12)
+        mixed[f"experts {chosen}, front to back"] = scene_of(model, wins, chosen, size).images
+    drawn = scene_of(model, wins, experts, size)
     canvas = torch.zeros_like(drawn.images)
     for i in reversed(range(drawn.layers.shape[1])):
         canvas = drawn.layers[:, i] + (1 - drawn.masks[:, i]) * canvas

@@ -1,6 +1,7 @@
 """Every example runs, in miniature, and leaves behind what it promises."""
 
 import csv
+import gc
 import importlib.util
 import json
 import math
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 from pyro_scenes.data import coloured_shapes, save_scenes
+from pyro_scenes.experiment import launch
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
@@ -38,31 +40,62 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def smoked(cache, tmp_path_factory):
+    """What an example leaves behind if it is called from a shell; each is called once."""
+    done = {}
+
+    def smoked(example):
+        if example not in done:
+            folder = tmp_path_factory.mktemp(example)
+            words = command(example, "--smoke", "--out", "out")
+            done[example] = folder / "out", subprocess.run(
+                words, env=settings(cache), cwd=folder, capture_output=True, text=True
+            )
+        return done[example]
+
+    return smoked
+
+
+def loaded(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
-def run(cache, tmp_path):
+def run(cache, tmp_path, monkeypatch, capsys, unchecked):
+    """As from a shell, but in this process: most of a process of its own would go into imports."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *args: None)
+
     def run(example, *words, fails=False):
-        done = subprocess.run(
-            command(example, *words),
-            env=settings(cache),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
-        assert bool(done.returncode) == fails, done.stdout + done.stderr
-        return done
+        module = loaded(ROOT / "examples" / f"{example}.py")
+        monkeypatch.setattr(sys, "argv", [f"{example}.py", *map(str, words)])
+        said = None
+        try:
+            launch(module.main, module.parser())
+        except SystemExit as stopped:
+            said = stopped.code
+        gc.collect()  # the run locks its folder
+        out, err = capsys.readouterr()
+        assert bool(said) == fails, f"{out}{err}{said}"
+        return SimpleNamespace(stdout=out, stderr=f"{err}{said}" if isinstance(said, str) else err)
 
     return run
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_it_runs_and_writes_its_metrics(example, run, tmp_path):
-    done = run(example, "--smoke", "--out", "out")
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+def test_it_runs_and_writes_its_metrics(example, smoked):
+    out, done = smoked(example)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    metrics = json.loads((out / "metrics.json").read_text())
     numbers = [np.ravel(value) for value in metrics.values()]  # a table is a list of lists
     assert numbers and all(np.isfinite(value).all() for value in numbers)
-    assert "Traceback" not in done.stderr
-    assert list((tmp_path / "out").glob("*.png"))
-    assert not list((tmp_path / "out").glob("*.part"))  # no half-written file is left
+    assert list(out.glob("*.png"))
+    assert not list(out.glob("*.part"))  # no half-written file is left
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -82,18 +115,17 @@ def test_help_is_for_newcomers(example, run):
     assert "None)" not in text and f"python examples/{example}.py" in text
 
 
-def test_air_writes_what_it_promises(run, tmp_path):
-    run("air_multi_mnist", "--smoke", "--out", "out")
-    files = {path.name for path in (tmp_path / "out").iterdir()}
+def test_air_writes_what_it_promises(smoked):
+    out, _ = smoked("air_multi_mnist")
     assert {
         "checkpoint.pt",
         "metrics.csv",
         "inference_data.nc",
         "scenes.png",
         "curves.png",
-    } <= files
-    assert {"reconstructions.png", "prior.png"} <= files
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    } <= {path.name for path in out.iterdir()}
+    assert (out / "reconstructions.png").exists() and (out / "prior.png").exists()
+    metrics = json.loads((out / "metrics.json").read_text())
     wanted = {"elbo", "iwae", "count_accuracy", "count_accuracy_sample", "steps", "seconds"}
     assert wanted <= set(metrics)
     assert {name + "_disjoint" for name in wanted - {"steps", "seconds"}} <= set(metrics)
@@ -180,14 +212,7 @@ def test_bad_input_is_one_clear_line(words, error, run, tmp_path):
     assert re.search(error, done.stderr.splitlines()[-1])
 
 
-# CST-VAE: in this process, as most of a process of its own would go into imports.
-
-
-def loaded(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+# CST-VAE.
 
 
 @pytest.fixture
@@ -355,7 +380,7 @@ def test_costs_of_cst_vae(monkeypatch, capsys):
     assert told.count("matrix products: ") == told.count("bilinear sampling: ") == 2
 
 
-# ECON: in this process too.
+# ECON.
 
 
 @pytest.fixture
@@ -391,7 +416,7 @@ def known(metrics):
 
 
 @pytest.mark.slow
-def test_econ_on_its_own_scenes_and_on_those_of_others(econ):
+def test_econ_on_its_own_scenes_and_on_those_of_others(econ, monkeypatch):
     econ.main("--out", "out")
     everything = ECON_ALWAYS | ECON_SHAPES | ECON_CLASSES | ECON_RENDERER
     assert everything <= known(written("out"))
@@ -406,7 +431,9 @@ def test_econ_on_its_own_scenes_and_on_those_of_others(econ):
     assert {"z_what", "z_expert", "z_region", "masks", "canvas"} <= set(data["posterior"].data_vars)
     assert not list(Path("out").glob("*.part"))
     evaluate = ["--evaluate", "out/checkpoint.pt"]
-    econ.main(*evaluate, "--out", "same")
+    with monkeypatch.context() as patched:
+        patched.setattr(econ.example, "draw", lambda *args: None)  # drawn above
+        econ.main(*evaluate, "--out", "same")
     for name, value in written("out").items():  # the same scenes, models and random draws
         assert written("same")[name] == value, name
 
@@ -430,7 +457,7 @@ def test_econ_on_its_own_scenes_and_on_those_of_others(econ):
         ["--masks", "given", "--layers", 4],
         ["--experts", 1, "--objective", "monet"],
         ["--data", "unique", "--gamma", 2],
-        ["--recipe", "paper", "--objective", "paper"],
+        ["--recipe", "paper", "--objective", "paper", "--experts", 2],
         [
             "--recipe",
             "paper",
@@ -487,7 +514,13 @@ def test_econ_goes_on_where_experts_cannot_be_set_apart(econ, monkeypatch, capsy
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [[], ["--masks", "given", "--layers", 4], ["--recipe", "paper"]], ids=str
+    "words",
+    [
+        ["--experts", 3],
+        ["--masks", "given", "--layers", 4],
+        ["--recipe", "paper", "--experts", 2],
+    ],
+    ids=str,
 )
 def test_econ_killed_and_resumed(words, econ, monkeypatch):
     class Killed(BaseException):

@@ -766,23 +766,54 @@ def test_experts_set_apart_have_one_shape_each():
     assert all(p.grad is None or not p.grad.any() for p in model.decoders[0].opacity.parameters())
 
 
-def test_experts_set_apart_have_the_colours_of_their_cluster():
-    """Small ones are reddish, large ones bluish: so are samples of the expert that makes them."""
+def apart(hues):
+    """Experts set apart by small squares and large ones in turn, in these colours (n, 3)."""
     attention = GivenAttention()
-    images, attention.regions = two_kinds(40)
-    hues = torch.tensor([[0.8, 0.2, 0.2], [0.2, 0.2, 0.8]]).repeat(20, 1)[..., None, None]
-    images = images.where(attention.regions[:, :1] == 0, hues + 0.1 * torch.rand(40, 3, 1, 1))
+    images, attention.regions = two_kinds(len(hues))
+    images = images.where(attention.regions[:, :1] == 0, hues[..., None, None])
     model, guide = pair({"attention": attention}, steps=2)
     guide.competition.plenty = float("inf")
     guide.competition.temperature = 1e-3
     separate_experts(model, guide, images, steps=150)
-    for k in range(2):
-        drawn = model.sample([k], size=20)
-        area = drawn.masks[:, 0].sum((1, 2, 3)).mean()
-        colour = (drawn.layers[:, 0].sum((2, 3)) / drawn.masks[:, 0].sum((2, 3))).nanmean(0)
-        assert (colour[0] > 0.6 > colour[2]) if area < 30 else (colour[2] > 0.6 > colour[0])
+    return model
+
+
+def colours_of(model):
+    """Of samples (20, 3) of each expert of objects, that of small ones first."""
+    drawn = [model.sample([k], size=20) for k in range(2)]
+    drawn.sort(key=lambda one: one.masks[:, 0].sum())
+    return [one.layers[:, 0].amax((2, 3)) for one in drawn]
+
+
+RED, GREEN, BLUE = torch.eye(3) * 0.6 + 0.2
+
+
+def test_experts_set_apart_have_the_colours_of_their_cluster():
+    """Small ones are reddish, large ones bluish: so are samples of the expert that makes them."""
+    model = apart(torch.stack([RED, BLUE]).repeat(20, 1) + 0.1 * torch.rand(40, 3))
+    small, large = colours_of(model)
+    assert small[:, 0].mean() > 0.6 > small[:, 2].mean()
+    assert large[:, 2].mean() > 0.6 > large[:, 0].mean()
     ground = model.sample([], size=20).images.mean((0, 2, 3))
     torch.testing.assert_close(ground, torch.full((3,), 0.2), atol=0.05, rtol=0)
+
+
+def test_some_strays_do_not_colour_a_cluster():
+    """One shape in ten is of another class, and so of another colour: an expert never draws that one."""
+    hues = torch.stack([RED, BLUE]).repeat(20, 1)
+    hues[:4] = GREEN
+    for found, hue in zip(colours_of(apart(hues)), (RED, BLUE), strict=True):
+        torch.testing.assert_close(found, hue.expand_as(found), atol=0.1, rtol=0)
+
+
+def test_a_cluster_may_have_two_colours():
+    """Two of five are no strays: its samples vary along the line from one colour to the other."""
+    hues = torch.stack([RED, BLUE]).repeat(20, 1)
+    hues[:16:2] = GREEN
+    small, large = colours_of(apart(hues))
+    assert small[:, 0].min() < 0.4 and small[:, 0].max() > 0.6
+    assert small[:, 1].min() < 0.4 and small[:, 1].max() > 0.6
+    torch.testing.assert_close(large, BLUE.expand_as(large), atol=0.1, rtol=0)
 
 
 def test_fewer_kinds_than_experts_change_nothing():
