@@ -31,6 +31,7 @@ from pyro_scenes import (
     ECONGuide,
     Pixels,
     Weighted,
+    colour_experts,
     evaluation,
     inference,
     load_checkpoint,
@@ -360,7 +361,7 @@ def schedule(
     some = run.floats(train.images[:1000]) if apart else None
 
     def before(step: int) -> None:
-        """Gives each expert a shape of its own, once attention finds objects."""
+        """Gives each expert a shape of its own, once attention finds objects, and at half time its colours."""
         if given:
             guide.attention.regions = next(stream)
         if args.recipe == "paper":
@@ -372,6 +373,8 @@ def schedule(
                 separate_experts(model, guide, some, optim)
             except ValueError as error:
                 print(f"experts are left as they are, as separate_experts says: {error}")
+        if apart and step == args.steps // 2 > APART and step != start:
+            colour_experts(model, guide, some[:300], optim)
 
     return before
 

@@ -18,6 +18,7 @@ from .models import (
     ECONGuide,
     STVAEGuide,
     VAEGuide,
+    colour_experts,
     separate_experts,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "printed",
     "render",
     "save_checkpoint",
+    "colour_experts",
     "separate_experts",
     "to_arviz",
     "viz",

@@ -4,7 +4,7 @@ from .air import AIR, AIRGuide
 from .cst_vae import CSTVAE, CSTVAEGuide
 from .econ import ECON
 from .econ_guide import ECONGuide
-from .econ_start import separate_experts
+from .econ_start import colour_experts, separate_experts
 from .st_vae import STVAE, STVAEGuide
 from .vae import VAE, VAEGuide
 
@@ -19,5 +19,6 @@ __all__ = [
     "STVAEGuide",
     "VAE",
     "VAEGuide",
+    "colour_experts",
     "separate_experts",
 ]

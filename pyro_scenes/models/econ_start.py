@@ -14,7 +14,7 @@ from ..scene import check_images, check_sizes
 from .econ import ECON
 from .econ_guide import ECONGuide, median
 
-__all__ = ["separate_experts"]
+__all__ = ["colour_experts", "separate_experts"]
 
 #: How far from 0 and 1 an expert's opacity starts.
 MARGIN = 0.02
@@ -24,6 +24,8 @@ LEAST = 0.1
 FAR = 3.5
 #: ... if they are fewer than this share of it.
 FEW = 0.25
+#: Fewer objects than these tell nothing of a class's colours.
+LITTLE = 10
 
 
 def separate_experts(
@@ -60,19 +62,8 @@ def separate_experts(
         ValueError: Bad images or sizes, a guide of another model; fewer objects, or kinds of them, than
             experts. Nothing is changed.
     """
-    check_images(images, model.blank)
     check_sizes(steps=steps, tries=tries)
-    if guide.model is not model:
-        raise ValueError("this guide is of another model: give the one that it was built from")
-    if not isinstance(optim, Optimizer | None):
-        raise TypeError(f"optim must be an optimiser of torch, or None, got {optim!r}")
-    sprites = [
-        part for part in model.decoders if isinstance(part, SpriteDecoder) and not part.shape
-    ]
-    if not model.background or len(sprites) != model.experts - 1:
-        raise TypeError(
-            "needs a background, and for all else SpriteDecoder of fixed shape (shape=0)"
-        )
+    sprites = _sprites(model, guide, images, optim)
     shapes, colours, grounds, winners = front_shapes(model, guide, images)
     if len(shapes) < len(sprites):
         raise ValueError(
@@ -91,16 +82,41 @@ def separate_experts(
         for part in (model.decoders, guide.proposals):
             part[k].load_state_dict(part[best].state_dict())
         _fit(sprites[k], mean, steps)
-        colour = sprites[k].colour
-        _paint(colour.weight, colour.bias, colours[labels == k])
-    ground = model.decoders[-1]
-    if isinstance(ground, FlatDecoder):
-        _paint(ground.colour.weight, ground.colour.bias, grounds)
-    for part in (*model.decoders, *guide.proposals):
-        for value in part.parameters():
-            if optim is not None:
-                optim.state.pop(value, None)
+    _colour(model, colours, labels, grounds)
+    _forget(optim, *model.decoders, *guide.proposals)
     return sizes
+
+
+def colour_experts(
+    model: ECON,
+    guide: ECONGuide,
+    images: Float[Tensor, "n c h w"],
+    optim: Optimizer | None = None,
+) -> Int[Tensor, " experts"]:
+    """Gives each expert the colours of what it wins, so that the prior draws such.
+
+    By gradients a class's colours are learned, but hardly that there are no others: a spread that is too wide
+    costs a nat or two an image. So this fits the mean and the principal axes, as :func:`separate_experts` did to
+    clusters, which were not pure yet.
+
+    Args:
+        model: With a :class:`SpriteDecoder` for each expert, the background's aside.
+        guide: Its guide, once each expert has a class.
+        images: Some hundreds.
+        optim: Its state of the colours is forgotten.
+
+    Returns:
+        How many objects in front each expert wins. One that wins fewer than ten keeps its colours.
+
+    Raises:
+        TypeError: The experts are of another kind; ``optim`` is no optimiser.
+        ValueError: Bad images, or a guide of another model.
+    """
+    sprites = _sprites(model, guide, images, optim)
+    _, colours, grounds, winners = front_shapes(model, guide, images)
+    _colour(model, colours, winners, grounds)
+    _forget(optim, *(part.colour for part in sprites), model.decoders[-1])
+    return winners.bincount(minlength=len(sprites))
 
 
 class Found(NamedTuple):
@@ -110,6 +126,25 @@ class Found(NamedTuple):
     colours: Float[Tensor, "found c"]  # that most of each region has
     grounds: Float[Tensor, "n c"]  # those of the last layer of each image
     winners: Int[Tensor, " found"]  # their experts
+
+
+def _sprites(
+    model: ECON, guide: ECONGuide, images: Tensor, optim: Optimizer | None
+) -> list[SpriteDecoder]:
+    """The experts of objects, if all is as it must be."""
+    check_images(images, model.blank)
+    if guide.model is not model:
+        raise ValueError("this guide is of another model: give the one that it was built from")
+    if not isinstance(optim, Optimizer | None):
+        raise TypeError(f"optim must be an optimiser of torch, or None, got {optim!r}")
+    sprites = [
+        part for part in model.decoders if isinstance(part, SpriteDecoder) and not part.shape
+    ]
+    if not model.background or len(sprites) != model.experts - 1:
+        raise TypeError(
+            "needs a background, and for all else SpriteDecoder of fixed shape (shape=0)"
+        )
+    return sprites
 
 
 @torch.no_grad()
@@ -157,6 +192,24 @@ def _fit(sprite: SpriteDecoder, mean: Tensor, steps: int) -> None:
         nn.functional.binary_cross_entropy_with_logits(found, wanted, reduction="sum").backward()
         optim.step()
     sprite.zero_grad()
+
+
+def _colour(model: ECON, colours: Tensor, owners: Tensor, grounds: Tensor) -> None:
+    """Gives each expert the colours (found, C) of those that it owns, and a flat background its own."""
+    for k, sprite in enumerate(model.decoders[:-1]):
+        own = colours[owners == k]
+        if len(own) >= LITTLE:
+            _paint(sprite.colour.weight, sprite.colour.bias, own)
+    ground = model.decoders[-1]
+    if isinstance(ground, FlatDecoder):
+        _paint(ground.colour.weight, ground.colour.bias, grounds)
+
+
+def _forget(optim: Optimizer | None, *parts: nn.Module) -> None:
+    if optim is not None:
+        for part in parts:
+            for value in part.parameters():
+                optim.state.pop(value, None)
 
 
 @torch.no_grad()

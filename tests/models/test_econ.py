@@ -10,7 +10,16 @@ from pyro.infer import Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from pyro_scenes import ECON, ECONGuide, Pixels, Prior, Weighted, fit, separate_experts
+from pyro_scenes import (
+    ECON,
+    ECONGuide,
+    Pixels,
+    Prior,
+    Weighted,
+    colour_experts,
+    fit,
+    separate_experts,
+)
 from pyro_scenes.conditionals import Competition
 from pyro_scenes.evaluation import importance_bound, log_weights
 from pyro_scenes.models.econ import Scene
@@ -816,6 +825,34 @@ def test_a_cluster_may_have_two_colours():
     torch.testing.assert_close(large, BLUE.expand_as(large), atol=0.1, rtol=0)
 
 
+def test_experts_take_on_the_colours_of_what_they_win():
+    """Their spread was too wide, as that of clusters may be; with few wins they are left alone."""
+    hues = torch.stack([RED, BLUE]).repeat(20, 1)
+    model = apart(hues)
+    for part in model.decoders[:2]:
+        part.colour.weight.data.normal_(std=3)
+    attention = GivenAttention()
+    images, attention.regions = two_kinds(40)
+    images = images.where(attention.regions[:, :1] == 0, hues[..., None, None])
+    guide = ECONGuide(model, attention=attention)
+    guide.competition.plenty = float("inf")
+    optim = torch.optim.Adam(model.parameters())
+    list(fit(model, guide, [images], elbo=EXACT, optim=optim))
+    shape = [value.clone() for value in model.decoders[0].opacity.parameters()]
+    wins = colour_experts(model, guide, images, optim)
+    assert sorted(wins.tolist()) == [20, 20]
+    for found, hue in zip(colours_of(model), (RED, BLUE), strict=True):
+        torch.testing.assert_close(found, hue.expand_as(found), atol=0.1, rtol=0)
+    assert model.decoders[0].colour.weight not in optim.state
+    assert model.decoders[0].reach in optim.state
+    assert all(map(torch.equal, shape, model.decoders[0].opacity.parameters()))
+    for part in model.decoders[:2]:
+        part.colour.weight.data.fill_(3)
+    attention.regions = attention.regions[:8]
+    assert colour_experts(model, guide, images[:8], optim).tolist() == [4, 4]  # too few to tell
+    assert all((part.colour.weight == 3).all() for part in model.decoders[:2])
+
+
 def test_fewer_kinds_than_experts_change_nothing():
     """Two squares for three experts: said before anything is overwritten."""
     attention = GivenAttention()
@@ -845,13 +882,15 @@ def test_bad_input_sets_nothing_apart(settings, images, error, unchecked):
         separate_experts(model, guide, images, **settings)
 
 
-def test_a_guide_of_another_model_sets_nothing_apart():
+@pytest.mark.parametrize("call", [separate_experts, colour_experts])
+def test_a_guide_of_another_model_sets_nothing_apart(call):
     with pytest.raises(ValueError, match="of another model"):
-        separate_experts(pair()[0], pair()[1], images_of())
+        call(pair()[0], pair()[1], images_of())
 
 
 def test_only_sprites_of_one_shape_are_set_apart():
     for settings in ({"decoders": discs(0.3, 0.6)}, {"background": False}):
         model, guide = pair(**settings)
-        with pytest.raises(TypeError, match="SpriteDecoder"):
-            separate_experts(model, guide, images_of())
+        for call in (separate_experts, colour_experts):
+            with pytest.raises(TypeError, match="SpriteDecoder"):
+                call(model, guide, images_of())
