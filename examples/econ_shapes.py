@@ -443,15 +443,15 @@ def agreement(model: ECON, seen: evaluation.Decomposition, scenes: Scenes) -> di
     """How true regions, shapes, order and experts are."""
     regions, truth = front(seen.regions, model), scenes.masks
     found, true = seen.regions.argmax(1), evaluation.segments(truth)
-    amodal = evaluation.amodal_iou(front(seen.masks, model), truth)
+    shapes = evaluation.amodal_iou(front(seen.masks, model), truth)
     order = evaluation.depth_order(regions, truth)
     counts = evaluation.objects_found(regions) - int(not model.background)
     numbers = {
         "ari_fg": evaluation.adjusted_rand(found, true, foreground=True).nanmean(),
         "ari": evaluation.adjusted_rand(found, true).mean(),
         "mean_iou": evaluation.mean_iou(found, true).mean(),
-        "amodal_iou": amodal.iou[amodal.occluded].mean(),
-        "invisible_iou": amodal.invisible_iou[amodal.occluded].nanmean(),
+        "amodal_iou": shapes.iou[shapes.occluded].mean(),
+        "invisible_iou": shapes.invisible_iou[shapes.occluded].nanmean(),
         "depth_order": order.weighted,
         "depth_order_pairs": order.pairs,
         "depth_order_seen": order.seen,
@@ -461,6 +461,18 @@ def agreement(model: ECON, seen: evaluation.Decomposition, scenes: Scenes) -> di
     if scenes.labels is not None and scenes.labels.numel():
         numbers |= winners(model, seen, scenes)
     return {name: plain(number) for name, number in numbers.items()}
+
+
+def amodal(masks: Tensor, model: ECON, scenes: Scenes) -> float | None:
+    found = evaluation.amodal_iou(front(masks, model), scenes.masks)
+    return plain(found.iou[found.occluded].mean())
+
+
+def among_all(masks: Tensor) -> Tensor:
+    """What MONet calls masks, a softmax over all layers, of those that are told against the last layer."""
+    logits = torch.logit(masks.double(), eps=1e-12)
+    logits[:, -1] = 0
+    return logits.softmax(1).float()
 
 
 def winners(model: ECON, seen: evaluation.Decomposition, scenes: Scenes) -> dict:
@@ -494,6 +506,8 @@ def score(model: ECON, guide: ECONGuide, test: Scenes, run: Run, settings: dict)
     metrics["extra_steps_pixels"] = spilled(model, guide, test, run)
     if test.masks is not None:
         metrics |= agreement(model, seen, test)
+        if run.args.objective == "monet":
+            metrics["amodal_iou_softmax"] = amodal(among_all(seen.masks), model, test)
     if not run.args.images:
         metrics |= five(model, guide, metrics, run, settings)
         wins = torch.tensor(metrics["wins"])

@@ -482,6 +482,7 @@ def test_econ_of_other_kinds(words, econ, monkeypatch, capsys):
         for name in ("ari_fg", "ari", "mean_iou", "depth_order", "counts", "ari_fg_5"):
             assert metrics[name] == 1, name
         assert metrics["extra_steps_pixels"] < 1e-6
+    assert ("amodal_iou_softmax" in metrics) == ("monet" in words)
     if "--gamma" in words:
         gap = loaded(ROOT / "benchmarks" / "econ_gap.py")
         gap.main(gap.parser().parse_args(["out/checkpoint.pt", "--scenes", "2"]))
@@ -549,6 +550,14 @@ def test_econ_killed_and_resumed(words, econ, monkeypatch):
         assert all(torch.equal(whole[part][name], parts[part][name]) for name in whole[part])
     assert whole["extra"]["losses"] == parts["extra"]["losses"]
     assert ("2" in whole["extra"]["losses"]) == ("paper" in words)
+
+
+def test_masks_among_all_layers(econ):
+    """Those of a softmax, and the same told against the last layer, are two readings of one."""
+    logits = torch.randn(2, 4, 3, 5)
+    told = (logits - logits[:, -1:]).sigmoid()
+    told[:, -1] = 1
+    torch.testing.assert_close(econ.example.among_all(told), logits.softmax(1))
 
 
 def test_learning_rate_falls_on_a_plateau(econ, monkeypatch):

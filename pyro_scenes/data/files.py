@@ -13,6 +13,8 @@ from .scenes import Scenes, as_images
 
 __all__ = ["load_scenes", "save_scenes"]
 
+#: Classes there may be: tables have a column for each.
+MANY = 10_000
 #: The arrays of a file, and what they are in :class:`Scenes`.
 PARTS = {"images": "images", "counts": "counts", "masks": "masks", "classes": "labels"}
 
@@ -21,7 +23,7 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
     """Reads an ``.npz`` with ``images`` and, optionally, ``counts``, ``masks`` and ``classes``.
 
     ``counts`` (n,) are whole numbers. ``masks`` (n, objects, H, W), bool or 0 and 1, are full shapes,
-    hidden parts included, object 0 in front. ``classes`` (n, objects) are whole numbers from 0 up. An
+    hidden parts included, object 0 in front. ``classes`` (n, objects) are whole numbers from 0 to 9999. An
     empty mask and a class of -1 are padding, which comes last in a scene. All must tell of the same
     number of objects. Other arrays are left alone.
 
@@ -134,8 +136,10 @@ def _labels(classes: np.ndarray, size: int, masks: Tensor | None) -> Tensor:
         raise ValueError(
             f"classes must have shape ({size}, {objects}), one for each object, got {classes.shape}"
         )
-    if not _whole(classes, -1):
-        raise ValueError("classes must be whole numbers from 0 up, and -1 where there is no object")
+    if not _whole(classes, -1) or classes.max(initial=0) >= MANY:
+        raise ValueError(
+            f"classes must be whole numbers from 0 to {MANY - 1}, and -1 where there is no object"
+        )
     return torch.as_tensor(np.ascontiguousarray(classes, np.int64))
 
 

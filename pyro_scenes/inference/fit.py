@@ -64,6 +64,7 @@ def fit(
 
     Raises:
         Diverged: The loss or the gradient is not finite; that step is not taken.
+        ValueError: The guide is of another model.
         RuntimeError: No parameter of the optimiser gets a gradient.
 
     Example:
@@ -78,6 +79,8 @@ def fit(
         )
     if not clip > 0:
         raise ValueError(f"clip must be above 0, got {clip}")
+    if getattr(guide, "model", model) is not model:
+        raise ValueError("this guide is of another model: give the one that it was built from")
     optim = adam(model, guide) if optim is None else optim  # type: ignore[arg-type]
     inner = elbo
     while isinstance(inner, Weighted):

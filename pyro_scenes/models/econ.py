@@ -25,7 +25,7 @@ Departs from the paper (docs/models/econ.rst says why, and how to undo each):
     Eq. 12 and 14 as printed are no bound and lose mass (``Surrogate``). The last layer is opaque, of an
     expert of its own, whose number before says that there is no object. One attention finds parts
     where the background fails; a sure shape overrules it. Experts are sprites, whose codes are guessed
-    by matching, and set apart by :func:`separate_experts`. Pixels have heavy tails.
+    by matching, set apart by :func:`separate_experts`, then by colour. Pixels have heavy tails.
 """
 
 from collections.abc import Sequence

@@ -203,7 +203,7 @@ def test_as_many_classes_as_masks(tmp_path):
 @pytest.mark.parametrize("stray", [-2, 0.5, np.nan, np.inf, "1", 2**62])
 def test_classes_that_name_nothing_are_refused(stray, tmp_path):
     classes = np.array([[stray, -1]] * 5)
-    with pytest.raises(ValueError, match="classes must be whole numbers from 0 up, and -1"):
+    with pytest.raises(ValueError, match="classes must be whole numbers from 0 to 9999, and -1"):
         load_scenes(npz(tmp_path, images=GREY, classes=classes))
 
 

@@ -794,12 +794,12 @@ def colours_of(model):
     return [one.layers[:, 0].amax((2, 3)) for one in drawn]
 
 
-RED, GREEN, BLUE = torch.eye(3) * 0.6 + 0.2
+REDDISH, GREENISH, BLUISH = torch.eye(3) * 0.6 + 0.2
 
 
 def test_experts_set_apart_have_the_colours_of_their_cluster():
     """Small ones are reddish, large ones bluish: so are samples of the expert that makes them."""
-    model = apart(torch.stack([RED, BLUE]).repeat(20, 1) + 0.1 * torch.rand(40, 3))
+    model = apart(torch.stack([REDDISH, BLUISH]).repeat(20, 1) + 0.1 * torch.rand(40, 3))
     small, large = colours_of(model)
     assert small[:, 0].mean() > 0.6 > small[:, 2].mean()
     assert large[:, 2].mean() > 0.6 > large[:, 0].mean()
@@ -809,25 +809,25 @@ def test_experts_set_apart_have_the_colours_of_their_cluster():
 
 def test_some_strays_do_not_colour_a_cluster():
     """One shape in ten is of another class, and so of another colour: an expert never draws that one."""
-    hues = torch.stack([RED, BLUE]).repeat(20, 1)
-    hues[:4] = GREEN
-    for found, hue in zip(colours_of(apart(hues)), (RED, BLUE), strict=True):
+    hues = torch.stack([REDDISH, BLUISH]).repeat(20, 1)
+    hues[:4] = GREENISH
+    for found, hue in zip(colours_of(apart(hues)), (REDDISH, BLUISH), strict=True):
         torch.testing.assert_close(found, hue.expand_as(found), atol=0.1, rtol=0)
 
 
 def test_a_cluster_may_have_two_colours():
     """Two of five are no strays: its samples vary along the line from one colour to the other."""
-    hues = torch.stack([RED, BLUE]).repeat(20, 1)
-    hues[:16:2] = GREEN
+    hues = torch.stack([REDDISH, BLUISH]).repeat(20, 1)
+    hues[:16:2] = GREENISH
     small, large = colours_of(apart(hues))
     assert small[:, 0].min() < 0.4 and small[:, 0].max() > 0.6
     assert small[:, 1].min() < 0.4 and small[:, 1].max() > 0.6
-    torch.testing.assert_close(large, BLUE.expand_as(large), atol=0.1, rtol=0)
+    torch.testing.assert_close(large, BLUISH.expand_as(large), atol=0.1, rtol=0)
 
 
 def test_experts_take_on_the_colours_of_what_they_win():
     """Their spread was too wide, as that of clusters may be; with few wins they are left alone."""
-    hues = torch.stack([RED, BLUE]).repeat(20, 1)
+    hues = torch.stack([REDDISH, BLUISH]).repeat(20, 1)
     model = apart(hues)
     for part in model.decoders[:2]:
         part.colour.weight.data.normal_(std=3)
@@ -841,7 +841,7 @@ def test_experts_take_on_the_colours_of_what_they_win():
     shape = [value.clone() for value in model.decoders[0].opacity.parameters()]
     wins = colour_experts(model, guide, images, optim)
     assert sorted(wins.tolist()) == [20, 20]
-    for found, hue in zip(colours_of(model), (RED, BLUE), strict=True):
+    for found, hue in zip(colours_of(model), (REDDISH, BLUISH), strict=True):
         torch.testing.assert_close(found, hue.expand_as(found), atol=0.1, rtol=0)
     assert model.decoders[0].colour.weight not in optim.state
     assert model.decoders[0].reach in optim.state
@@ -880,6 +880,11 @@ def test_bad_input_sets_nothing_apart(settings, images, error, unchecked):
     model, guide = pair()
     with pytest.raises((ValueError, TypeError), match=error):
         separate_experts(model, guide, images, **settings)
+
+
+def test_a_guide_of_another_model_is_not_trained():
+    with pytest.raises(ValueError, match="of another model"):
+        next(fit(pair()[0], pair()[1], [images_of()], elbo=EXACT))
 
 
 @pytest.mark.parametrize("call", [separate_experts, colour_experts])
