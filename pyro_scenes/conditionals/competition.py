@@ -26,9 +26,9 @@ class Competition(nn.Module):
 
     A candidate is worth what its best expert lacks: an object that another one hides needs a shape that no
     expert has, so those in front come first. But what explains little lacks little: the nats by which a
-    candidate is better than the background count up to ``plenty``. The expert is chosen by its shape, less
-    what the background would lack in its part, and by its appearance times ``appearance`` (lambda in the
-    paper's competition objective).
+    candidate is better than the background count up to ``plenty``. In evaluation one that is not worth what
+    it costs is taken only where none is. The expert is chosen by its shape, less what the background would
+    lack in its part, and by its appearance times ``appearance`` (lambda in the paper's competition objective).
 
     Args:
         appearance: 0 if experts shall not differ by colour.
@@ -68,12 +68,13 @@ class Competition(nn.Module):
         """
         gain = bids.gain.clamp(max=self.plenty)
         lacks = (bids.shape + bids.code + bids.appearance - gain).amin(2)  # (candidates, n)
-        candidate = lacks.argmin(0)
+        dear = bids.worth.amin(2) > 0
+        candidate = lacks.masked_fill(dear & ~dear.all(0), torch.inf).argmin(0)
         if self.training:
             candidate = torch.multinomial((-lacks).softmax(0).mT, 1)[:, 0]
         images = torch.arange(lacks.shape[1], device=lacks.device)
         scores = (bids.shape - bids.gain + self.appearance * bids.appearance)[candidate, images]
-        idle = bids.worth[candidate, images].amin(1) > 0
+        idle = dear[candidate, images]
         if not self.training:
             worse = nn.functional.one_hot(scores.argmin(1), scores.shape[1]) == 0
             return candidate, torch.zeros_like(scores).masked_fill(worse, -torch.inf), idle

@@ -73,3 +73,12 @@ def test_nothing_is_worth_it_where_all_experts_lose_by_it():
     for training in (True, False):
         competition = Competition().train(training)
         assert competition(bids(worth=worth))[2].tolist() == [True, False]
+
+
+def test_what_costs_more_than_it_explains_is_no_rival_in_evaluation():
+    """A sliver that lacks least gives way to a part that is worth it; where nothing is, to none."""
+    worth = torch.ones(3, 2, 4)
+    worth[1, 0] = -1
+    parts = {"shape": at(5.0, 1) + at(9.0, 2), "worth": worth}
+    candidate, _, idle = Competition().eval()(bids(**parts))
+    assert candidate.tolist() == [1, 0] and idle.tolist() == [False, True]
