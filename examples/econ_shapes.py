@@ -361,7 +361,7 @@ def schedule(
     some = run.floats(train.images[:1000]) if apart else None
 
     def before(step: int) -> None:
-        """Gives each expert a shape of its own, once attention finds objects, and at half time its colours."""
+        """Gives each expert a shape, once attention finds objects, and at half time its colours."""
         if given:
             guide.attention.regions = next(stream)
         if args.recipe == "paper":

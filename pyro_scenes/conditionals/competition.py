@@ -27,8 +27,8 @@ class Competition(nn.Module):
     A candidate is worth what its best expert lacks: an object that another one hides needs a shape that no
     expert has, so those in front come first. But what explains little lacks little: the nats by which a
     candidate is better than the background count up to ``plenty``. In evaluation one that is not worth what
-    it costs is taken only where none is. The expert is chosen by its shape, less what the background would
-    lack in its part, and by its appearance times ``appearance`` (lambda in the paper's competition objective).
+    it costs is taken only where none is. The expert is chosen by its shape, less what the background
+    would lack in its part, and by its appearance times ``appearance`` (lambda in the paper's objective).
 
     Args:
         appearance: 0 if experts shall not differ by colour.

@@ -94,8 +94,8 @@ def depth_order(
     """Whether, of two objects whose full shapes overlap, the layer of the front one comes first.
 
     A pair counts as wrong if one of its objects has no layer by :func:`match_visible`. So one layer that
-    takes all is never right; nor is, whatever is found, a pair with a wholly hidden object. And an overlap that
-    a third object covers can be in the right order by chance alone. Neither counts in ``seen``.
+    takes all is never right; nor is, whatever is found, a pair with a wholly hidden object. And a pair of
+    which a third object covers the overlap is in the right order by chance. Neither counts in ``seen``.
 
     Args:
         regions: What front layers take of each pixel.

@@ -95,8 +95,8 @@ def colour_experts(
 ) -> Int[Tensor, " experts"]:
     """Gives each expert the colours of what it wins, so that the prior draws such.
 
-    By gradients a class's colours are learned, but hardly that there are no others: a spread that is too wide
-    costs a nat or two an image. So this fits the mean and the principal axes, as :func:`separate_experts` did to
+    By gradients a class's colours are learned, but hardly that there are no others: a spread that is too
+    wide costs little. So this fits the mean and the principal axes, as :func:`separate_experts` did to
     clusters, which were not pure yet.
 
     Args:
@@ -196,13 +196,11 @@ def _fit(sprite: SpriteDecoder, mean: Tensor, steps: int) -> None:
 
 def _colour(model: ECON, colours: Tensor, owners: Tensor, grounds: Tensor) -> None:
     """Gives each expert the colours (found, C) of those that it owns, and a flat background its own."""
-    for k, sprite in enumerate(model.decoders[:-1]):
-        own = colours[owners == k]
-        if len(own) >= LITTLE:
-            _paint(sprite.colour.weight, sprite.colour.bias, own)
-    ground = model.decoders[-1]
-    if isinstance(ground, FlatDecoder):
-        _paint(ground.colour.weight, ground.colour.bias, grounds)
+    for k, expert in enumerate(model.decoders):
+        if isinstance(expert, SpriteDecoder | FlatDecoder):
+            own = grounds if k == model.experts - 1 else colours[owners == k]
+            if len(own) >= LITTLE:
+                _paint(expert.colour.weight, expert.colour.bias, own)
 
 
 def _forget(optim: Optimizer | None, *parts: nn.Module) -> None:
