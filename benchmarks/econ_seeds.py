@@ -39,6 +39,7 @@ FIGURES = (
     "purity",
     "nmi",
     "amodal_iou",
+    "amodal_iou_softmax",
     "invisible_iou",
     "depth_order",
     "depth_order_pairs",
@@ -102,7 +103,7 @@ def table(kind: str, runs: dict[int, dict]) -> None:
     print(f"\n| {kind} |", " | ".join(f"seed {seed}" for seed in runs), "| median | worst |")
     print("|" + " --- |" * (len(runs) + 3))
     for name in FIGURES:
-        values = [run[name] for run in runs.values()]
+        values = [run.get(name) for run in runs.values()]
         if None in values:
             continue
         worst = (max if name in LEAST else min)(values)

@@ -304,6 +304,7 @@ def learn(model: ECON, guide: ECONGuide, train: Scenes, run: Run, settings: dict
         test = shapes(settings, 4 if args.smoke else 100, seed=2_000_000)
     elbo, paper = objective(args), args.recipe == "paper"
     losses: dict[str, float] = {}
+    coloured: dict[str, int] = {}
     speed = args.lr or (5e-4 if paper else 2e-3)
     weights = [*model.parameters(), *guide.parameters()]
     optim = torch.optim.Adam(weights, lr=speed, fused=True)
@@ -312,6 +313,7 @@ def learn(model: ECON, guide: ECONGuide, train: Scenes, run: Run, settings: dict
         content = read_checkpoint(run.checkpoint)
         start = content["step"]
         losses |= content["extra"].get("losses", {})
+        coloured |= content["extra"].get("coloured", {})
 
     @torch.no_grad()
     def evaluate(step: int) -> dict[str, float]:
@@ -333,8 +335,8 @@ def learn(model: ECON, guide: ECONGuide, train: Scenes, run: Run, settings: dict
         elbo=elbo,
         evaluate=evaluate,
         every=100,
-        extra={"settings": settings, "losses": losses},
-        before=schedule(model, guide, train, optim, losses, run, start),
+        extra={"settings": settings, "losses": losses, "coloured": coloured},
+        before=schedule(model, guide, train, optim, losses, coloured, run, start),
         done=lambda: paper and drops(losses.values()) >= 5,
         clip=100.0,
     )
@@ -350,7 +352,14 @@ def objective(args: argparse.Namespace) -> ELBO:
 
 
 def schedule(
-    model: ECON, guide: ECONGuide, train: Scenes, optim, losses: dict, run: Run, start: int
+    model: ECON,
+    guide: ECONGuide,
+    train: Scenes,
+    optim,
+    losses: dict,
+    coloured: dict,
+    run: Run,
+    start: int,
 ) -> Callable[[int], None]:
     """What is done before each step: it depends on the step's number and what a checkpoint keeps alone."""
     args, given = run.args, isinstance(guide.attention, GivenAttention)
@@ -373,8 +382,9 @@ def schedule(
                 separate_experts(model, guide, some, optim)
             except ValueError as error:
                 print(f"experts are left as they are, as separate_experts says: {error}")
-        if apart and step == args.steps // 2 > APART and step != start:
+        if apart and not coloured and step > APART and step >= args.steps // 2:
             colour_experts(model, guide, some[:300], optim)
+            coloured["step"] = step
 
     return before
 
@@ -443,15 +453,15 @@ def agreement(model: ECON, seen: evaluation.Decomposition, scenes: Scenes) -> di
     """How true regions, shapes, order and experts are."""
     regions, truth = front(seen.regions, model), scenes.masks
     found, true = seen.regions.argmax(1), evaluation.segments(truth)
-    shapes = evaluation.amodal_iou(front(seen.masks, model), truth)
+    full = evaluation.amodal_iou(front(seen.masks, model), truth)
     order = evaluation.depth_order(regions, truth)
     counts = evaluation.objects_found(regions) - int(not model.background)
     numbers = {
         "ari_fg": evaluation.adjusted_rand(found, true, foreground=True).nanmean(),
         "ari": evaluation.adjusted_rand(found, true).mean(),
         "mean_iou": evaluation.mean_iou(found, true).mean(),
-        "amodal_iou": shapes.iou[shapes.occluded].mean(),
-        "invisible_iou": shapes.invisible_iou[shapes.occluded].nanmean(),
+        "amodal_iou": full.iou[full.occluded].mean(),
+        "invisible_iou": full.invisible_iou[full.occluded].nanmean(),
         "depth_order": order.weighted,
         "depth_order_pairs": order.pairs,
         "depth_order_seen": order.seen,
@@ -461,11 +471,6 @@ def agreement(model: ECON, seen: evaluation.Decomposition, scenes: Scenes) -> di
     if scenes.labels is not None and scenes.labels.numel():
         numbers |= winners(model, seen, scenes)
     return {name: plain(number) for name, number in numbers.items()}
-
-
-def amodal(masks: Tensor, model: ECON, scenes: Scenes) -> float | None:
-    found = evaluation.amodal_iou(front(masks, model), scenes.masks)
-    return plain(found.iou[found.occluded].mean())
 
 
 def among_all(masks: Tensor) -> Tensor:
@@ -507,7 +512,8 @@ def score(model: ECON, guide: ECONGuide, test: Scenes, run: Run, settings: dict)
     if test.masks is not None:
         metrics |= agreement(model, seen, test)
         if run.args.objective == "monet":
-            metrics["amodal_iou_softmax"] = amodal(among_all(seen.masks), model, test)
+            own = evaluation.amodal_iou(front(among_all(seen.masks), model), test.masks)
+            metrics["amodal_iou_softmax"] = plain(own.iou[own.occluded].mean())
     if not run.args.images:
         metrics |= five(model, guide, metrics, run, settings)
         wins = torch.tensor(metrics["wins"])
@@ -641,6 +647,8 @@ def draw(
         sheets["five_objects"] = of_five(model, guide, size, run, settings)
     wins = metrics["wins"] or torch.zeros(model.experts - model.background, len(CLASSES)).tolist()
     sheets |= samples(model, torch.tensor(wins), metrics["wins"] is not None, size)
+    for name in {"completion", "five_objects"} - sheets.keys():  # of other scenes, seen before
+        (run.out / f"{name}.png").unlink(missing_ok=True)
     for name, rows in sheets.items():
         arrays = {title: pictures.cpu().numpy() for title, pictures in rows.items()}
         run.figure(name, viz.pictures(arrays))
@@ -726,7 +734,8 @@ def completion(model: ECON, guide: ECONGuide, test: Scenes, run: Run) -> dict[st
 def samples(model: ECON, wins: Tensor, known: bool, size: int) -> dict[str, dict[str, Tensor]]:
     """Fig. 1B and 6, one expert's objects; 1C, recombined in any number; and 7, layer by layer."""
     experts = makers(model, wins)
-    names = [f"{k}: {wins[k].tolist()} won" if known else f"{k}" for k in range(len(wins))]
+    won = wins.tolist() if wins.shape[1] <= 10 else wins.sum(1).tolist()
+    names = [f"{k}: {won[k]} won" if known else f"{k}" for k in range(len(wins))]
     single = {f"expert {names[k]}": scene_of(model, wins, [k], size).images for k in experts}
     mixed, growing = {}, {}
     for number in range(1, 7):

@@ -212,6 +212,13 @@ def test_bad_input_is_one_clear_line(words, error, run, tmp_path):
     assert re.search(error, done.stderr.splitlines()[-1])
 
 
+def test_a_mistake_is_one_line_in_a_shell(cache, tmp_path):
+    words = command("swap_a_prior", "--smoke", "--device", "gpu")
+    done = subprocess.run(words, env=settings(cache), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: device 'gpu' cannot be used")
+    assert done.stderr.count("\n") == 1
+
+
 # CST-VAE.
 
 
@@ -438,13 +445,14 @@ def test_econ_on_its_own_scenes_and_on_those_of_others(econ, monkeypatch):
         assert written("same")[name] == value, name
 
     scenes = coloured_shapes(6, count=(0, 5), seed=3)  # more objects than it was trained on
-    np.savez("bare.npz", images=scenes.images)
-    econ.main(*evaluate, "--images", "bare.npz", "--out", "bare")
-    assert known(written("bare")) == ECON_ALWAYS
-    assert {path.stem for path in Path("bare").glob("*.png")} == ECON_FIGURES
     save_scenes("full.npz", scenes)
-    econ.main(*evaluate, "--images", "full.npz", "--out", "full")
-    assert known(written("full")) == ECON_ALWAYS | ECON_SHAPES | ECON_CLASSES
+    econ.main(*evaluate, "--images", "full.npz", "--out", "mine")
+    assert known(written("mine")) == ECON_ALWAYS | ECON_SHAPES | ECON_CLASSES
+    assert Path("mine", "completion.png").exists()
+    np.savez("bare.npz", images=scenes.images)
+    econ.main(*evaluate, "--images", "bare.npz", "--out", "mine")
+    assert known(written("mine")) == ECON_ALWAYS
+    assert {path.stem for path in Path("mine").glob("*.png")} == ECON_FIGURES  # no older one
     save_scenes("large.npz", coloured_shapes(6, canvas=40))
     with pytest.raises(ValueError, match=r"are \[3, 40, 40\]: give --images of the same shape"):
         econ.main(*evaluate, "--images", "large.npz", "--out", "large")
@@ -530,9 +538,16 @@ def test_econ_killed_and_resumed(words, econ, monkeypatch):
     example = econ.example
     monkeypatch.setattr(example, "draw", lambda *args: None)
     monkeypatch.setattr(example, "score", lambda *args: {})
-    monkeypatch.setattr(example, "APART", 4)  # experts are set apart just before a checkpoint
+    monkeypatch.setattr(example, "APART", 2)  # both just before a checkpoint
+    words = [*words, "--steps", 8]
+    done = []
+    for name in ("separate_experts", "colour_experts"):
+        call = getattr(example, name)
+        counted = lambda *args, name=name, call=call: done.append(name) or call(*args)  # noqa: E731
+        monkeypatch.setattr(example, name, counted)
     econ.main(*words, "--out", "whole")
-    error, calls = example.error, []
+    error, calls, once = example.error, [], done.copy()
+    assert once == ["separate_experts", "colour_experts"] * (words[0] == "--experts")
 
     def die(*args):
         calls.append(1)  # not the arguments: the run among them locks its folder
@@ -545,6 +560,7 @@ def test_econ_killed_and_resumed(words, econ, monkeypatch):
         econ.main(*words, "--out", "parts")
     assert torch.load("parts/checkpoint.pt")["step"] == 4
     econ.main(*words, "--out", "parts", "--resume")
+    assert done == once * 2
     whole, parts = (torch.load(f"{name}/checkpoint.pt") for name in ("whole", "parts"))
     for part in ("model", "guide"):
         assert all(torch.equal(whole[part][name], parts[part][name]) for name in whole[part])

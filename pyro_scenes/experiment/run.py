@@ -34,7 +34,7 @@ class Run:
 
     Args:
         args: As parsed by :func:`flags`. Sets the seed of all random draws.
-        trains: Whether it will train. A run that does not needs a folder without results of another.
+        trains: Whether it will train. A run that does not needs a folder without a checkpoint.
 
     Raises:
         ValueError: The device is unknown or absent, the folder cannot be written, another process
@@ -51,8 +51,8 @@ class Run:
         if self.checkpoint.exists() and trains and not (args.smoke and args.resume):
             if read_checkpoint(self.checkpoint)["extra"].get("args", {}).get("smoke"):
                 self.checkpoint.unlink()  # nobody wants to go on from a smoke test
-        if not trains and (self.checkpoint.exists() or (self.out / "metrics.json").exists()):
-            raise ValueError(f"{self.out} holds results already: give an --out of its own")
+        if self.checkpoint.exists() and not trains:
+            raise ValueError(f"{self.out} holds a trained run: give an --out of its own")
         if self.checkpoint.exists() and not args.resume:
             raise ValueError(
                 f"{self.out} holds a run already: add --resume to go on with it, or give another --out"

@@ -8,6 +8,7 @@ from pyro.infer import ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from ..scene import Guide, Model
 from .weighted import Weighted
 
 __all__ = ["Diverged", "Record", "adam", "fit"]
@@ -64,7 +65,7 @@ def fit(
 
     Raises:
         Diverged: The loss or the gradient is not finite; that step is not taken.
-        ValueError: The guide is of another model.
+        ValueError: The guide knows its model, as ECON's does, and it is another.
         RuntimeError: No parameter of the optimiser gets a gradient.
 
     Example:
@@ -79,7 +80,8 @@ def fit(
         )
     if not clip > 0:
         raise ValueError(f"clip must be above 0, got {clip}")
-    if getattr(guide, "model", model) is not model:
+    named = isinstance(model, Model) and isinstance(guide, Guide)  # not a wrapped one
+    if named and getattr(guide, "model", model) is not model:
         raise ValueError("this guide is of another model: give the one that it was built from")
     optim = adam(model, guide) if optim is None else optim  # type: ignore[arg-type]
     inner = elbo

@@ -1,6 +1,7 @@
-"""Experts set apart by data: clusters of the shapes that a guide of ECON finds."""
+"""Experts set apart, and coloured, by data: by the shapes that a guide of ECON finds."""
 
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -42,9 +43,8 @@ def separate_experts(
     Left to themselves, experts break their symmetry by chance: one may keep two classes, and another the odds
     and ends of all. (The paper picks the best of 512 trainings.) So once attention finds objects, and before
     experts differ, their regions are centred and clustered by k-means; each expert's opacity is fitted to
-    one cluster's mean, its colours to the mean and principal axes of the cluster's, so that the prior draws
-    such, and all else of it is copied from the expert that wins most. A flat background's colours are fitted,
-    too. No label is seen.
+    one cluster's mean, its colours as by :func:`colour_experts`, and all else of it is copied from the expert
+    that wins most. No label is seen.
 
     Args:
         model: With a :class:`SpriteDecoder` for each expert, the background's aside, of fixed shape.
@@ -58,7 +58,7 @@ def separate_experts(
         The sizes of the clusters.
 
     Raises:
-        TypeError: The experts are of another kind; ``optim`` is no optimiser.
+        TypeError: Model, guide, experts or ``optim`` are of another kind.
         ValueError: Bad images or sizes, a guide of another model; fewer objects, or kinds of them, than
             experts. Nothing is changed.
     """
@@ -82,8 +82,7 @@ def separate_experts(
         for part in (model.decoders, guide.proposals):
             part[k].load_state_dict(part[best].state_dict())
         _fit(sprites[k], mean, steps)
-    _colour(model, colours, labels, grounds)
-    _forget(optim, *model.decoders, *guide.proposals)
+    _forget(optim, *_colour(model, colours, labels, grounds), *model.decoders, *guide.proposals)
     return sizes
 
 
@@ -93,29 +92,29 @@ def colour_experts(
     images: Float[Tensor, "n c h w"],
     optim: Optimizer | None = None,
 ) -> Int[Tensor, " experts"]:
-    """Gives each expert the colours of what it wins, so that the prior draws such.
+    """Gives each expert the colours of what it wins, and a flat background its own: the prior draws such.
 
     By gradients a class's colours are learned, but hardly that there are no others: a spread that is too
-    wide costs little. So this fits the mean and the principal axes, as :func:`separate_experts` did to
-    clusters, which were not pure yet.
+    wide costs little. So this fits the mean and the principal axes of the colours' logits. Outliers, if they
+    are fewer than a quarter of what an expert wins, are taken for objects of other classes and left out.
 
     Args:
         model: With a :class:`SpriteDecoder` for each expert, the background's aside.
         guide: Its guide, once each expert has a class.
         images: Some hundreds.
-        optim: Its state of the colours is forgotten.
+        optim: Its state of the colours that are fitted is forgotten.
 
     Returns:
-        How many objects in front each expert wins. One that wins fewer than ten keeps its colours.
+        How many objects in front each expert wins. With fewer than ten it keeps its colours; so does the
+        background with fewer than ten images.
 
     Raises:
-        TypeError: The experts are of another kind; ``optim`` is no optimiser.
+        TypeError: Model, guide, experts or ``optim`` are of another kind.
         ValueError: Bad images, or a guide of another model.
     """
     sprites = _sprites(model, guide, images, optim)
     _, colours, grounds, winners = front_shapes(model, guide, images)
-    _colour(model, colours, winners, grounds)
-    _forget(optim, *(part.colour for part in sprites), model.decoders[-1])
+    _forget(optim, *_colour(model, colours, winners, grounds))
     return winners.bincount(minlength=len(sprites))
 
 
@@ -132,6 +131,9 @@ def _sprites(
     model: ECON, guide: ECONGuide, images: Tensor, optim: Optimizer | None
 ) -> list[SpriteDecoder]:
     """The experts of objects, if all is as it must be."""
+    if not isinstance(model, ECON) or not isinstance(guide, ECONGuide):
+        found = f"{type(model).__name__} and {type(guide).__name__}"
+        raise TypeError(f"needs a model ECON, then its guide ECONGuide, got {found}")
     check_images(images, model.blank)
     if guide.model is not model:
         raise ValueError("this guide is of another model: give the one that it was built from")
@@ -151,8 +153,10 @@ def _sprites(
 def front_shapes(model: ECON, guide: ECONGuide, images: Tensor) -> Found:
     training = guide.training
     guide.eval()
-    parts = guide.explain(images, median)
-    guide.train(training)
+    try:
+        parts = guide.explain(images, median)
+    finally:
+        guide.train(training)
     there = parts[0].z_expert < model.experts - 1
     regions = parts[0].log_region[there].exp()
     transform = torch.eye(2, 3).to(regions).repeat(len(regions), 1, 1)
@@ -194,13 +198,15 @@ def _fit(sprite: SpriteDecoder, mean: Tensor, steps: int) -> None:
     sprite.zero_grad()
 
 
-def _colour(model: ECON, colours: Tensor, owners: Tensor, grounds: Tensor) -> None:
-    """Gives each expert the colours (found, C) of those that it owns, and a flat background its own."""
+def _colour(model: ECON, colours: Tensor, owners: Tensor, grounds: Tensor) -> Iterator[nn.Module]:
+    """Fits experts to the colours (found, C) that they own, and a flat background; what was fitted."""
     for k, expert in enumerate(model.decoders):
         if isinstance(expert, SpriteDecoder | FlatDecoder):
-            own = grounds if k == model.experts - 1 else colours[owners == k]
+            last = k == model.experts - 1
+            own = grounds if last else _typical(colours[owners == k])
             if len(own) >= LITTLE:
                 _paint(expert.colour.weight, expert.colour.bias, own)
+                yield expert.colour
 
 
 def _forget(optim: Optimizer | None, *parts: nn.Module) -> None:
@@ -210,18 +216,21 @@ def _forget(optim: Optimizer | None, *parts: nn.Module) -> None:
                 optim.state.pop(value, None)
 
 
-@torch.no_grad()
-def _paint(weight: Tensor, bias: Tensor, colours: Tensor) -> None:
-    """Colours (n, C) of standard Normal codes have the mean and the principal axes of these, as logits.
-
-    Not of the outliers among these, by the modified z-score (Iglewicz and Hoaglin, 1993).
-    """
+def _typical(colours: Tensor) -> Tensor:
+    """These colours (n, C) without outliers, by the modified z-score (Iglewicz and Hoaglin, 1993)."""
+    if not len(colours):
+        return colours
     logits = torch.logit(colours, eps=0.01)
     away = (logits - logits.median(0).values).abs()
     deviation = (1.4826 * away.median(0).values).clamp(min=LEAST)
     typical = (away <= FAR * deviation).all(1)
-    if typical.float().mean() > 1 - FEW:
-        logits = logits[typical]
+    return colours[typical] if typical.float().mean() > 1 - FEW else colours
+
+
+@torch.no_grad()
+def _paint(weight: Tensor, bias: Tensor, colours: Tensor) -> None:
+    """Colours (n, C) of standard Normal codes have the mean and the principal axes of these, as logits."""
+    logits = torch.logit(colours, eps=0.01)
     away = logits - logits.mean(0)
     spreads, axes = torch.linalg.eigh(away.mT @ away / len(away))
     number = min(weight.shape)

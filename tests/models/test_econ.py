@@ -849,8 +849,14 @@ def test_experts_take_on_the_colours_of_what_they_win():
     for part in model.decoders[:2]:
         part.colour.weight.data.fill_(3)
     attention.regions = attention.regions[:8]
+    ground = model.decoders[-1].colour.weight.clone()
     assert colour_experts(model, guide, images[:8], optim).tolist() == [4, 4]  # too few to tell
     assert all((part.colour.weight == 3).all() for part in model.decoders[:2])
+    assert torch.equal(ground, model.decoders[-1].colour.weight)
+    attention.regions = None
+    with pytest.raises(ValueError, match="set regions"):
+        colour_experts(model, guide, images)
+    assert guide.training
 
 
 def test_fewer_kinds_than_experts_change_nothing():
@@ -866,14 +872,31 @@ def test_fewer_kinds_than_experts_change_nothing():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("call", [separate_experts, colour_experts])
 @pytest.mark.parametrize(
     ("settings", "images", "error"),
     [
         ({}, images_of().mul(255).byte(), "images must be a float tensor"),
         ({}, images_of()[:0], "empty"),
+        ({"optim": 3}, images_of(), "optim must be"),
+        (
+            {"guide": None},
+            images_of(),
+            "needs a model ECON, then its guide ECONGuide, got ECON and",
+        ),
+    ],
+)
+def test_bad_input_changes_no_expert(call, settings, images, error, unchecked):
+    model, guide = pair()
+    with pytest.raises((ValueError, TypeError), match=error):
+        call(**{"model": model, "guide": guide, "images": images, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "images", "error"),
+    [
         ({"tries": 0}, images_of(), "tries must be"),
         ({"steps": -3}, images_of(), "steps must be"),
-        ({"optim": 3}, images_of(), "optim must be"),
     ],
 )
 def test_bad_input_sets_nothing_apart(settings, images, error, unchecked):
@@ -885,6 +908,10 @@ def test_bad_input_sets_nothing_apart(settings, images, error, unchecked):
 def test_a_guide_of_another_model_is_not_trained():
     with pytest.raises(ValueError, match="of another model"):
         next(fit(pair()[0], pair()[1], [images_of()], elbo=EXACT))
+    model, guide = pair()
+    for wrapped in (poutine.scale(model, 0.5), lambda images: model(images)):
+        optim = torch.optim.Adam(guide.parameters())
+        assert next(fit(wrapped, guide, [images_of()], elbo=EXACT, optim=optim)).step == 1
 
 
 @pytest.mark.parametrize("call", [separate_experts, colour_experts])
