@@ -18,7 +18,7 @@ import torch
 from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
 from torch import Tensor
 
-from pyro_scenes import AIR, AIRGuide, Persist, evaluation, fit, warming
+from pyro_scenes import AIR, AIRGuide, Persist, evaluation, fit, warm_up
 from pyro_scenes.data import batches, mnist, multi_digits, strokes
 from pyro_scenes.models.air import Scene, Seen
 
@@ -101,7 +101,7 @@ def variance(images: Tensor, draws: int = 200) -> None:
     batch = images[:64] / 255
     for done in (0, 1500):
         for record in fit(trained, trained_guide, islice(batches(images, 64), done), elbo=elbo):
-            trained.z_pres = Persist(warming(record.step))
+            trained.z_pres = Persist(warm_up(record.step))
         for form, (model, guide) in FORMS.items():
             model = model()
             guide = guide(model)
@@ -129,7 +129,7 @@ def training(form: str, seed: int, steps: int, images: Tensor, test) -> None:
     guide = guide(model)
     curve, start = [], time.process_time()
     for record in fit(model, guide, islice(batches(images, 64, seed=seed), steps)):
-        model.z_pres = Persist(warming(record.step))
+        model.z_pres = Persist(warm_up(record.step))
         if record.step % 500 == 0:
             guide.eval()
             with torch.no_grad():

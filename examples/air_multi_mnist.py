@@ -29,11 +29,12 @@ from pyro_scenes import (
     load_checkpoint,
     to_arviz,
     viz,
-    warming,
+    warm_up,
 )
 from pyro_scenes.data import Scenes, load_scenes, mnist, multi_digits, strokes
-from pyro_scenes.experiment import Run, flags, launch, own_random, path, positive, rate
+from pyro_scenes.experiment import Run, flags, launch, path, positive, rate
 from pyro_scenes.inference import read_checkpoint
+from pyro_scenes.random import fork_rng
 
 ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO()}
 COSTS = ("seconds", "cpu_seconds")
@@ -76,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
     else:
         history = learn(model, guide, train, held_out, run, settings)
     metrics = {"steps": history[-1]["step"], **{name: history[-1][name] for name in COSTS}}
-    with torch.no_grad(), own_random(args.seed):
+    with torch.no_grad(), fork_rng(args.seed):
         for kind, test in tests.items():
             found = score(model, guide, test, run)
             metrics |= {name + kind: value for name, value in found.items()}
@@ -88,11 +89,11 @@ def main(args: argparse.Namespace) -> None:
 def learn(
     model: AIR, guide: AIRGuide, train: Scenes, held_out: Scenes, run: Run, settings: dict
 ) -> list:
-    """Trains both. What an object looks like is learned before whether there is one: see warming."""
+    """Trains both. What an object looks like is learned before whether there is one: see warm_up."""
     args = run.args
 
-    def warm_up(step: int) -> None:
-        model.z_pres = Persist(warming(step, over=min(500, args.steps // 2 + 1)))
+    def warm(step: int) -> None:
+        model.z_pres = Persist(warm_up(step, over=min(500, args.steps // 2 + 1)))
 
     return run.fit(
         model,
@@ -102,7 +103,7 @@ def learn(
         elbo=ELBOS[args.elbo],
         evaluate=lambda step: counting(guide, held_out[:1000], run),
         extra={"settings": settings},
-        before=warm_up,
+        before=warm,
     )
 
 

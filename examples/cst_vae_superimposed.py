@@ -30,15 +30,16 @@ from pyro_scenes import (
     VAEGuide,
     Weighted,
     adam,
+    as_printed,
     evaluation,
-    printed,
     to_arviz,
     viz,
 )
 from pyro_scenes.data import Scenes, layered_digits, mnist, strokes
-from pyro_scenes.experiment import Run, flags, launch, own_random, rate
+from pyro_scenes.experiment import Run, flags, launch, rate
 from pyro_scenes.inference import read_checkpoint
 from pyro_scenes.networks import FreePoseDecoder
+from pyro_scenes.random import fork_rng
 from pyro_scenes.render import centre, centroid, inverse, warp
 
 DATA = {"translated": {"count": 1, "canvas": 36}, "superimposed": {"count": 2, "canvas": 50}}
@@ -76,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
         alignment |= read_checkpoint(run.checkpoint)["extra"].get("alignment", {})
     history = learn(model, guide, train, test, run, alignment)
     print("reading layers and codes of the held-out images, and drawing", flush=True)
-    with torch.no_grad(), own_random(args.seed):
+    with torch.no_grad(), fork_rng(args.seed):
         last = {name: history[-1][name] for name in ("seconds", "cpu_seconds")}
         metrics = score(model, guide, train, test, run)
         run.write(metrics | {"steps": history[-1]["step"], **last})
@@ -130,9 +131,9 @@ def learn(model, guide, train: Scenes, test: Scenes, run: Run, alignment: dict) 
         weights = [*model.parameters(), *guide.parameters()]
         optim = torch.optim.Adagrad(weights, lr=0.01, weight_decay=1 / len(train))
     latents = ("z_what",) if isinstance(model, VAE) else ("z_where", "z_what")
-    elbo = printed(latents) if args.objective == "printed" else Weighted(TraceMeanField_ELBO())
+    elbo = as_printed(latents) if args.objective == "printed" else Weighted(TraceMeanField_ELBO())
 
-    def warm_up(step: int) -> None:
+    def warm(step: int) -> None:
         if ours and args.objective == "elbo":
             weight = min(1.0, step / min(3000, 0.4 * args.steps))
             elbo.weights = dict.fromkeys(latents, weight)
@@ -164,7 +165,7 @@ def learn(model, guide, train: Scenes, test: Scenes, run: Run, alignment: dict) 
         evaluate=evaluate,
         early=EARLY,
         extra={"alignment": alignment},
-        before=warm_up,
+        before=warm,
         clip=200.0,
     )
 

@@ -42,7 +42,7 @@ from pyro_scenes import (
 from pyro_scenes.conditionals import Competition, RegionProposal
 from pyro_scenes.data import Scenes, batches, coloured_shapes, load_scenes, shape_masks
 from pyro_scenes.data.coloured_shapes import CLASSES
-from pyro_scenes.experiment import Run, flags, launch, own_random, path, positive, rate
+from pyro_scenes.experiment import Run, flags, launch, path, positive, rate
 from pyro_scenes.inference import read_checkpoint
 from pyro_scenes.networks import (
     BroadcastDecoder,
@@ -52,6 +52,7 @@ from pyro_scenes.networks import (
     SpriteDecoder,
     UNet,
 )
+from pyro_scenes.random import fork_rng
 
 BOUND = TraceEnum_ELBO(max_plate_nesting=2)
 COSTS = ("seconds", "cpu_seconds")
@@ -133,7 +134,7 @@ def main(args: argparse.Namespace) -> None:
         history = learn(model, guide, train, run, settings)
     print("taking the held-out scenes apart, and drawing", flush=True)
     steps = enough(held_out, settings) if args.images else settings["steps"]
-    with torch.no_grad(), own_random(args.seed), stretched(model, steps):
+    with torch.no_grad(), fork_rng(args.seed), stretched(model, steps):
         metrics = score(model, guide, held_out, run, settings)
         last = {name: history[-1][name] for name in ("step", *COSTS)}
         run.write(metrics | {"steps": last.pop("step"), **last})

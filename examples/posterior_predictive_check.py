@@ -15,7 +15,7 @@ import arviz
 import numpy as np
 from pyro.infer import TraceEnum_ELBO
 
-from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, load_checkpoint, viz, warming
+from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, load_checkpoint, viz, warm_up
 from pyro_scenes.data import Scenes, mnist, multi_digits, strokes
 from pyro_scenes.experiment import Run, flags, launch, path
 from pyro_scenes.inference import read_checkpoint
@@ -38,8 +38,8 @@ def main(args: argparse.Namespace) -> None:
     model = AIR(**kept.get("settings", {})).to(run.device)
     guide = AIRGuide(model).to(run.device)
 
-    def warm_up(step: int) -> None:
-        model.z_pres = Persist(warming(step, over=min(500, args.steps // 2 + 1)))
+    def warm(step: int) -> None:
+        model.z_pres = Persist(warm_up(step, over=min(500, args.steps // 2 + 1)))
 
     if args.checkpoint:
         load_checkpoint(args.checkpoint, model.eval(), guide.eval())
@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
             optim=adam(model, guide),
             elbo=TraceEnum_ELBO(max_plate_nesting=1),
             evaluate=lambda step: {},
-            before=warm_up,
+            before=warm,
         )
 
     draws = 5 if args.smoke else 100

@@ -20,10 +20,11 @@ from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
-from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, adam, evaluation, fit, viz, warming
+from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, adam, evaluation, fit, viz, warm_up
 from pyro_scenes.data import batches, mnist, multi_digits, strokes
-from pyro_scenes.experiment import Run, flags, launch, own_random
+from pyro_scenes.experiment import Run, flags, launch
 from pyro_scenes.networks import mlp
+from pyro_scenes.random import fork_rng
 
 SMALL = {"image_shape": (1, 25, 25), "window": (1, 14, 14), "code": 8}
 
@@ -131,8 +132,8 @@ def learn_counts(run: Run, args: argparse.Namespace) -> None:
     guide = AIRGuide(model).to(run.device)
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
 
-    def warm_up(step: int) -> None:
-        model.z_pres = Persist(warming(step, over=min(500, args.steps // 2 + 1)))
+    def warm(step: int) -> None:
+        model.z_pres = Persist(warm_up(step, over=min(500, args.steps // 2 + 1)))
 
     run.fit(
         model,
@@ -141,7 +142,7 @@ def learn_counts(run: Run, args: argparse.Namespace) -> None:
         optim=adam(model, guide),
         elbo=elbo,
         evaluate=lambda step: {},
-        before=warm_up,
+        before=warm,
     )
     rows = {"prior, fixed": prior_counts(model)}
     elbos = {"elbo_fixed_prior": bound(model, guide, test, args.seed)}
@@ -154,7 +155,7 @@ def learn_counts(run: Run, args: argparse.Namespace) -> None:
         pass
     rows["prior, learned"] = prior_counts(model)
     elbos["elbo_learned_prior"] = bound(model, guide, test, args.seed)
-    with torch.no_grad(), own_random(args.seed):
+    with torch.no_grad(), fork_rng(args.seed):
         found = evaluation.count_probabilities(guide, test).mean(0)
     rows["guide, held-out images"] = found.cpu().numpy()
     report(run, model, rows, elbos)
@@ -162,7 +163,7 @@ def learn_counts(run: Run, args: argparse.Namespace) -> None:
 
 def report(run: Run, model: AIR, rows: dict[str, np.ndarray], elbos: dict[str, float]) -> None:
     """Counts as bars and numbers, and what the model with the learned prior draws."""
-    with torch.no_grad(), own_random(run.args.seed):
+    with torch.no_grad(), fork_rng(run.args.seed):
         drawn = poutine.trace(model).get_trace(size=12).nodes
     names = {"canvas": "learned prior, canvas", "image": "the same with pixel noise"}
     pictures = {name: drawn[site]["value"].cpu().numpy() for site, name in names.items()}
@@ -189,7 +190,7 @@ def prior_counts(model: AIR) -> np.ndarray:
 @torch.no_grad()
 def bound(model: AIR, guide: AIRGuide, images: Tensor, seed: int) -> float:
     """ELBO per image, in nats, from ten draws."""
-    with own_random(seed):
+    with fork_rng(seed):
         return evaluation.log_weights(model, guide, images, particles=10).mean().item()
 
 

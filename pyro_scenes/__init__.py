@@ -6,7 +6,7 @@ from typing import Any
 from . import data, evaluation, inference, networks, render
 from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
 from .criticism import to_arviz
-from .inference import Weighted, adam, fit, load_checkpoint, printed, save_checkpoint, warming
+from .inference import Weighted, adam, as_printed, fit, load_checkpoint, save_checkpoint, warm_up
 from .models import (
     AIR,
     CSTVAE,
@@ -49,13 +49,13 @@ __all__ = [
     "inference",
     "load_checkpoint",
     "networks",
-    "printed",
+    "as_printed",
     "render",
     "save_checkpoint",
     "separate_experts",
     "to_arviz",
     "viz",
-    "warming",
+    "warm_up",
 ]
 
 

@@ -10,8 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pyro_scenes"
 
 ROOMS = [
-    "render networks",
-    "scene conditionals",
+    "random render networks",
+    "checks handlers conditionals",
+    "base",
     "models data inference evaluation criticism viz",
     "experiment",
     "__init__",
@@ -83,7 +84,7 @@ def test_every_word_has_its_room_and_imports_go_down():
         ("conditionals.py", "from torch.nn import Conv2d"),
         ("inference/made_up.py", "cell = torch.nn.LSTMCell(2, 2)"),
         ("evaluation.py", "z = pyro.sample('z', prior).clone()"),
-        ("scene.py", "with pyro.plate('images', 2): pass"),
+        ("base.py", "with pyro.plate('images', 2): pass"),
         ("conditionals.py", "from pyro.poutine import mask"),
         ("models/made_up.py", "from pyro.infer import TraceGraph_ELBO"),
         ("evaluation.py", "pyro.infer.SVI"),
@@ -93,8 +94,8 @@ def test_every_word_has_its_room_and_imports_go_down():
         ("viz.py", "import torchvision.utils"),
         ("render/made_up.py", "import pyro.distributions as dist"),
         ("networks/made_up.py", "from pyro import nn"),
-        ("render/made_up.py", "from ..scene import Model"),
-        ("scene.py", "from .models.air import AIR"),
+        ("render/made_up.py", "from ..base import Model"),
+        ("base.py", "from .models.air import AIR"),
         ("conditionals.py", "from . import viz"),
         ("models/made_up.py", "import pyro_scenes.inference"),
         ("data/made_up.py", "from .. import evaluation"),

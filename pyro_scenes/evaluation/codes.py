@@ -1,59 +1,25 @@
 """What the codes of images tell: read at the guide's medians, and classified by a small network."""
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
-from torch.distributions import TransformedDistribution
 
+from ..handlers import expected
 from ..networks import mlp
-from ..scene import forked
+from ..random import fork_rng
 
-__all__ = ["Expected", "Probe", "codes", "probe"]
-
-
-class Expected(Messenger):
-    """Makes a program take each continuous latent's median instead of drawing it, one after another.
-
-    Of a vector carried to another support it takes the image of the vector of medians; of a family whose
-    median is not known, the mean.
-    """
-
-    def __init__(self, active: bool = True) -> None:
-        super().__init__()
-        self.active = active
-
-    def _pyro_sample(self, msg: Any) -> None:
-        known = msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg)
-        if self.active and not known and not msg["fn"].support.is_discrete:
-            msg["value"] = _expected(msg["fn"])
-
-
-def _expected(found: Any) -> Tensor:
-    while hasattr(found, "base_dist") and not isinstance(found, TransformedDistribution):
-        found = found.base_dist
-    try:
-        return found.icdf(torch.tensor(0.5))
-    except NotImplementedError:
-        pass
-    if not isinstance(found, TransformedDistribution):
-        return found.mean
-    value = _expected(found.base_dist)
-    for transform in found.transforms:
-        value = transform(value)
-    return value
+__all__ = ["Probe", "codes", "probe"]
 
 
 def codes(
     guide: nn.Module, images: Float[Tensor, "n c h w"], *, site: str = "z_what"
 ) -> Float[Tensor, "n code"]:
     """The medians of ``z_what`` (or of ``z_what_0``, ``z_what_1``, ... side by side) for images."""
-    trace = poutine.trace(Expected()(guide)).get_trace(images)
+    trace = poutine.trace(expected()(guide)).get_trace(images)
     names = [name for name in trace.nodes if re.fullmatch(rf"{re.escape(site)}(_\d+)?", name)]
     if not names:
         known = sorted({*trace.stochastic_nodes} - {"images"})
@@ -93,7 +59,7 @@ def probe(
     codes, others = codes.detach(), others.detach()
     middle, spread = codes.mean(0), codes.std(0) + 1e-6
     codes, others = (codes - middle) / spread, (others - middle) / spread
-    with forked(), torch.enable_grad():
+    with fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
         network = mlp(codes.shape[1], *hidden, int(labels.max()) + 1).to(codes)
         _train(network, codes, labels.to(codes.device), epochs, batch_size, lr)

@@ -8,10 +8,10 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..checks import check_tensors, is_integer
+from ..handlers import expected
 from ..render import opacities
 from .bounds import check_pair
-from .codes import Expected
-from .segments import demand, whole
 
 __all__ = ["Decomposition", "ShapeFit", "count_classes", "decompose", "repaint", "shape_fit"]
 
@@ -50,7 +50,7 @@ def decompose(
     """
     if getattr(guide, "model", model) is not model:
         raise ValueError("this guide is of another model: give the one that it was built from")
-    with poutine.trace() as proposed, Expected():
+    with poutine.trace() as proposed, expected():
         guide(images)
     drawn = poutine.trace(poutine.replay(model, trace=proposed.trace)).get_trace(size=len(images))
     check_pair(drawn, proposed.trace)
@@ -123,9 +123,9 @@ def shape_fit(
     Raises:
         ValueError: Another rank or type.
     """
-    demand(masks.dim() == 3 and masks.is_floating_point(), "float masks (n, H, W)", masks)
+    check_tensors(masks.dim() == 3 and masks.is_floating_point(), "float masks (n, H, W)", masks)
     right = stencils.dim() == 3 and stencils.dtype == torch.bool
-    demand(right, "bool stencils (classes, h, w)", stencils)
+    check_tensors(right, "bool stencils (classes, h, w)", stencils)
     shapes, kernels = (masks > 0.5)[:, None].float(), stencils[:, None].to(masks.device).float()
     edge = kernels.shape[2] - 1, kernels.shape[3] - 1
     both = functional.conv2d(shapes, kernels, padding=edge)
@@ -146,7 +146,7 @@ def count_classes(labels: Int[Tensor, "n objects"], classes: int) -> Int[Tensor,
     Raises:
         ValueError: Another rank or type, or a label that is out of range.
     """
-    demand(labels.dim() == 2 and whole(labels), "integer labels (n, objects)", labels)
+    check_tensors(labels.dim() == 2 and is_integer(labels), "integer labels (n, objects)", labels)
     if ((labels < -1) | (labels >= classes)).any():
         raise ValueError(
             f"labels must be from -1 to below {classes}, got {labels.unique().tolist()}"

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..checks import check_tensors
 from .layers import Match, iou, match_layers
-from .segments import demand, visible_parts
+from .segments import visible_parts
 
 __all__ = [
     "Amodal",
@@ -154,4 +155,4 @@ def _check(shares: Tensor, *truth: Tensor) -> None:
     # A product of rounded factors may stray a little; NaN is in no range.
     right = right and bool(((shares > -1e-3) & (shares < 1.001)).all())
     what = "floats in [0, 1] (n, layers, H, W), one layer at least"
-    demand(right, what + ", and bool truth (n, objects, H, W)" * len(truth), shares, *truth)
+    check_tensors(right, what + ", and bool truth (n, objects, H, W)" * len(truth), shares, *truth)

@@ -1,5 +1,6 @@
 """Layers of a scene: the complete objects behind what is visible, and how true they are."""
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -7,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..handlers import expected
 from .bounds import check_pair, log_weight
-from .codes import Expected
 
 __all__ = [
     "Layers",
@@ -51,7 +52,7 @@ def see_layers(
     Raises:
         ValueError: The model has no such sites.
     """
-    with poutine.trace() as proposed, Expected(not draw):
+    with poutine.trace() as proposed, nullcontext() if draw else expected():
         guide(images)
     return _read(model, proposed.trace, len(images))
 

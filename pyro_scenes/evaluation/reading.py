@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from ..checks import check_tensors, is_integer
 from ..networks import UNet
-from ..scene import forked
-from .segments import demand, whole
+from ..random import fork_rng
 
 __all__ = ["CountReader", "train_reader"]
 
@@ -58,13 +58,13 @@ def train_reader(
         ValueError: Another rank or type, or not a row of counts for each image.
     """
     right = images.dim() == 4 and counts.dim() == 2 and len(counts) == len(images) > 0
-    demand(
-        right and whole(counts),
+    check_tensors(
+        right and is_integer(counts),
         "images (n, C, H, W) and integer counts (n, classes)",
         images,
         counts,
     )
-    with forked(), torch.enable_grad():
+    with fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
         reader = CountReader(images.shape[1], counts.shape[1]).to(images.device)
         optim = torch.optim.Adam(reader.parameters(), lr, fused=True)

@@ -4,22 +4,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..checks import check_tensors, is_integer
 from .layers import best_match
 
-__all__ = ["adjusted_rand", "demand", "mean_iou", "segments", "visible_parts", "whole"]
-
-
-def demand(right: object, what: str, *given: Tensor) -> None:
-    """Raises a ValueError that says what is needed, and types and shapes of what is given, unless right."""
-    if not right:
-        got = " and ".join(f"{part.dtype} {tuple(part.shape)}" for part in given)
-        raise ValueError(f"needs {what}, got {got}")
-
-
-def whole(numbers: Tensor) -> bool:
-    """Whether a tensor is of integers; bool is not."""
-    kind = numbers.dtype
-    return not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
+__all__ = ["adjusted_rand", "mean_iou", "segments", "visible_parts"]
 
 
 def visible_parts(truth: Bool[Tensor, "n objects h w"]) -> Bool[Tensor, "n objects h w"]:
@@ -31,7 +19,9 @@ def visible_parts(truth: Bool[Tensor, "n objects h w"]) -> Bool[Tensor, "n objec
     Raises:
         ValueError: The truth is not bool (n, objects, H, W).
     """
-    demand(truth.dtype == torch.bool and truth.dim() == 4, "bool truth (n, objects, H, W)", truth)
+    check_tensors(
+        truth.dtype == torch.bool and truth.dim() == 4, "bool truth (n, objects, H, W)", truth
+    )
     return truth & (truth.cumsum(1) == 1)
 
 
@@ -111,8 +101,11 @@ def contingency(
     :func:`adjusted_rand`.
     """
     right = found.dim() == 3 and found.shape == truth.shape and min(found.shape[1:]) > 0
-    demand(
-        right and whole(found) and whole(truth), "integers found and true (n, H, W)", found, truth
+    check_tensors(
+        right and is_integer(found) and is_integer(truth),
+        "integers found and true (n, H, W)",
+        found,
+        truth,
     )
     truth = truth.to(found.device)
     counted = truth != 0 if foreground else torch.ones_like(truth, dtype=torch.bool)

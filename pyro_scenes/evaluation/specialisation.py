@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..checks import check_tensors, is_integer
 from .depth import match_visible
-from .segments import demand, visible_parts, whole
+from .segments import visible_parts
 
 __all__ = ["Specialisation", "specialisation"]
 
@@ -52,12 +53,16 @@ def specialisation(
     """
     match = match_visible(regions, truth)
     truth, labels = truth.to(regions.device), labels.to(regions.device)
-    demand(
-        whole(winners) and winners.shape == regions.shape[:2],
+    check_tensors(
+        is_integer(winners) and winners.shape == regions.shape[:2],
         "integer winners (n, layers)",
         winners,
     )
-    demand(whole(labels) and labels.shape == truth.shape[:2], "integer labels (n, objects)", labels)
+    check_tensors(
+        is_integer(labels) and labels.shape == truth.shape[:2],
+        "integer labels (n, objects)",
+        labels,
+    )
     _check_range("winners", winners, -1, experts)
     _check_range("labels", labels[truth.flatten(2).any(-1)], 0, classes)
     winner = winners.to(match.layer).gather(1, match.layer.clamp(min=0))

@@ -1,6 +1,6 @@
 """What examples share: their flags, an output folder, and a training that survives being killed."""
 
 from .flags import flags, launch, path, positive, rate
-from .run import Run, own_random
+from .run import Run
 
-__all__ = ["Run", "flags", "launch", "own_random", "path", "positive", "rate"]
+__all__ = ["Run", "flags", "launch", "path", "positive", "rate"]

@@ -22,11 +22,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import batches
 from ..inference import Diverged, Record, fit, load_checkpoint, read_checkpoint, save_checkpoint
-from ..scene import forked
+from ..random import fork_rng
 from .door import fingerprint, flag, locked_folder, plain, usable_device
 from .progress import Clock, Row, progress, tell
 
-__all__ = ["Run", "own_random"]
+__all__ = ["Run"]
 
 
 class Run:
@@ -106,7 +106,7 @@ class Run:
             row = {"step": step, **clock()}
             if losses:
                 row["train_elbo"] = -sum(losses) / len(losses)
-            with own_random(args.seed), _evaluating(model, guide):
+            with fork_rng(args.seed), _evaluating(model, guide):
                 found = {name: float(value) for name, value in evaluate(step).items()}
             history.append(row | found)
             losses.clear()
@@ -217,14 +217,6 @@ class Run:
         writer.writeheader()
         writer.writerows(history)
         self.text("metrics.csv", table.getvalue())
-
-
-@contextmanager
-def own_random(seed: int) -> Iterator[None]:
-    """Random draws inside start from ``seed`` and leave those outside as if nothing had been drawn."""
-    with forked():
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from .checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
 from .fit import Diverged, Record, adam, fit
-from .schedule import warming
+from .schedule import warm_up
 from .surrogate import MaskLoss, Surrogate
-from .weighted import Weighted, printed
+from .weighted import Weighted, as_printed
 
 __all__ = [
     "CheckpointError",
@@ -16,8 +16,8 @@ __all__ = [
     "adam",
     "fit",
     "load_checkpoint",
-    "printed",
+    "as_printed",
     "read_checkpoint",
     "save_checkpoint",
-    "warming",
+    "warm_up",
 ]

@@ -8,7 +8,7 @@ from pyro.infer import ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..scene import Guide, Model
+from ..base import Guide, Model
 from .weighted import Weighted
 
 __all__ = ["Diverged", "Record", "adam", "fit"]

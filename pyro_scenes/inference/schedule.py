@@ -2,19 +2,19 @@
 
 import math
 
-__all__ = ["warming"]
+__all__ = ["warm_up"]
 
 
-def warming(step: int, *, over: int = 500, start: float = 0.9999, end: float = 0.01) -> float:
+def warm_up(step: int, *, over: int = 500, start: float = 0.9999, end: float = 0.01) -> float:
     """A probability that moves from ``start`` to ``end`` over the first steps, linearly in its log odds.
 
     For a presence prior. Before a model knows what an object looks like, an object explains nothing, and
     a guide that may leave all out soon does, for good. So at first nearly every object is there, and
     becomes dear as it becomes useful::
 
-        model.z_pres = Persist(warming(0))
+        model.z_pres = Persist(warm_up(0))
         for record in fit(model, guide, batches):
-            model.z_pres = Persist(warming(record.step))
+            model.z_pres = Persist(warm_up(record.step))
 
     Eslami et al. (2016) do not mention it; that they annealed this prior is known from A. Kosiorek's
     account of his re-implementation (2017).

@@ -8,7 +8,7 @@ from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
-__all__ = ["Weighted", "printed"]
+__all__ = ["Weighted", "as_printed"]
 
 
 class Weighted(ELBO):
@@ -63,7 +63,7 @@ class Weighted(ELBO):
         return self.elbo._get_trace(*args)
 
 
-def printed(latents: Collection[str] = ("z_where", "z_what")) -> Weighted:
+def as_printed(latents: Collection[str] = ("z_where", "z_what")) -> Weighted:
     """Eq. 3.1 of Huang and Murphy (2016) as it is printed: E_q[log p(image | z) - log q(z)].
 
     It lacks log p(z), so it is no bound on log p(image), and rewards any latent that the image does not

@@ -41,10 +41,12 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..base import Guide, Model
+from ..checks import check_conditional, check_decoder, check_images, check_sizes
 from ..conditionals import Amortised, Conditional, Persist, Pixels, Prior, persist
 from ..networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
+from ..random import fork_rng
 from ..render import glance, place
-from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes, forked
 
 __all__ = ["AIR", "AIRGuide", "Scene"]
 
@@ -139,17 +141,19 @@ class AIR(Model):
     @torch.no_grad()
     def check(self) -> None:
         scene = Scene(0, self.blank[None], self.blank.new_ones(1))
-        if not ask("z_pres", self.z_pres, scene, ()).support.is_discrete:
+        if not check_conditional("z_pres", self.z_pres, scene, ()).support.is_discrete:
             raise ValueError("z_pres must be 0 or 1: return a Bernoulli")
-        ended = ask("z_pres", self.z_pres, scene._replace(z_pres=self.blank.new_zeros(1)), ())
+        ended = check_conditional(
+            "z_pres", self.z_pres, scene._replace(z_pres=self.blank.new_zeros(1)), ()
+        )
         if ended.log_prob(self.blank.new_ones(1)).exp().max() > 1e-3:
             raise ValueError("z_pres must be 0 after a 0: multiply its probability by scene.z_pres")
-        with forked():
-            z_where = ask("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
-            z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+        with fork_rng():
+            z_where = check_conditional("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
+            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         glimpse = check_decoder("decoder", self.decoder, z_what, self.window)
         canvas = place(glimpse, z_where, self.image_shape)
-        ask("image", self.image, scene._replace(canvas=canvas), self.image_shape)
+        check_conditional("image", self.image, scene._replace(canvas=canvas), self.image_shape)
 
     def likelihood(self, canvas: Tensor) -> dist.Distribution:
         """(e) reads the canvas alone: what else a scene holds differs between one drawn and one seen."""

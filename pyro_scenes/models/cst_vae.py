@@ -34,8 +34,9 @@ import pyro
 import torch
 from torch import Tensor
 
+from ..base import Guide
+from ..checks import check_images, check_sizes
 from ..conditionals import Conditional, Recognition
-from ..scene import Guide, check_images, check_sizes
 from .st_vae import Layered, guessed, record, sampled
 
 __all__ = ["CSTVAE", "CSTVAEGuide"]

@@ -40,10 +40,12 @@ from pyro import poutine
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
+from ..base import Model
+from ..checks import check_conditional, check_decoder, check_images, check_sizes
 from ..conditionals import Conditional, Pixels, Prior
 from ..networks import CERTAIN, OPAQUE, FlatDecoder, SpriteDecoder, dispatch
+from ..random import fork_rng
 from ..render import pixels, under, visibility
-from ..scene import Model, ask, check_decoder, check_images, check_sizes, forked
 
 __all__ = ["ECON", "Sample", "Scene"]
 
@@ -233,18 +235,20 @@ class ECON(Model):
     def check(self) -> None:
         scene = Scene(0, self.blank.expand(1, *self.image_shape))
         channels, *size = self.image_shape
-        with forked():
-            choice = ask("z_expert", self.z_expert, scene, 0)
+        with fork_rng():
+            choice = check_conditional("z_expert", self.z_expert, scene, 0)
             numbers = choice.enumerate_support(expand=False).flatten().tolist()
             if numbers != [*range(self.experts)]:
                 raise ValueError(f"z_expert must be of {self.experts} experts, got {numbers}")
             drawn = scene._replace(z_expert=choice.sample((1,)).flatten())
-            z_what = ask("z_what", self.z_what, drawn, 1).sample().reshape(1, -1)
+            z_what = check_conditional("z_what", self.z_what, drawn, 1).sample().reshape(1, -1)
         for k, decoder in enumerate(self.decoders):
             check_decoder(f"decoder {k}", decoder, z_what, (channels + 1, *size))
             half = channels + 1, *(side // 2 for side in size)
             made = check_decoder(f"decoder {k}, every=2,", partial(decoder, every=2), z_what, half)
         if self.background and made[:, -1].min() < OPAQUE:
             raise ValueError(f"the last decoder's logits of opacity must be {OPAQUE:g} at least")
-        ask("image", self.image, scene, self.image_shape)
-        ask("image", self.image, scene._replace(canvas=pixels(scene.canvas, 1)[..., None, None]), 3)
+        check_conditional("image", self.image, scene, self.image_shape)
+        check_conditional(
+            "image", self.image, scene._replace(canvas=pixels(scene.canvas, 1)[..., None, None]), 3
+        )

@@ -11,10 +11,12 @@ from pyro.distributions import Distribution
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from ..base import Guide
+from ..checks import check_images, check_sizes
 from ..conditionals import Bids, Competition, RegionProposal, region_proposal
 from ..networks import CERTAIN, Attention, ExpertAttention, SeededAttention, dispatch, some
+from ..random import fork_rng
 from ..render import pixels
-from ..scene import Guide, check_images, check_sizes, forked
 from .econ import ECON, Scene
 from .econ_search import Part, Plan, Search, search
 
@@ -128,7 +130,7 @@ class ECONGuide(Guide):
         last, rest = i == self.model.steps - 1, torch.full_like(log_scope, CERTAIN)
         if last and self.model.background:
             return none, rest
-        with torch.no_grad(), forked(plan.seed + i) if plan else nullcontext():
+        with torch.no_grad(), fork_rng(plan.seed + i) if plan else nullcontext():
             ground = self.unexplained(images, log_scope)
             seeds, found = _all(images, 0)[None], rest[None]
             if not last:

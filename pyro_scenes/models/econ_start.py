@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from ..checks import check_images, check_sizes
 from ..networks import FlatDecoder, SpriteDecoder, typical_colour
 from ..render import centroid, warp
-from ..scene import check_images, check_sizes
 from .econ import ECON
 from .econ_guide import ECONGuide, median
 

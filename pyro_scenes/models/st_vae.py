@@ -31,10 +31,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..base import Guide, Model
+from ..checks import check_conditional, check_decoder, check_images, check_sizes
 from ..conditionals import Amortised, Conditional, Pixels, Prior, Recognition
 from ..networks import GlimpseDecoder, PoseDecoder, glorot
+from ..random import fork_rng
 from ..render import centroid, under, warp
-from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes, forked
 
 __all__ = ["STVAE", "Layered", "STVAEGuide", "Scene", "guessed", "record", "sampled"]
 
@@ -121,9 +123,9 @@ class Layered(Model):
     @torch.no_grad()
     def check(self) -> None:
         scene = self.scene(1)
-        with forked():
-            z_where = ask("z_where", self.z_where, scene, 1).sample().reshape(1, -1)
-            z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+        with fork_rng():
+            z_where = check_conditional("z_where", self.z_where, scene, 1).sample().reshape(1, -1)
+            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         channels, *size = self.window
         shapes = self.window, (channels + 1, *size)
         picture = check_decoder("decoder", self.decoder, z_what, *shapes)
@@ -134,7 +136,7 @@ class Layered(Model):
         transform = check_decoder("pose", self.pose, z_where, (2, 3))
         canvas, mask = self.render(transform, z_what)
         scene = Scene(1, canvas, 1 - mask, z_where, z_what)
-        ask("image", self.image, scene, self.image_shape)
+        check_conditional("image", self.image, scene, self.image_shape)
 
 
 def record(scene: Scene, layers: list[tuple[Tensor, Tensor, Tensor]]) -> None:

@@ -23,9 +23,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..base import Guide, Model
+from ..checks import check_conditional, check_decoder, check_images, check_sizes
 from ..conditionals import Amortised, Conditional, Pixels, Prior
 from ..networks import GlimpseDecoder, GlimpseEncoder, glorot
-from ..scene import Guide, Model, ask, check_decoder, check_images, check_sizes, forked
+from ..random import fork_rng
 
 __all__ = ["VAE", "Scene", "VAEGuide"]
 
@@ -79,10 +81,10 @@ class VAE(Model):
     @torch.no_grad()
     def check(self) -> None:
         scene = Scene(self.blank[None])
-        with forked():
-            z_what = ask("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+        with fork_rng():
+            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         canvas = check_decoder("decoder", self.decoder, z_what, self.image_shape)
-        ask("image", self.image, Scene(canvas, z_what), self.image_shape)
+        check_conditional("image", self.image, Scene(canvas, z_what), self.image_shape)
 
 
 def _decoder(code: int, image_shape: tuple[int, ...]) -> GlimpseDecoder:

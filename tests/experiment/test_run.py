@@ -12,8 +12,9 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 
 from pyro_scenes import AIR, AIRGuide, Persist, Prior, adam
-from pyro_scenes.experiment import Run, flags, launch, own_random
+from pyro_scenes.experiment import Run, flags, launch
 from pyro_scenes.inference import Diverged, read_checkpoint
+from pyro_scenes.random import fork_rng
 
 IMAGES = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -356,7 +357,7 @@ def test_own_random_leaves_no_trace():
     torch.manual_seed(3)
     first = torch.rand(2)
     torch.manual_seed(3)
-    with own_random(9):
+    with fork_rng(9):
         inside = torch.rand(2)
     assert torch.equal(torch.rand(2), first) and not torch.equal(inside, first)
 

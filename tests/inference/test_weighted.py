@@ -18,7 +18,7 @@ from pyro.nn import PyroModule, PyroParam
 from torch.distributions import kl_divergence
 
 from pyro_scenes import AIR, CSTVAE, VAE, AIRGuide, CSTVAEGuide, VAEGuide, fit
-from pyro_scenes.inference import Weighted, printed
+from pyro_scenes.inference import Weighted, as_printed
 
 EXACT = TraceEnum_ELBO(max_plate_nesting=1)
 IMAGES = torch.rand(4, 1, 12, 10, generator=torch.Generator().manual_seed(0)).round()
@@ -139,15 +139,15 @@ def test_the_printed_objective(pair):
     """Eq. 3.1 of the paper: log q(z) - log p(x | z), to be minimised, with no log p(z)."""
     joint, proposed = traces(*pair)
     log_q = sum(proposed[name]["log_prob"].sum() for name in proposed if name.startswith("z_"))
-    compare(printed(), *pair, log_q - joint["image"]["log_prob"].sum())
+    compare(as_printed(), *pair, log_q - joint["image"]["log_prob"].sum())
 
 
 def test_the_printed_objective_knows_no_prior(pair):
     model, guide = pair
-    before, _ = loss_and_gradients(printed(), model, guide)
+    before, _ = loss_and_gradients(as_printed(), model, guide)
     plain, _ = loss_and_gradients(Trace_ELBO(), model, guide)
     model.z_what = lambda scene: dist.Normal(torch.full((3,), 5.0), 0.1).to_event(1)
-    assert loss_and_gradients(printed(), model, guide)[0] == before
+    assert loss_and_gradients(as_printed(), model, guide)[0] == before
     assert loss_and_gradients(Trace_ELBO(), model, guide)[0] > plain + 1
 
 
@@ -156,7 +156,7 @@ def test_the_printed_objective_of_other_latents():
     guide = VAEGuide(model, hidden=16)
     joint, proposed = traces(model, guide)
     expected = proposed["z_what"]["log_prob"].sum() - joint["image"]["log_prob"].sum()
-    compare(printed(["z_what"]), model, guide, expected)
+    compare(as_printed(["z_what"]), model, guide, expected)
 
 
 def test_weights_change_between_steps(pair):
@@ -192,7 +192,7 @@ def test_the_fit_takes_it_and_its_changes(pair):
 
 
 def test_the_fit_takes_the_printed_objective(pair):
-    records = list(fit(*pair, repeat(IMAGES, 3), elbo=printed()))
+    records = list(fit(*pair, repeat(IMAGES, 3), elbo=as_printed()))
     assert len(records) == 3 and all(record.norm > 0 for record in records)
 
 

@@ -1,0 +1,125 @@
+"""What is asked of images, sizes, tensors and parts, where they enter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pyro.distributions import Distribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor
+
+__all__ = [
+    "check_conditional",
+    "check_decoder",
+    "check_images",
+    "check_sizes",
+    "check_tensors",
+    "is_integer",
+]
+
+
+def check_images(images: Tensor, blank: Tensor) -> Tensor:
+    """Returns the images if they are a batch (n, C, H, W) of floats, n > 0, like the canvas.
+
+    Their range is not checked here: a model accepts what it draws, and its likelihood may draw any number.
+    Data are checked where they enter (:func:`pyro_scenes.data.as_images`).
+
+    Args:
+        images: What a model or a guide was called with.
+        blank: Its blank canvas (C, H, W): their shape, dtype and device.
+
+    Raises:
+        ValueError: Another rank, size, dtype or device, or an empty batch.
+        TypeError: Not a tensor of floats.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        hint = "uint8 images are divided by 255"
+        if isinstance(images, list | tuple):
+            hint = "of a batch of images and labels, give the images alone"
+        raise TypeError(f"images must be a float tensor, got {kind}: {hint}")
+    if images.dim() != 4 or images.shape[1:] != blank.shape:
+        wanted = ", ".join(map(str, blank.shape))
+        raise ValueError(f"images must have shape (n, {wanted}), got {tuple(images.shape)}")
+    if (images.dtype, images.device) != (blank.dtype, blank.device):
+        raise ValueError(
+            f"images are {images.dtype} on {images.device}, the model is {blank.dtype} on "
+            f"{blank.device}: images.to(model.blank)"
+        )
+    if len(images) == 0:
+        raise ValueError("images is an empty batch: at least one image is needed")
+    return images
+
+
+def check_sizes(**sizes: Any) -> None:
+    """Raises a ValueError unless each is a whole number from 1 up, or a shape (C, H, W) of three."""
+    for name, size in sizes.items():
+        shape = "shape" in name or name == "window"
+        numbers = size if isinstance(size, list | tuple) else [size]
+        if len(numbers) != (3 if shape else 1) or any(type(n) is not int or n < 1 for n in numbers):
+            wanted = "(channels, height, width)" if shape else "a whole number"
+            raise ValueError(f"{name} must be {wanted}, from 1 up, got {size!r}")
+
+
+def check_tensors(valid: object, wanted: str, *given: Tensor) -> None:
+    """Raises a ValueError that says what is wanted, and dtypes and shapes of what is given, unless valid."""
+    if not valid:
+        got = " and ".join(f"{part.dtype} {tuple(part.shape)}" for part in given)
+        raise ValueError(f"needs {wanted}, got {got}")
+
+
+def is_integer(tensor: Tensor) -> bool:
+    """Whether a tensor's dtype is an integer one; bool is not."""
+    kind = tensor.dtype
+    return not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
+
+
+def check_decoder(
+    name: str, decoder: Callable[[Tensor], Tensor], codes: Tensor, *shapes: tuple[int, ...]
+) -> Tensor:
+    """Decodes codes (1, size) once and returns what comes out.
+
+    Raises:
+        ValueError: It cannot decode them, or the result has none of these shapes.
+    """
+    try:
+        found = decoder(codes)
+    except (RuntimeError, TypeError) as error:
+        size = (
+            f"codes {tuple(codes.shape)} (is it made for them? the default one is for size code=)"
+        )
+        raise ValueError(f"{name} cannot decode {size}: {error}") from error
+    if not isinstance(found, Tensor) or tuple(found.shape) not in [(1, *shape) for shape in shapes]:
+        wanted = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"{name} must make {wanted} of n codes, got {shape} of one")
+    return found
+
+
+def check_conditional(
+    name: str, conditional: Any, scene: Any, event: tuple[int, ...] | int
+) -> Distribution:
+    """Calls a conditional once and returns its distribution.
+
+    Args:
+        name: Name of the site, for the message.
+        event: The event shape that is wanted, or the number of event dimensions.
+
+    Raises:
+        ValueError: It is not callable, returns something else, or another event shape.
+    """
+    if not callable(conditional) or isinstance(conditional, TorchDistributionMixin):
+        raise ValueError(
+            f"{name} must be a function of the scene to a distribution, got {conditional!r}"
+        )
+    found = conditional(scene)
+    if not isinstance(found, TorchDistributionMixin):
+        raise ValueError(f"{name} must return a distribution of pyro.distributions, got {found!r}")
+    shape = tuple(found.event_shape)
+    if shape != event and len(shape) != event:
+        wanted = f"event shape {event}" if isinstance(event, tuple) else f"{event} event dimension"
+        raise ValueError(
+            f"{name} must return a distribution of {wanted}, got batch shape "
+            f"{tuple(found.batch_shape)} and event shape {shape}: see .to_event"
+        )
+    return found
