@@ -6,7 +6,7 @@ from typing import Any
 from . import data, evaluation, inference, networks, render
 from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
 from .criticism import to_arviz
-from .inference import Weighted, adam, as_printed, fit, load_checkpoint, save_checkpoint, warm_up
+from .inference import Weighted, adam, fit, load_checkpoint, save_checkpoint, warm_up
 from .models import (
     AIR,
     CSTVAE,
@@ -16,10 +16,10 @@ from .models import (
     AIRGuide,
     CSTVAEGuide,
     ECONGuide,
+    SpritesGuide,
     STVAEGuide,
     VAEGuide,
-    colour_experts,
-    separate_experts,
+    sprite_scenes,
 )
 
 __version__ = "0.1.0"
@@ -38,21 +38,20 @@ __all__ = [
     "Prior",
     "STVAE",
     "STVAEGuide",
+    "SpritesGuide",
     "VAE",
     "VAEGuide",
     "Weighted",
     "adam",
-    "colour_experts",
     "data",
     "evaluation",
     "fit",
     "inference",
     "load_checkpoint",
     "networks",
-    "as_printed",
     "render",
     "save_checkpoint",
-    "separate_experts",
+    "sprite_scenes",
     "to_arviz",
     "viz",
     "warm_up",

@@ -12,6 +12,7 @@ __all__ = [
     "check_conditional",
     "check_decoder",
     "check_images",
+    "check_regions",
     "check_sizes",
     "check_tensors",
     "is_integer",
@@ -123,3 +124,16 @@ def check_conditional(
             f"{tuple(found.batch_shape)} and event shape {shape}: see .to_event"
         )
     return found
+
+
+def check_regions(regions: Tensor | None, images: Tensor, layers: int) -> None:
+    """Raises a ValueError unless given regions are bool (n, layers, H, W), as many and as large as the images."""
+    if regions is None:
+        return
+    size = (len(images), *images.shape[2:])
+    same = regions.dim() == 4 and (len(regions), *regions.shape[2:]) == size
+    if regions.dtype != torch.bool or not same or regions.shape[1] < layers:
+        raise ValueError(
+            f"regions must be bool (n, layers, H, W), of {layers} layers or more for images "
+            f"{tuple(images.shape)}, got {regions.dtype} {tuple(regions.shape)}"
+        )

@@ -6,20 +6,17 @@ move with ``.to(device)`` and enter ``state_dict``.
 """
 
 from .amortised import Amortised, Recognition
-from .competition import Bids, Competition
 from .families import Conditional, Persist, Pixels, Prior, persist
-from .region import RegionProposal, region_proposal
+from .region import RegionProposal, SpriteProposal
 
 __all__ = [
     "Amortised",
-    "Bids",
-    "Competition",
     "Conditional",
     "Persist",
     "Pixels",
     "Prior",
     "Recognition",
     "RegionProposal",
+    "SpriteProposal",
     "persist",
-    "region_proposal",
 ]

@@ -2,9 +2,9 @@
 
 from .air import AIR, AIRGuide
 from .cst_vae import CSTVAE, CSTVAEGuide
-from .econ import ECON
-from .econ_guide import ECONGuide
-from .econ_start import colour_experts, separate_experts
+from .econ import ECON, ECONGuide
+from .sprites import sprite_scenes
+from .sprites_guide import SpritesGuide
 from .st_vae import STVAE, STVAEGuide
 from .vae import VAE, VAEGuide
 
@@ -16,9 +16,9 @@ __all__ = [
     "ECON",
     "ECONGuide",
     "STVAE",
+    "SpritesGuide",
     "STVAEGuide",
     "VAE",
     "VAEGuide",
-    "colour_experts",
-    "separate_experts",
+    "sprite_scenes",
 ]

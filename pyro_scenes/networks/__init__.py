@@ -1,11 +1,11 @@
 """Networks: tensors in, tensors out. Torch only: nothing here knows about probability."""
 
-from .attention import CERTAIN, Attention, ExpertAttention, GivenAttention, SeededAttention
-from .dispatch import dispatch
+from .attention import SeededAttention, settle
+from .experts import apply_each, select
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
-from .layers import OPAQUE, BroadcastDecoder, FlatDecoder, SpriteDecoder, some, typical_colour
-from .mlp import glorot, mlp
+from .layers import OPAQUE, BroadcastDecoder, EmptyDecoder, FlatDecoder, SpriteDecoder, subsample, typical_colour
+from .mlp import CERTAIN, glorot, mlp
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 from .region import RegionEncoder
 from .unet import UNet
@@ -13,12 +13,10 @@ from .unet import UNet
 __all__ = [
     "CERTAIN",
     "OPAQUE",
-    "Attention",
     "BroadcastDecoder",
-    "ExpertAttention",
+    "EmptyDecoder",
     "FlatDecoder",
     "FreePoseDecoder",
-    "GivenAttention",
     "GlimpseDecoder",
     "GlimpseEncoder",
     "ImageEncoder",
@@ -28,9 +26,11 @@ __all__ = [
     "SeededAttention",
     "SpriteDecoder",
     "UNet",
-    "dispatch",
+    "apply_each",
     "glorot",
     "mlp",
-    "some",
+    "select",
+    "settle",
+    "subsample",
     "typical_colour",
 ]

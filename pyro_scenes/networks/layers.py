@@ -1,8 +1,8 @@
 """From codes to whole layers: pictures of an image's size, of which each pixel has its own logits.
 
 All make logits ``(n, channels + 1, H, W)``: of colours, and last of the opacity. Their sigmoids are in
-[0, 1]; logits, because their differences stay exact where an opacity is all but 0 or 1. With ``every`` they
-make only every so many-th pixel, down and across: enough to compare them by.
+[0, 1]; logits, because their differences stay exact where an opacity is all but 0 or 1. With ``stride`` they
+make every ``stride``-th pixel alone, down and across: enough to compare experts by.
 """
 
 import torch
@@ -10,9 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .mlp import mlp
+from .mlp import CERTAIN, mlp
 
-__all__ = ["BroadcastDecoder", "FlatDecoder", "SpriteDecoder", "places", "some", "typical_colour"]
+__all__ = [
+    "BroadcastDecoder",
+    "EmptyDecoder",
+    "FlatDecoder",
+    "SpriteDecoder",
+    "places",
+    "subsample",
+    "typical_colour",
+]
 
 #: A logit beyond doubt.
 OPAQUE = 20.0
@@ -52,11 +60,11 @@ class BroadcastDecoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(features, image_shape[0] + 1, kernel_size=1))
         self.register_buffer("grid", places(image_shape), persistent=False)
 
-    def forward(self, z_what: Float[Tensor, "n code"], every: int = 1) -> Float[Tensor, "n c h w"]:
+    def forward(self, z_what: Float[Tensor, "n code"]) -> Float[Tensor, "n c h w"]:
         size = self.grid.shape[1:]
         codes = z_what[..., None, None].expand(*z_what.shape, *size)
         seen = torch.cat([codes, self.grid.expand(len(z_what), 2, *size)], 1)
-        return some(self.layers(seen), every)
+        return self.layers(seen)
 
 
 class SpriteDecoder(nn.Module):
@@ -104,9 +112,9 @@ class SpriteDecoder(nn.Module):
         self.opacity = mlp(2 + shape, hidden, hidden, hidden, 1)
         self.register_buffer("grid", places(image_shape), persistent=False)
 
-    def forward(self, z_what: Float[Tensor, "n code"], every: int = 1) -> Float[Tensor, "n c h w"]:
+    def forward(self, z_what: Float[Tensor, "n code"], stride: int = 1) -> Float[Tensor, "n c h w"]:
         place = self.reach * torch.erf(z_what[:, :2] / 2**0.5)
-        grid = some(self.grid, every)
+        grid = subsample(self.grid, stride)
         beside = self.sharpness * (grid - place[..., None, None]).movedim(1, -1)
         shape = z_what[:, None, None, 2 : 2 + self.shape].expand(*beside.shape[:-1], self.shape)
         opacity = self.bias + self.opacity(torch.cat([beside, shape], -1)).movedim(-1, 1)
@@ -147,6 +155,25 @@ class SpriteDecoder(nn.Module):
         return scores.masked_fill(far, -torch.inf).softmax(1) @ at
 
 
+class EmptyDecoder(nn.Module):
+    """No layer at all: transparent everywhere, whatever the code.
+
+    Args:
+        image_shape: (C, H, W) of the layer.
+    """
+
+    logits: Tensor
+
+    def __init__(self, image_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        logits = torch.zeros(image_shape[0] + 1, *image_shape[1:])
+        logits[-1] = -CERTAIN
+        self.register_buffer("logits", logits, persistent=False)
+
+    def forward(self, z_what: Float[Tensor, "n code"]) -> Float[Tensor, "n c h w"]:
+        return self.logits.expand(len(z_what), *self.logits.shape)
+
+
 class FlatDecoder(nn.Module):
     """One colour everywhere, and nothing behind it is seen: a background.
 
@@ -162,8 +189,8 @@ class FlatDecoder(nn.Module):
         self.colour = _colour(code, image_shape[0])
         self.register_buffer("opaque", torch.full((1, *image_shape[1:]), OPAQUE), persistent=False)
 
-    def forward(self, z_what: Float[Tensor, "n code"], every: int = 1) -> Float[Tensor, "n c h w"]:
-        opaque = some(self.opaque, every)
+    def forward(self, z_what: Float[Tensor, "n code"], stride: int = 1) -> Float[Tensor, "n c h w"]:
+        opaque = subsample(self.opaque, stride)
         opaque = opaque.expand(len(z_what), *opaque.shape)
         return torch.cat([_flat(self.colour(z_what), opaque), opaque], 1)
 
@@ -190,10 +217,10 @@ def places(image_shape: tuple[int, ...]) -> Float[Tensor, "2 h w"]:
     return torch.stack(torch.meshgrid(across, down, indexing="xy"))
 
 
-def some(maps: Tensor, every: int) -> Tensor:
-    """Every so many-th pixel of maps (..., H, W), down and across."""
-    first = every // 2
-    return maps[..., first::every, first::every]
+def subsample(maps: Tensor, stride: int) -> Tensor:
+    """Every ``stride``-th pixel of maps (..., H, W), down and across."""
+    first = stride // 2
+    return maps[..., first::stride, first::stride]
 
 
 def _colour(code: int, channels: int, after: int = 0) -> nn.Linear:

@@ -5,7 +5,10 @@ from typing import TypeVar
 
 from torch import nn
 
-__all__ = ["glorot", "mlp"]
+__all__ = ["CERTAIN", "glorot", "mlp"]
+
+#: A logit that no float can tell from certainty, and that stays finite times any weight.
+CERTAIN = 100.0
 
 
 Module = TypeVar("Module", bound=nn.Module)

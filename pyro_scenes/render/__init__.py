@@ -2,7 +2,7 @@
 
 from .affine import centre, centroid, inverse, warp
 from .compose import under
-from .regions import behind, opacities, pixels, visibility
+from .regions import behind, opacities, to_pixels, visibility
 from .transform import box, glance, place
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "glance",
     "inverse",
     "opacities",
-    "pixels",
     "place",
+    "to_pixels",
     "under",
     "visibility",
     "warp",

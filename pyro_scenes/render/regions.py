@@ -4,23 +4,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["behind", "opacities", "pixels", "visibility"]
+__all__ = ["behind", "opacities", "to_pixels", "visibility"]
 
 
-def visibility(logits: Tensor, *, opaque: bool) -> Tensor:
+def visibility(logits: Tensor) -> Tensor:
     """log p that a pixel shows each layer: that it is not transparent there, and all in front of it are.
 
     Args:
         logits: Of opacities, (..., layers, 1, H, W), front first.
-        opaque: Whether the last layer hides all behind it. If not, a pixel may show none.
 
     Returns:
-        (..., layers, H, W), or (..., layers + 1, H, W), of none last. The probabilities sum to one.
+        (..., layers + 1, H, W): last, that the pixel shows no layer. The probabilities sum to one.
     """
     covered = logsigmoid(-logits).cumsum(-4)
     scope = torch.cat([torch.zeros_like(covered[..., :1, :, :, :]), covered], -4)
-    if opaque:
-        return (scope[..., :-1, :, :, :] + logsigmoid(logits))[..., 0, :, :]
     nothing = torch.zeros_like(logits[..., :1, :, :, :])
     return (scope + torch.cat([logsigmoid(logits), nothing], -4))[..., 0, :, :]
 
@@ -36,7 +33,7 @@ def behind(logs: Tensor, dim: int = 0) -> Tensor:
     return logs.flip(dim).logcumsumexp(dim).flip(dim)
 
 
-def pixels(maps: Tensor, events: int) -> Tensor:
+def to_pixels(maps: Tensor, events: int) -> Tensor:
     """From maps (..., n, *events, H, W) to pixels (..., H * W, n, *events), a batch dimension of their own.
 
     A dimension of size one before n is one that Pyro has kept for them, and they take its place.
