@@ -14,6 +14,7 @@ ROOMS = [
     "checks handlers conditionals",
     "base",
     "models data inference evaluation criticism viz",
+    "recipes",
     "experiment",
     "__init__",
 ]
@@ -27,6 +28,7 @@ WORDS = {
     r"\bpyro\.(sample|plate|factor|deterministic|markov)$|\bpoutine\.mask$": "models",
     r"\bpyro\.param$": "",  # nowhere: weights are parameters, constants are buffers
     r"(ELBO|SVI)$": "inference experiment",
+    r"\boptim\.": "inference recipes evaluation experiment",
     r"^arviz\b": "criticism",
     r"^matplotlib\b": "viz",
     r"^argparse\b": "experiment",

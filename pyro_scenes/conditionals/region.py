@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float
 from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
-from torch.distributions import biject_to
 
 from ..networks import FlatDecoder, RegionEncoder, glorot
 from .amortised import Amortised, carried
@@ -38,7 +37,9 @@ class RegionProposal(nn.Module):
         self,
         images: Float[Tensor, "n c h w"],
         regions: Float[Tensor, "n 1 h w"],
-        scopes: Float[Tensor, "n 1 h w"],  # what was left when the regions were taken: not used here
+        scopes: Float[
+            Tensor, "n 1 h w"
+        ],  # what was left when the regions were taken: not used here
     ) -> Float[Tensor, "n parameters"]:
         """Locations and scales on the unconstrained line, side by side."""
         return self.head.scaled(self.head.head(self.encoder(images, regions)), self.head.start)
@@ -48,30 +49,53 @@ class RegionProposal(nn.Module):
         return carried(parameters, self.head.support)
 
 
-class SpriteProposal(nn.Module):
-    """A proposal that corrects the guess of a model's decoder, which matches what it paints with the region.
-
-    For a flat background the guess alone is corrected; for other decoders the features of an encoder help. A
-    prior with bounds is proposed without a guess, as a guess may be any number.
+class Correction(nn.Module):
+    """Corrects a guess of a code: locations about the guess, and scales, on the unconstrained line.
 
     Args:
-        model: Whose decoder it is: it is asked at each call, and is no part of this module.
+        prior: The prior of the code.
+        encoder: From images and regions to ``FEATURES`` features; None: the guess alone is read.
+    """
+
+    def __init__(self, prior: Distribution, encoder: nn.Module | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        inputs = prior.event_shape[0] + (FEATURES if encoder else 0)
+        self.head = Amortised(inputs, prior, hidden=(64,), narrow=NARROW)
+        glorot(self.head, last=0.1)
+
+    def forward(
+        self,
+        images: Float[Tensor, "n c h w"],
+        regions: Float[Tensor, "n 1 h w"],
+        guesses: Float[Tensor, "n code"],
+    ) -> Float[Tensor, "n parameters"]:
+        features = [] if self.encoder is None else [self.encoder(images, regions)]
+        raw = self.head.head(torch.cat([*features, guesses], 1))
+        return self.head.scaled(raw, guesses)
+
+
+class SpriteProposal(nn.Module):
+    """A proposal that corrects a decoder's guess of its code, which matches what it paints with the region.
+
+    Args:
+        model: Its decoder is asked at each call, and is no part of this module.
         expert: The number of the decoder, which has a method ``guess(images, regions, scopes)``.
-        prior: The prior of the code, read for its shape and support.
+        prior: The prior of the code, over all real numbers, as a guess may be any.
     """
 
     def __init__(self, model: nn.Module, expert: int, prior: Distribution) -> None:
         super().__init__()
+        if getattr(prior.support, "base_constraint", None) is not constraints.real:
+            raise ValueError(
+                f"a guess may be any number, and z_what has the support {prior.support}: give proposals="
+            )
         self.__dict__["model"] = model  # past nn.Module, which would register it
         self.expert = expert
-        self.guesses = getattr(prior.support, "base_constraint", None) is constraints.real
-        flat = isinstance(model.decoders[expert], FlatDecoder) and self.guesses
+        flat = isinstance(model.decoders[expert], FlatDecoder)
         shape = model.image_shape
-        self.encoder = None if flat else RegionEncoder(shape, FEATURES, channels=24, blocks=2, fold=2)
-        inputs = (not flat) * FEATURES + self.guesses * prior.event_shape[0]
-        self.head = Amortised(inputs, prior, hidden=(64,), narrow=NARROW)
-        if self.guesses:
-            glorot(self.head, last=0.1)
+        encoder = None if flat else RegionEncoder(shape, FEATURES, channels=24, blocks=2, fold=2)
+        self.correct = Correction(prior, encoder)
 
     def forward(
         self,
@@ -80,13 +104,18 @@ class SpriteProposal(nn.Module):
         scopes: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n parameters"]:
         """Locations and scales on the unconstrained line, side by side."""
-        features = [] if self.encoder is None else [self.encoder(images, regions)]
-        if not self.guesses:
-            return self.head.scaled(self.head.head(torch.cat(features, 1)), self.head.start)
-        decoder = self.model.decoders[self.expert]
-        guess = biject_to(self.head.support).inv(decoder.guess(images, regions, scopes)).detach()
-        return self.head.scaled(self.head.head(torch.cat([*features, guess], 1)), guess)
+        return self.correct(images, regions, self.guess(images, regions, scopes))
+
+    def guess(
+        self,
+        images: Float[Tensor, "n c h w"],
+        regions: Float[Tensor, "n 1 h w"],
+        scopes: Float[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, "n code"]:
+        """What the decoder takes for the code."""
+        with torch.no_grad():
+            return self.model.decoders[self.expert].guess(images, regions, scopes)
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
-        """The proposal of these parameters, on the support of the prior."""
-        return carried(parameters, self.head.support)
+        """The proposal of these parameters."""
+        return carried(parameters, self.correct.head.support)

@@ -44,7 +44,15 @@ from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_regions, check_sizes
 from ..conditionals import Conditional, Pixels, Prior, RegionProposal
 from ..handlers import point_estimate
-from ..networks import CERTAIN, BroadcastDecoder, RegionEncoder, UNet, apply_each, select
+from ..networks import (
+    CERTAIN,
+    BroadcastDecoder,
+    RegionEncoder,
+    UNet,
+    apply_each,
+    apply_selected,
+    select,
+)
 from ..random import fork_rng
 from ..render import to_pixels, visibility
 
@@ -57,7 +65,9 @@ class Scene(NamedTuple):
     layer: int
     layers: int  # how many the scene has
     canvas: Float[Tensor, "*batch c h w"]  # blank, until the likelihood is asked
-    z_expert: Int[Tensor, "*batch"] | None = None  # of this layer, once drawn; else of the one in front
+    z_expert: Int[Tensor, "*batch"] | None = (
+        None  # of this layer, once drawn; else of the one in front
+    )
     z_what: Float[Tensor, "*batch code"] | None = None
 
 
@@ -136,8 +146,10 @@ class ECON(Model):
 
     def decode(self, z_expert: Tensor, z_what: Tensor) -> Float[Tensor, "*batch d h w"]:
         """Logits of colours, and last of the opacity, that the experts of a batch make of their codes."""
-        each = apply_each(self.decoders, z_what.unsqueeze(-2), event_dims=1)
-        return select(each, z_expert, event_dims=3)
+        batch = torch.broadcast_shapes(z_expert.shape, z_what.shape[:-1])
+        rows = z_what.expand(*batch, -1).reshape(-1, z_what.shape[-1])
+        logits = apply_selected(self.decoders, z_expert.expand(batch).flatten(), rows)
+        return logits.unflatten(0, batch)
 
     def paint(
         self, scene: Scene, colours: Tensor, log_visible: Tensor, images: Tensor | None
@@ -271,9 +283,7 @@ class ECONGuide(Guide):
             with pyro.plate("pixels", logits.shape[-3], dim=-2):
                 pyro.sample("z_region", dist.Categorical(logits=logits))  # (j)
 
-    def attend(
-        self, images: Tensor, log_scope: Tensor
-    ) -> Float[Tensor, "*batch experts 1 h w"]:
+    def attend(self, images: Tensor, log_scope: Tensor) -> Float[Tensor, "*batch experts 1 h w"]:
         """Logits of each expert's share of what the scope leaves."""
         batch = log_scope.shape[:-3]
         both = torch.cat([images.expand(*batch, *images.shape[1:]), log_scope.exp()], -3)
@@ -300,7 +310,9 @@ class ECONGuide(Guide):
             logits = -(self.appearance * appearance + shape) / self.temperature
         if self.training or summed:
             return logits
-        others = torch.arange(model.experts, device=logits.device) != logits.argmax(-1, keepdim=True)
+        others = torch.arange(model.experts, device=logits.device) != logits.argmax(
+            -1, keepdim=True
+        )
         return torch.zeros_like(logits).masked_fill(others, -torch.inf)
 
 

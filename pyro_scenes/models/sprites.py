@@ -11,7 +11,6 @@ Its guide is :class:`~pyro_scenes.models.sprites_guide.SpritesGuide`; ``recipes.
 apart in training.
 """
 
-
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn

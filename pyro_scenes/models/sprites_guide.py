@@ -27,7 +27,15 @@ from ..base import Guide
 from ..checks import check_images, check_sizes
 from ..conditionals import SpriteProposal
 from ..handlers import point_estimate
-from ..networks import CERTAIN, SeededAttention, apply_each, select, settle, subsample
+from ..networks import (
+    CERTAIN,
+    SeededAttention,
+    apply_each,
+    apply_selected,
+    select,
+    settle,
+    subsample,
+)
 from ..render import to_pixels
 from .econ import ECON, Scene
 from .sprites import count_sprites
@@ -57,7 +65,9 @@ class Candidates(NamedTuple):
     parameters: Float[Tensor, "n candidates sprites parameters"]  # of the proposals
     loss: Float[Tensor, "n candidates"]  # (g1): the least of a sprite, less its gain
     scores: Float[Tensor, "n candidates sprites"]  # (g2): lambda L_x + L_r - gain
-    cost: Float[Tensor, "n candidates"]  # by how much the bound falls with the layer; below 0, it rises
+    cost: Float[
+        Tensor, "n candidates"
+    ]  # by how much the bound falls with the layer; below 0, it rises
 
 
 class SpritesGuide(Guide):
@@ -117,7 +127,9 @@ class SpritesGuide(Guide):
         check_sizes(layers=layers)
         check_images(images, self.blank)
         with pyro.plate("images", len(images), dim=-1):
-            best, log_scope = self.model.pixel_log_prob(images, images), torch.zeros_like(images[:, :1])
+            best, log_scope = self.model.pixel_log_prob(images, images), torch.zeros_like(
+                images[:, :1]
+            )
             seen = Seen(images, best, Scene(0, layers, torch.zeros_like(images)), log_scope)
             log_regions = []
             for i in range(layers):
@@ -135,11 +147,8 @@ class SpritesGuide(Guide):
         last = i == scene.layers - 1
         z_expert, alpha = self.background(seen) if last else self.object(seen)  # (f), (g)
         log_region = log_scope + logsigmoid(alpha)
-        each = self.propose(seen, log_region)
-        painted = z_expert <= self.sprites
-        parameters = select(each, z_expert.clamp(max=self.sprites), event_dims=1)
-        q_what = self.proposals[0].distribution(parameters).mask(painted)
-        z_what = pyro.sample(f"z_what_{i}", q_what)  # (h)
+        proposal = self.propose(seen, log_region, z_expert.clamp(max=self.sprites))
+        z_what = pyro.sample(f"z_what_{i}", proposal.mask(z_expert <= self.sprites))  # (h)
         scene = scene._replace(z_expert=z_expert, z_what=z_what)
         log_scope = log_scope + logsigmoid(-alpha)  # (i)
         return seen._replace(scene=scene, log_scope=log_scope), log_region
@@ -161,22 +170,27 @@ class SpritesGuide(Guide):
             candidates = self.find(seen, background_nll)
             chosen = self.draw(candidates, i)  # (g1)
         logits = self.choice(chosen)
-        z_expert = pyro.sample(f"z_expert_{i}", dist.Categorical(logits=logits), infer=DRAWN)  # (g2)
+        z_expert = pyro.sample(
+            f"z_expert_{i}", dist.Categorical(logits=logits), infer=DRAWN
+        )  # (g2)
         alpha = self.attention(seen.images, seen.log_scope.exp(), chosen.seeds)  # (f2)
         with torch.no_grad():
             sprite = z_expert.clamp(max=self.sprites - 1)
-            painted = self.paint(chosen.parameters)
-            colours, opacity = (select(part, sprite, event_dims=3) for part in painted)
-            excess_nll = seen.best - self.model.pixel_log_prob(seen.images, colours)
+            parameters = select(chosen.parameters, sprite, event_dims=1)
+            code = point_estimate(self.proposals[0].distribution(parameters))
+            colours, opacity = self.model.decode(sprite, code).tensor_split([-1], -3)
+            excess_nll = seen.best - self.model.pixel_log_prob(seen.images, colours.sigmoid())
         alpha = settle(alpha, opacity, excess_nll, background_nll, self.margin)
         return z_expert, alpha.where((z_expert <= self.sprites)[:, None, None, None], -CERTAIN)
 
-    def propose(
-        self, seen: Seen, log_region: Tensor
-    ) -> Float[Tensor, "*batch experts parameters"]:
-        """The parameters of the proposals of all sprites, and of the background, for a region."""
-        maps = (seen.images, log_region.exp(), seen.log_scope.exp())
-        return apply_each(self.proposals, *(part.unsqueeze(-4) for part in maps), event_dims=3)
+    def propose(self, seen: Seen, log_region: Tensor, z_expert: Tensor) -> dist.Distribution:
+        """(h): the proposal of the sprites, or the background, that were chosen."""
+        region, scope = log_region.exp(), seen.log_scope.exp()
+        guesses = [part.guess(seen.images, region, scope) for part in self.proposals]
+        guess = select(torch.stack(guesses, 1), z_expert, event_dims=1)
+        corrections = [part.correct for part in self.proposals]
+        parameters = apply_selected(corrections, z_expert, seen.images, region, guess)
+        return self.proposals[0].distribution(parameters)
 
     def paint(
         self, parameters: Tensor, stride: int = 1
@@ -188,9 +202,7 @@ class SpritesGuide(Guide):
         colours, opacity = made.tensor_split([self.image_shape[0]], -3)
         return colours.sigmoid(), opacity
 
-    def code_divergence(
-        self, scene: Scene, parameters: Tensor
-    ) -> Float[Tensor, "*batch sprites"]:
+    def code_divergence(self, scene: Scene, parameters: Tensor) -> Float[Tensor, "*batch sprites"]:
         """L_z: log q - log p of each sprite's code, at the median of its proposal."""
         proposal = self.proposals[0].distribution(parameters)
         codes = point_estimate(proposal)
@@ -228,8 +240,10 @@ class SpritesGuide(Guide):
     ) -> Candidates:
         """What each sprite would make of each candidate (candidates, n, 1, H, W)."""
         stride = self.stride if self.training else 1
-        parameters = self.propose(seen, seen.log_scope + logsigmoid(alpha))[..., :-1, :]
-        colours, opacity = self.paint(parameters, stride=stride)
+        maps = seen.images, (seen.log_scope + logsigmoid(alpha)).exp(), seen.log_scope.exp()
+        maps = [part.unsqueeze(-4) for part in maps]
+        parameters = apply_each(self.proposals[:-1], *maps, event_dims=3)
+        colours, opacity = self.paint(parameters, stride)
         images, best, scope, background_nll, alpha = (
             subsample(part, stride).unsqueeze(-4)
             for part in (seen.images, seen.best, seen.log_scope.exp(), background_nll, alpha)

@@ -1,10 +1,18 @@
 """Networks: tensors in, tensors out. Torch only: nothing here knows about probability."""
 
 from .attention import SeededAttention, settle
-from .experts import apply_each, select
+from .experts import apply_each, apply_selected, select
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
-from .layers import OPAQUE, BroadcastDecoder, EmptyDecoder, FlatDecoder, SpriteDecoder, subsample, typical_colour
+from .layers import (
+    OPAQUE,
+    BroadcastDecoder,
+    EmptyDecoder,
+    FlatDecoder,
+    SpriteDecoder,
+    subsample,
+    typical_colour,
+)
 from .mlp import CERTAIN, glorot, mlp
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 from .region import RegionEncoder
@@ -27,6 +35,7 @@ __all__ = [
     "SpriteDecoder",
     "UNet",
     "apply_each",
+    "apply_selected",
     "glorot",
     "mlp",
     "select",

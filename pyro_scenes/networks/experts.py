@@ -1,20 +1,23 @@
-"""Experts: several modules of one interface, applied side by side, without asking which image needs which."""
+"""Experts: several modules of one interface, of which each image needs one, or all.
 
-from collections.abc import Sequence
+Which one may be known on a GPU alone: nothing here asks it, so the host does not wait.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
-__all__ = ["apply_each", "select"]
+__all__ = ["apply_each", "apply_selected", "select"]
 
 
 def apply_each(
-    modules: Sequence[nn.Module] | nn.ModuleList, *inputs: Tensor, event_dims: int
+    modules: Sequence[Callable[..., Tensor]] | nn.ModuleList, *inputs: Tensor, event_dims: int
 ) -> Tensor:
     """Applies the k-th module to the k-th slice of each input.
-
-    All modules run on the whole batch: a GPU need not tell the host which rows each module has to serve.
 
     Args:
         modules: They take inputs (n, *event) and make tensors of one shape.
@@ -47,3 +50,45 @@ def select(
     stacked = stacked.expand(*batch, *stacked.shape[-event_dims - 1 :])
     index = choice.expand(batch).reshape(*batch, *[1] * (event_dims + 1))
     return stacked.gather(len(batch), index.expand(*batch, 1, *event)).squeeze(len(batch))
+
+
+def apply_selected(
+    modules: Sequence[nn.Module] | nn.ModuleList, choice: Int[Tensor, " n"], *inputs: Tensor
+) -> Tensor:
+    """``modules[choice[i]]`` of row i of the inputs, (n, *event) each, for all rows.
+
+    Modules in a row that differ in their weights alone run as one, with the weights that each row has
+    chosen; so the cost is that of one module for each kind, and not of each module.
+    """
+    result, first = None, 0
+    for _, group in groupby(modules, _kind):
+        alike = list(group)
+        if len(alike) == 1:
+            rows = alike[0](*inputs)
+        else:
+            rows = _with_chosen_weights(alike, (choice - first).clamp(0, len(alike) - 1), *inputs)
+        chosen = (choice >= first).reshape(-1, *[1] * (rows.dim() - 1))
+        result = rows if result is None else torch.where(chosen, rows, result)
+        first += len(alike)
+    if result is None:
+        raise ValueError("there are no modules to apply")
+    return result
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _kind(module: nn.Module) -> tuple:
+    """Equal for modules that differ in the values of their parameters and buffers alone."""
+    return type(module), repr(module), [(k, part.shape) for k, part in _state(module).items()]
+
+
+def _with_chosen_weights(modules: list[nn.Module], choice: Tensor, *inputs: Tensor) -> Tensor:
+    states = [_state(module) for module in modules]
+    weights = {name: torch.stack([s[name] for s in states])[choice] for name in states[0]}
+
+    def one(chosen: dict[str, Tensor], *row: Tensor) -> Tensor:
+        return functional_call(modules[0], chosen, tuple(part[None] for part in row))[0]
+
+    return vmap(one)(weights, *inputs)
