@@ -5,7 +5,7 @@ one; the modules here are those with constants (buffers) or weights (parameters)
 move with ``.to(device)`` and enter ``state_dict``.
 """
 
-from .amortised import Amortised, Recognition
+from .amortised import Amortised
 from .families import Conditional, Persist, Pixels, Prior, persist
 from .region import RegionProposal, SpriteProposal
 
@@ -15,7 +15,6 @@ __all__ = [
     "Persist",
     "Pixels",
     "Prior",
-    "Recognition",
     "RegionProposal",
     "SpriteProposal",
     "persist",

@@ -28,16 +28,19 @@ Departs from the paper:
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from ..base import Guide
 from ..checks import check_images, check_sizes
-from ..conditionals import Conditional, Recognition
-from .st_vae import Layered, guessed, record, sampled
+from ..conditionals import Amortised, Conditional
+from ..handlers import expected
+from ..networks import GlimpseEncoder, glorot
+from ..render import inverse, warp
+from .st_vae import Layer, Layered, PoseProposal, record
 
 __all__ = ["CSTVAE", "CSTVAEGuide"]
 
@@ -96,9 +99,9 @@ class CSTVAE(Layered):
         check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
-            scene, layers = self.scene(size), []
-            # No pyro.markov: the image depends on every layer, and what a layer explains on all others.
-            for i in range(self.layers):
+            scene, layers = self.empty_scene(size), []
+            # history: a layer is seen through all in front of it, and the image shows them all.
+            for i in pyro.markov(range(self.layers), history=self.layers):
                 scene, layer = self.draw(scene, f"_{i}")
                 layers.append(layer)
             record(scene, layers)
@@ -136,47 +139,54 @@ class CSTVAEGuide(Guide):
         check_sizes(hidden=hidden, pose_hidden=pose_hidden, sweeps=sweeps)
         self.explained = explained and model.layers > 1
         self.layers, self.sweeps = model.layers, sweeps
-        self.transform, self.render = (
-            model.transform,
-            model.render,
-        )  # methods: nothing is registered
         channels, *size = model.image_shape
-        picture = ((1 + self.explained) * channels, *size)
+        picture_shape = ((1 + self.explained) * channels, *size)
+        self.window = (picture_shape[0], *model.window[1:])
         latents = model.latents()
-        self.recognise = Recognition(
-            picture,
-            model.window[1:],
+        self.z_where = PoseProposal(
+            picture_shape,
+            self.window[1:],
             latents["z_where_0"],
-            latents["z_what_0"],
-            hidden=hidden,
-            pose_hidden=pose_hidden,
+            hidden=pose_hidden,
             looks=looks,
         )
+        self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
+        self.z_what = Amortised(hidden, latents["z_what_0"])
+        glorot(self)
+        glorot(self.z_where.head, last=0.1)
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
         check_images(images, self.blank)
         check_sizes(sweeps=self.sweeps)
-        sweeps = self.sweeps if self.layers > 1 else 1
-        known: dict[int, tuple[Tensor, Tensor]] = {}
+        known: dict[int, Layer] = {}
         with pyro.plate("images", len(images), dim=-1):
-            with torch.no_grad():
-                for i in [*range(self.layers)] * (sweeps - 1):
-                    known[i] = self.render(*self.see(images, known, i, guessed))
-            for i in range(self.layers):
-                seen = self.see(images, known, i, partial(sampled, suffix=f"_{i}"))
-                if i < self.layers - 1:  # nobody looks behind the last
-                    known[i] = self.render(*seen)
+            with torch.no_grad(), poutine.block(), expected():
+                for _ in range(self.sweeps - 1 if self.layers > 1 else 0):
+                    known[self.layers - 1] = self.model.render(*self.sweep(images, known))
+            self.sweep(images, known)
 
-    def see(
-        self, images: Tensor, known: dict[int, tuple[Tensor, Tensor]], i: int, take: Callable
-    ) -> tuple[Tensor, Tensor]:
-        """T and ``z_what`` of one layer, from what the other known ones do not explain."""
+    def sweep(self, images: Tensor, known: dict[int, Layer]) -> tuple[Tensor, Tensor]:
+        """Goes over the layers, and puts all but the last into ``known``; T and the code of the last."""
+        for i in pyro.markov(range(self.layers), history=self.layers):  # as in the model
+            residual = self.residual(images, known, i)  # (g)
+            parts = [residual, images - residual] if self.explained else [residual]
+            picture = torch.cat(parts, -3)
+            z_where = pyro.sample(f"z_where_{i}", self.z_where(picture, self.model.pose))  # (h)
+            transform = self.model.pose(z_where)
+            glimpse = warp(picture, inverse(transform), self.window)
+            z_what = pyro.sample(f"z_what_{i}", self.z_what(self.encode(glimpse)))  # (i)
+            if i < self.layers - 1:
+                known[i] = self.model.render(transform, z_what)
+        return transform, z_what
+
+    def residual(self, images: Tensor, known: dict[int, Layer], i: int) -> Tensor:
+        """(g): what the other known layers do not explain."""
         residual = images
-        for j, (layer, mask) in known.items():
-            if j > i and mask is not layer:
-                layer = layer * (1 - known[i][1])  # this one hides it
+        for j, layer in known.items():
+            picture = layer.picture
+            if j > i and layer.occludes:
+                picture = picture * (1 - known[i].opacity)  # layer i hides it
             if j != i:
-                residual = torch.relu(residual - layer)  # (g)
-        seen = torch.cat([residual, images - residual], -3) if self.explained else residual
-        return self.recognise(seen, self.transform, take)
+                residual = torch.relu(residual - picture)
+        return residual

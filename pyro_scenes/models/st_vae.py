@@ -29,16 +29,22 @@ import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Amortised, Conditional, Pixels, Prior, Recognition
-from ..networks import GlimpseDecoder, PoseDecoder, glorot
+from ..conditionals import Amortised, Conditional, Pixels, Prior
+from ..handlers import point_estimate
+from ..networks import GlimpseDecoder, GlimpseEncoder, PoseDecoder, PoseEncoder, glorot
 from ..random import fork_rng
-from ..render import centroid, under, warp
+from ..render import centroid, inverse, under, warp
 
-__all__ = ["STVAE", "Layered", "STVAEGuide", "Scene", "guessed", "record", "sampled"]
+__all__ = ["STVAE", "Layer", "Layered", "PoseProposal", "STVAEGuide", "Scene", "record"]
+
+#: A closer look is at a window this much wider than the one that is expected.
+WIDER = 1.3
+#: How many features a closer look adds.
+LOOK = 128
 
 
 class Scene(NamedTuple):
@@ -51,10 +57,17 @@ class Scene(NamedTuple):
     z_what: Float[Tensor, "batch code"] | None = None
 
 
+class Layer(NamedTuple):
+    """One layer of a scene."""
+
+    picture: Float[Tensor, "batch c h w"]  # premultiplied: colour times opacity
+    opacity: Float[Tensor, "batch #c h w"]
+    transform: Float[Tensor, "batch 2 3"]  # T, from the canvas to the window
+    occludes: bool  # whether its opacity is decoded; if not, it is as opaque as it is bright
+
+
 class Layered(Model):
     """The parts of a layer, and how it is drawn: the abstract base of :class:`STVAE` and ``CSTVAE``."""
-
-    centred: Tensor
 
     def __init__(
         self,
@@ -80,49 +93,43 @@ class Layered(Model):
         self.pose = _pose(self.image_shape, self.window) if pose is None else pose
         self.decoder = _decoder(code, self.window) if decoder is None else decoder
         self.image = Pixels(dist.Bernoulli) if image is None else image
-        self.register_buffer("centred", torch.tensor(bool(centred)))  # a checkpoint keeps it
+        self.centred = bool(centred)
 
-    def transform(self, z_where: Tensor) -> Tensor:
-        """T (n, 2, 3) of a pose's code."""
-        return self.pose(z_where)
-
-    def render(self, transform: Tensor, z_what: Tensor) -> tuple[Tensor, Tensor]:
-        """A layer (n, C, H, W), premultiplied, and its opacity (n, 1 or C, H, W)."""
-        picture = self.decoder(z_what)  # (c)
+    def render(self, transform: Tensor, z_what: Tensor) -> Layer:
+        """(c) and (d): a layer of the content in the pose."""
+        content = self.decoder(z_what)  # (c)
         channels, *size = self.window
-        if [*picture.shape[-2:]] != size or picture.shape[-3] - channels not in (0, 1):
+        if [*content.shape[-2:]] != size or content.shape[-3] - channels not in (0, 1):
             raise ValueError(
                 f"decoder must make pictures (n, {channels} or {channels + 1}, {size[0]}, {size[1]}), "
-                f"got {tuple(picture.shape)}"
+                f"got {tuple(content.shape)}"
             )
-        colour, opacity = picture.tensor_split([channels], -3)
+        colour, opacity = content.tensor_split([channels], -3)
         if self.centred:
             mass = centroid(opacity if opacity.numel() else colour)
             transform = torch.cat([transform[..., :2], transform[..., 2:] + mass[..., None]], -1)
         if not opacity.numel():
-            layer = warp(picture, transform, self.image_shape)  # (d)
-            return layer, layer
-        drawn = warp(torch.cat([colour * opacity, opacity], -3), transform, self.image_shape)  # (d)
-        layer, mask = drawn.tensor_split([channels], -3)
-        return layer, mask
+            picture = warp(content, transform, self.image_shape)  # (d)
+            return Layer(picture, picture, transform, False)
+        both = warp(torch.cat([colour * opacity, opacity], -3), transform, self.image_shape)  # (d)
+        return Layer(*both.tensor_split([channels], -3), transform, True)
 
-    def draw(self, scene: Scene, suffix: str) -> tuple[Scene, tuple[Tensor, Tensor, Tensor]]:
-        """Draws one more layer, behind those of the scene: the layer, its opacity, and its T."""
+    def draw(self, scene: Scene, suffix: str) -> tuple[Scene, Layer]:
+        """Draws one more layer, behind those of the scene."""
         z_where = pyro.sample(f"z_where{suffix}", self.z_where(scene))  # (a)
         z_what = pyro.sample(f"z_what{suffix}", self.z_what(scene))  # (b)
-        transform = self.transform(z_where)  # (c)
-        layer, mask = self.render(transform, z_what)
-        canvas, scope = under(scene.canvas, scene.scope, layer, mask)
-        return Scene(scene.layer + 1, canvas, scope, z_where, z_what), (layer, mask, transform)
+        layer = self.render(self.pose(z_where), z_what)
+        canvas, scope = under(scene.canvas, scene.scope, layer.picture, layer.opacity)
+        return Scene(scene.layer + 1, canvas, scope, z_where, z_what), layer
 
-    def scene(self, size: int) -> Scene:
+    def empty_scene(self, size: int) -> Scene:
         """Nothing drawn yet."""
         blank = self.blank.expand(size, *self.image_shape)
         return Scene(0, blank, torch.ones_like(blank[:, :1]))
 
     @torch.no_grad()
     def check(self) -> None:
-        scene = self.scene(1)
+        scene = self.empty_scene(1)
         with fork_rng():
             z_where = check_conditional("z_where", self.z_where, scene, 1).sample().reshape(1, -1)
             z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
@@ -134,14 +141,14 @@ class Layered(Model):
                 "decoder must make pictures in [0, 1] without NaN: end it in a sigmoid"
             )
         transform = check_decoder("pose", self.pose, z_where, (2, 3))
-        canvas, mask = self.render(transform, z_what)
-        scene = Scene(1, canvas, 1 - mask, z_where, z_what)
+        layer = self.render(transform, z_what)
+        scene = Scene(1, layer.picture, 1 - layer.opacity, z_where, z_what)
         check_conditional("image", self.image, scene, self.image_shape)
 
 
-def record(scene: Scene, layers: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+def record(scene: Scene, layers: list[Layer]) -> None:
     """What was drawn, for those who read traces."""
-    pictures, masks, transforms = zip(*layers, strict=True)
+    pictures, masks, transforms, _ = zip(*layers, strict=True)
     pyro.deterministic("layers", torch.stack(pictures, -4), event_dim=4)
     pyro.deterministic("masks", torch.stack(masks, -4), event_dim=4)
     pyro.deterministic("transforms", torch.stack(transforms, -3), event_dim=3)
@@ -176,17 +183,55 @@ class STVAE(Layered):
         check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
-            scene, layer = self.draw(self.scene(size), "")
+            scene, layer = self.draw(self.empty_scene(size), "")
             record(scene, [layer])
             return pyro.sample("image", self.image(scene), obs=images)  # (e)
 
 
-def sampled(name: str, head: Amortised, features: Tensor, *, suffix: str = "") -> Tensor:
-    return pyro.sample(name + suffix, head(features))
+class PoseProposal(nn.Module):
+    """q(z_where | picture): a first look at the picture, then closer looks at the window that is expected.
 
+    A look says how far off the window is that it looks at, so what looks find adds up.
 
-def guessed(name: str, head: Amortised, features: Tensor) -> Tensor:
-    return head.guess(features)
+    Args:
+        picture_shape: (C, H, W) of the picture.
+        window: (h, w) of a closer look.
+        prior: The prior of the pose's code, read for its shape and support.
+        hidden: Widths of the two hidden layers of the first look.
+        looks: The number of closer looks.
+    """
+
+    def __init__(
+        self,
+        picture_shape: tuple[int, ...],
+        window: tuple[int, ...],
+        prior: dist.Distribution,
+        *,
+        hidden: int = 64,
+        looks: int = 2,
+    ) -> None:
+        super().__init__()
+        if type(looks) is not int or looks < 0:
+            raise ValueError(f"looks must be a whole number from 0 up, got {looks!r}")
+        self.window, self.looks = (picture_shape[0], *window), looks
+        self.embed = PoseEncoder(picture_shape, hidden)
+        if looks:
+            self.look = GlimpseEncoder(self.window, LOOK, hidden=(LOOK,))
+        self.head = Amortised(hidden + LOOK * (looks > 0), prior, narrow=0.14)
+
+    def forward(
+        self, picture: Float[Tensor, "n c h w"], pose: Callable[[Tensor], Tensor]
+    ) -> dist.Distribution:
+        """The proposal, given how the model makes T (n, 2, 3) of a pose's code."""
+        features = first = self.embed(picture)
+        if self.looks:
+            offset = first.new_zeros(*first.shape[:-1], LOOK)
+            features = torch.cat([first, offset], -1)
+        for _ in range(self.looks):
+            wider = pose(point_estimate(self.head(features))) / WIDER
+            offset = offset + self.look(warp(picture, inverse(wider), self.window))
+            features = torch.cat([first, offset], -1)
+        return self.head(features)
 
 
 class STVAEGuide(Guide):
@@ -196,25 +241,30 @@ class STVAEGuide(Guide):
         model, hidden, pose_hidden, looks: As of :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
     """
 
+    model: STVAE
+
     def __init__(
         self, model: STVAE, *, hidden: int = 256, pose_hidden: int = 64, looks: int = 2
     ) -> None:
         super().__init__(model, STVAE)
         check_sizes(hidden=hidden, pose_hidden=pose_hidden)
-        self.transform = model.transform  # a method: nothing is registered
-        latents = model.latents()
-        self.recognise = Recognition(
+        latents, self.window = model.latents(), (model.image_shape[0], *model.window[1:])
+        self.z_where = PoseProposal(
             model.image_shape,
-            model.window[1:],
+            self.window[1:],
             latents["z_where"],
-            latents["z_what"],
-            hidden=hidden,
-            pose_hidden=pose_hidden,
+            hidden=pose_hidden,
             looks=looks,
         )
+        self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
+        self.z_what = Amortised(hidden, latents["z_what"])
+        glorot(self)
+        glorot(self.z_where.head, last=0.1)
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
         check_images(images, self.blank)
         with pyro.plate("images", len(images), dim=-1):
-            self.recognise(images, self.transform, sampled)  # (f), (g)
+            z_where = pyro.sample("z_where", self.z_where(images, self.model.pose))  # (f)
+            glimpse = warp(images, inverse(self.model.pose(z_where)), self.window)
+            pyro.sample("z_what", self.z_what(self.encode(glimpse)))  # (g)
