@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
-from typing import IO
-from zipfile import ZipFile, is_zipfile
+from zipfile import ZipExtFile, ZipFile, is_zipfile
 
 import numpy as np
 from numpy.lib import format as npy
@@ -35,7 +34,7 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     try:
         return _read(path, names)
     except (_Refused, MemoryError) as error:
-        raise ValueError(f"{path}: {error or 'memory is too small for its arrays'}") from error
+        raise ValueError(f"{path}: {str(error) or 'memory is too small'}") from error
     except Exception as error:  # there is no saying what a damaged file raises
         raise ValueError(_damaged(path, error)) from error
 
@@ -64,7 +63,7 @@ def _check_sizes(archive: ZipFile, members: list[str]) -> None:
         raise _Refused(error) from error
     for member, size in sizes.items():
         with archive.open(member) as file:
-            declared, plain = _declared(file)
+            declared, plain = _declared(file)  # type: ignore[arg-type]
             header = file.tell()
         if not plain:
             raise _Refused(f"{member} holds Python objects: save arrays of plain numbers")
@@ -72,7 +71,7 @@ def _check_sizes(archive: ZipFile, members: list[str]) -> None:
             raise ValueError(f"{member} declares {declared} bytes and holds {size - header}")
 
 
-def _declared(file: IO[bytes]) -> tuple[int, bool]:
+def _declared(file: ZipExtFile) -> tuple[int, bool]:
     """The bytes that an array has by its header, and whether it is of plain values."""
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     shape, _, dtype = readers[npy.read_magic(file)](file)

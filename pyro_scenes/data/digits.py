@@ -13,6 +13,9 @@ from .strokes import strokes
 
 __all__ = ["Digits", "digits"]
 
+#: Digits that the pen writes for training and test, and of those the first, for test; as many of another seed
+#: are for validation.
+WRITTEN, HELD_OUT = 12_000, 2_000
 #: Of the 60,000 training digits of MNIST, those at the end that are for validation.
 VALIDATION = 5_000
 
@@ -38,9 +41,9 @@ def digits(root: str | PathLike[str] | None = None) -> Digits:
         ValueError: A file of MNIST is damaged, or its test files hold training digits.
     """
     if root is None:
-        images, labels = strokes(12_000)
-        test = images[:2000], labels[:2000]
-        return Digits((images[2000:], labels[2000:]), strokes(2_000, seed=1), test)
+        images, labels = strokes(WRITTEN)
+        test = images[:HELD_OUT], labels[:HELD_OUT]
+        return Digits((images[HELD_OUT:], labels[HELD_OUT:]), strokes(HELD_OUT, seed=1), test)
     (images, labels), test = mnist(root), mnist(root, train=False)
     _check_test(images, test[0], root)
     train = images[:-VALIDATION], labels[:-VALIDATION]

@@ -34,7 +34,7 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(int(seed))
 
 
-def check_memory(needed: float, what: str) -> None:
+def check_memory(needed: int | float, what: str) -> None:
     """Raises a ValueError if more bytes are needed than this process can get.
 
     Args:

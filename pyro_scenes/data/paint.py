@@ -10,7 +10,7 @@ __all__ = ["check_crowding", "middle", "paint", "stamp", "tight_boxes", "uniform
 MOST_COVER = 10
 
 
-def check_crowding(objects: str, count: int, side: float, canvas: int) -> None:
+def check_crowding(objects: str, count: int, side: int | float, canvas: int) -> None:
     """Raises a ValueError if so many frames would cover the canvas more than ``MOST_COVER`` times.
 
     Args:

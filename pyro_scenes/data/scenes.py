@@ -49,27 +49,27 @@ class Scenes:
     def split(self) -> "Split":
         """Divides the scenes into three sets: 80 % training, 10 % validation, 10 % test.
 
-        At least one scene goes into each. The division is a fixed one, which depends on no seed. A copy of
-        an image in an earlier set is left out of a later one, as :meth:`unseen` does.
+        The division depends on the images alone: on no seed, and not on their order. At least one scene
+        goes into each set, in random order, and copies of one image into the same set (but for images
+        of one colour all over: an empty scene is the same one everywhere).
 
         Raises:
-            ValueError: There are fewer than three scenes, or too few that are no copies of others.
+            ValueError: There are fewer than three scenes of different images.
         """
-        order = torch.randperm(len(self), generator=seeded(0))
-        tenth = max(1, len(self) // 10)
-        test, validation, train = order[:tenth], order[tenth : 2 * tenth], order[2 * tenth :]
-        known = fingerprints(self.images)
-        sets = Split(
-            self[train],
-            self[validation].unseen(known[train]),
-            self[test].unseen(known[order[tenth:]]),
-        )
-        if not all(map(len, sets)):
+        prints, numbers = fingerprints(self.images), torch.arange(len(self))
+        groups = numbers.where(is_flat(self.images).cpu(), prints).unique(return_inverse=True)[1]
+        size = int(groups.max()) + 1 if len(self) else 0
+        if size < 3:
             raise ValueError(
-                f"{len(self)} scenes are too few to divide into training, validation and test sets: "
-                "needs at least 3, of different images"
+                f"{len(self)} scenes, {size} of them different, are too few to divide into training, "
+                "validation and test sets: needs at least 3"
             )
-        return sets
+        place = torch.randperm(size, generator=seeded(0))[groups]
+        order = place.argsort(stable=True)
+        tenth = max(1, size // 10)
+        ends = torch.tensor([tenth, 2 * tenth])
+        test, validation, train = order.tensor_split(torch.searchsorted(place[order], ends))
+        return Split(self[train], self[validation], self[test])
 
     def unseen(self, known: Int64[Tensor, " m"]) -> "Scenes":
         """The scenes whose images have none of these :func:`fingerprints`: those of training, say.
