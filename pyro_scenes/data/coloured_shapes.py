@@ -108,8 +108,8 @@ def shape_masks(radius: int | float) -> Bool[Tensor, "3 side side"]:
         raise ValueError(
             f"shapes of a radius of {radius:g} pixels cannot be told apart: needs 2 pixels at least"
         )
+    check_memory(200 * radius * radius, f"a radius of {radius:g} pixels")
     side = round(2 * radius)
-    check_memory(50 * side**2, f"a radius of {radius:g} pixels")
     # Centres of pixels from the middle of the frame, in halves of a pixel: whole numbers, no rounding.
     axis = 2 * torch.arange(side) + 1 - side
     y, x = axis.unsqueeze(1), axis.unsqueeze(0)
@@ -141,7 +141,7 @@ def _shapes(radius: int | float, count: int, canvas: int) -> Bool[Tensor, "3 sid
             f"shapes {2 * radius:g} pixels wide do not fit a canvas of {canvas} pixels"
         )
     shapes = shape_masks(radius)
-    check_crowding("shapes", count, shapes.shape[-1], canvas)
+    check_crowding("shapes", count, shapes.shape[-1], canvas, times=10)
     return shapes
 
 

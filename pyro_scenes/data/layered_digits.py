@@ -86,7 +86,7 @@ def _check(shapes: Bool[Tensor, "m h w"], count: int, canvas: int) -> None:
         raise ValueError(
             f"digits of {height} x {width} pixels do not fit a canvas of {canvas} pixels"
         )
-    check_crowding("digits", count, min(height, width), canvas)
+    check_crowding("digits", count, min(height, width), canvas, times=10)
     blank = len(shapes) - int(shapes.flatten(1).any(1).sum())
     if blank:
         raise ValueError(

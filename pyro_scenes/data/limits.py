@@ -45,8 +45,8 @@ def check_memory(needed: int | float, what: str) -> None:
     if needed > available:
         start, _, advice = what.partition("|")
         raise ValueError(
-            f"{start} needs about {needed / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} GiB "
-            f"are available: {advice or 'make it smaller'}"
+            f"{start}: about {needed / 2**30:.3g} GiB of memory would be needed, and "
+            f"{available / 2**30:.3g} GiB are available: {advice or 'make it smaller'}"
         )
 
 

@@ -83,7 +83,7 @@ def _check_counts(counts: Sequence[int], canvas: int) -> None:
         raise ValueError(f"counts must be a list of one number or more, got {counts!r}")
     for count in counts:
         check_whole(0, counts=count)
-    check_crowding("digits", max(counts), SMALLEST, canvas)
+    check_crowding("digits", max(counts), SMALLEST, canvas, times=2)
 
 
 def _chunk(

@@ -6,22 +6,19 @@ from torch import Tensor
 
 __all__ = ["check_crowding", "middle", "paint", "stamp", "tight_boxes", "uniform_corners"]
 
-#: How many times over the frames of a scene's objects may cover the canvas.
-MOST_COVER = 10
 
-
-def check_crowding(objects: str, count: int, side: int | float, canvas: int) -> None:
-    """Raises a ValueError if so many frames would cover the canvas more than ``MOST_COVER`` times.
+def check_crowding(objects: str, count: int, side: int | float, canvas: int, *, times: int) -> None:
+    """Raises a ValueError if so many frames would cover the canvas more than so many times.
 
     Args:
         objects: What they are, for the message.
         side: Of a frame, in pixels.
         canvas: Side of the canvas, in pixels.
     """
-    if count * side**2 > MOST_COVER * canvas**2:
+    if count * side**2 > times * canvas**2:
         raise ValueError(
             f"{count} {objects} of {side:g} pixels are too many for a canvas of {canvas} pixels: they would "
-            f"cover it more than {MOST_COVER} times"
+            f"cover it more than {times} times"
         )
 
 

@@ -136,7 +136,7 @@ def test_what_memory_cannot_hold_is_refused_by_its_size(tmp_path, monkeypatch):
     )
     assert path.stat().st_size < 10_000 and len(load_scenes(path)) == 100
     monkeypatch.setattr(limits, "available_memory", lambda: 2e6)
-    with pytest.raises(ValueError, match="needs about .* GiB .* are available: save fewer scenes"):
+    with pytest.raises(ValueError, match="about .* GiB .* are available: save fewer scenes"):
         load_scenes(path)
 
 
