@@ -33,8 +33,10 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         raise ValueError(_no_zip(path, start))
     try:
         return _read(path, names)
-    except (_Refused, MemoryError) as error:
-        raise ValueError(f"{path}: {str(error) or 'memory is too small'}") from error
+    except _Refused:
+        raise
+    except MemoryError as error:
+        raise ValueError(f"{path}: memory is too small ({error}): save fewer scenes") from error
     except Exception as error:  # there is no saying what a damaged file raises
         raise ValueError(_damaged(path, error)) from error
 
@@ -58,7 +60,9 @@ def _check_sizes(archive: ZipFile, members: list[str]) -> None:
     """Checks that memory holds what the archive declares, and that the arrays are of the sizes declared."""
     sizes = {member: archive.getinfo(member).file_size for member in members}
     try:
-        check_memory(COPIES * sum(sizes.values()), "what it holds|save fewer scenes, or uint8")
+        check_memory(
+            COPIES * sum(sizes.values()), str(archive.filename), "save fewer scenes, or uint8"
+        )
     except ValueError as error:
         raise _Refused(error) from error
     for member, size in sizes.items():
@@ -66,7 +70,9 @@ def _check_sizes(archive: ZipFile, members: list[str]) -> None:
             declared, plain = _declared(file)  # type: ignore[arg-type]
             header = file.tell()
         if not plain:
-            raise _Refused(f"{member} holds Python objects: save arrays of plain numbers")
+            raise _Refused(
+                f"{archive.filename}: {member} holds Python objects: save arrays of plain numbers"
+            )
         if declared + header != size:
             raise ValueError(f"{member} declares {declared} bytes and holds {size - header}")
 

@@ -69,7 +69,7 @@ def coloured_shapes(
     least, most = _range(count)
     _check_words(colours, classes)
     shapes = _shapes(canvas * 6 / 32 if radius is None else radius, most, canvas)
-    check_memory(1.2 * size * (most + 3) * canvas**2, f"{size} scenes|ask for fewer at a time")
+    check_memory(1.2 * size * (most + 3) * canvas**2, f"{size} scenes")
     generator = seeded(seed)
     counts = torch.randint(least, most + 1, (size,), generator=generator)
     present = torch.arange(most) < counts[:, None]
@@ -108,7 +108,7 @@ def shape_masks(radius: int | float) -> Bool[Tensor, "3 side side"]:
         raise ValueError(
             f"shapes of a radius of {radius:g} pixels cannot be told apart: needs 2 pixels at least"
         )
-    check_memory(200 * radius * radius, f"a radius of {radius:g} pixels")
+    check_memory(200 * radius * radius, f"a radius of {radius:g} pixels", "take less")
     side = round(2 * radius)
     # Centres of pixels from the middle of the frame, in halves of a pixel: whole numbers, no rounding.
     axis = 2 * torch.arange(side) + 1 - side

@@ -64,7 +64,7 @@ def layered_digits(
     shapes, labels = digits[0] > INK, digits[1].long()
     _check(shapes, count, canvas)
     layers = count + (3 if colour else 1)
-    check_memory(1.2 * size * layers * canvas**2, f"{size} scenes|ask for fewer at a time")
+    check_memory(1.2 * size * layers * canvas**2, f"{size} scenes")
     generator = seeded(seed)
     chosen = torch.randint(len(shapes), (size, count), generator=generator)
     corners = uniform_corners(chosen.shape, shapes.shape[1:], canvas, generator)

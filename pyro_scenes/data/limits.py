@@ -34,19 +34,19 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(int(seed))
 
 
-def check_memory(needed: int | float, what: str) -> None:
+def check_memory(needed: int | float, what: str, advice: str = "ask for fewer at a time") -> None:
     """Raises a ValueError if more bytes are needed than this process can get.
 
     Args:
         needed: Bytes.
-        what: What needs them, and how to need less: the start and the end of the message, parted by "|".
+        what: What needs them.
+        advice: How to need less.
     """
     available = available_memory()
     if needed > available:
-        start, _, advice = what.partition("|")
         raise ValueError(
-            f"{start}: about {needed / 2**30:.3g} GiB of memory would be needed, and "
-            f"{available / 2**30:.3g} GiB are available: {advice or 'make it smaller'}"
+            f"{what}: about {needed / 2**30:.3g} GiB of memory would be needed, and "
+            f"{available / 2**30:.3g} GiB are available: {advice}"
         )
 
 

@@ -69,7 +69,7 @@ def multi_digits(
     check_digits(digits)
     _check_counts(counts, canvas)
     pixels = canvas**2 * (size + 24 * min(CHUNK, size) * max(counts))
-    check_memory(pixels, f"{size} scenes|ask for fewer at a time")
+    check_memory(pixels, f"{size} scenes")
     generator = seeded(seed)
     chunks = [
         _chunk(digits, min(CHUNK, size - first), counts, kind, canvas, generator)

@@ -44,7 +44,7 @@ def strokes(
     """
     check_whole(size=size)
     check_whole(0, seed=seed)
-    check_memory(1000 * size, f"{size} digits|ask for fewer")
+    check_memory(1000 * size, f"{size} digits")
     name = f"strokes-v{FORMAT}-{size}-{seed}.pt"
     digits = _load(cache, name, size)
     if digits is None:

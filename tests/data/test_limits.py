@@ -125,4 +125,4 @@ def test_the_message_says_what_and_what_to_do(monkeypatch):
     monkeypatch.setattr(limits, "available_memory", lambda: 2.0**30)
     check_memory(2**30, "a cat")
     with pytest.raises(ValueError, match="^a cat: about 3 GiB .* 1 GiB are available: a kitten$"):
-        check_memory(3 * 2**30, "a cat|a kitten")
+        check_memory(3 * 2**30, "a cat", "a kitten")
