@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pyro_scenes"
 
 ROOMS = [
-    "random render networks",
+    "atomic random render networks",
     "checks handlers conditionals",
     "base",
     "models data inference evaluation criticism viz",

@@ -298,16 +298,18 @@ def test_chunks_do_not_show(monkeypatch):
         ({"canvas": 32, "radius": 16.5}, "33 pixels wide do not fit a canvas of 32 pixels"),
         ({"radius": 1.5}, "1.5 pixels cannot be told apart"),
         ({"canvas": 10}, "cannot be told apart"),  # so small are its shapes
-        ({"size": 0}, "size >= 1 .* got size=0"),
-        ({"count": 0}, "a count >= 1.* count from 0 to 0"),
-        ({"count": -1}, "count from -1 to -1"),
-        ({"count": (-1, 2)}, "count from -1 to 2"),
-        ({"count": (3, 2)}, "count from 3 to 2"),
-        ({"count": (0, 0)}, "count from 0 to 0"),
+        ({"count": 0}, r"count must be 1 or more.* got 0"),
+        ({"count": -1}, "count must be a whole number from 0 up, got -1"),
+        ({"count": 2.5}, "count must be a whole number from 0 up, got 2.5"),
+        ({"count": (0, 1.5)}, "count must be a whole number from 0 up, got 1.5"),
+        ({"count": (-1, 2)}, "count must be a whole number from 0 up, got -1"),
+        ({"count": (1, 2, 3)}, r"count must be a number or \(least, most\), got \(1, 2, 3\)"),
+        ({"count": (3, 2)}, r"with 0 <= least <= most .* got \(3, 2\)"),
+        ({"count": (0, 0)}, r"most >= 1, got \(0, 0\)"),
         ({"colours": "red"}, "'unique' or 'random', got 'red'"),
         ({"classes": "unique"}, "'dealt' or 'any', got 'unique'"),
     ],
 )
-def test_bad_arguments_are_refused(bad, error):
+def test_bad_arguments_are_refused(bad, error, unchecked):
     with pytest.raises(ValueError, match=error):
         coloured_shapes(**{"size": 2, **bad})

@@ -1,7 +1,10 @@
 """Scenes in files: what is read, what is refused and how, and files that are whole or not there."""
 
+import io
 import os
 import struct
+import tracemalloc
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -13,16 +16,17 @@ from pyro_scenes.data import (
     as_images,
     coloured_shapes,
     layered_digits,
+    limits,
     load_scenes,
     multi_digits,
     save_scenes,
 )
 
-GREY = np.random.default_rng(0).random((5, 4, 3))
-BYTES = np.random.default_rng(1).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+GREY = np.random.default_rng(0).random((5, 4, 5))
+BYTES = np.random.default_rng(1).integers(0, 256, (5, 4, 5), dtype=np.uint8)
 COUNTS = np.array([2, 0, 1, 2, 1])
 CLASSES = np.array([[7, 0], [-1, -1], [3, -1], [0, 0], [1, -1]])
-MASKS = (CLASSES >= 0)[..., None, None] & (np.random.default_rng(2).random((5, 2, 4, 3)) < 0.5)
+MASKS = (CLASSES >= 0)[..., None, None] & (np.random.default_rng(2).random((5, 2, 4, 5)) < 0.5)
 TRUTH = {"counts": COUNTS, "masks": MASKS, "classes": CLASSES}
 
 
@@ -54,36 +58,101 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "error"),
     [
-        lambda whole: b"",
-        lambda whole: b"images, counts\n0.1, 2\n",
-        lambda whole: whole[:200],
-        lambda whole: whole[:-200],
-        lambda whole: whole.replace(BYTES.tobytes(), BYTES.tobytes()[::-1]),
+        (lambda whole: b"", "is no .npz"),
+        (lambda whole: b"images, counts\n0.1, 2\n", "is no .npz"),
+        (lambda whole: whole[:200], "is damaged .*save it again"),
+        (lambda whole: whole[:-200], "is damaged .*save it again"),
+        (lambda whole: whole.replace(BYTES.tobytes(), BYTES.tobytes()[::-1]), "is damaged .*CRC"),
     ],
     ids=["empty", "text", "the end is missing", "the directory is missing", "the pixels changed"],
 )
-def test_a_damaged_file_is_named(content, tmp_path):
+def test_a_damaged_file_is_named(content, error, tmp_path):
     path = npz(tmp_path, images=BYTES, counts=np.zeros(5))
     path.write_bytes(content(path.read_bytes()))
-    with pytest.raises(ValueError, match=f"{path} is no readable .npz"):
+    with pytest.raises(ValueError, match=f"{path} {error}"):
         load_scenes(path)
 
 
 def test_damaged_compression_is_named(tmp_path):
     path = npz(tmp_path, np.savez_compressed, images=GREY)
     content = bytearray(path.read_bytes())
-    content[30 + sum(struct.unpack("<HH", content[26:30]))] = 0xFF  # no such kind of zlib block
+    # No kind of zlib block has this number.
+    content[30 + sum(struct.unpack("<HH", content[26:30]))] = 0xFF
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{path} is no readable .npz"):
+    with pytest.raises(ValueError, match=f"{path} is damaged"):
         load_scenes(path)
 
 
 def test_a_single_array_is_no_npz(tmp_path):
     np.save(tmp_path / "images.npy", GREY)
-    with pytest.raises(ValueError, match="images.npy is no readable .npz"):
+    with pytest.raises(ValueError, match="images.npy is a single array, no .npz"):
         load_scenes(tmp_path / "images.npy")
+
+
+def test_a_file_that_must_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    """The tests may run as root, whom no permission stops."""
+
+    def refuse(*args, **kwargs):
+        raise PermissionError("denied")
+
+    path = npz(tmp_path, images=GREY)
+    monkeypatch.setattr(type(path), "open", refuse)
+    with pytest.raises(PermissionError, match=f"{path} cannot be read: its permissions"):
+        load_scenes(path)
+
+
+def declaring(folder, shape, kind=np.uint8, content=b"", **options):
+    """An npz whose images declare a shape and hold a content."""
+    header = io.BytesIO()
+    described = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    with zipfile.ZipFile(folder / "scenes.npz", "w", **options) as archive:
+        archive.writestr("images.npy", header.getvalue() + content)
+    return folder / "scenes.npz"
+
+
+def test_a_header_that_declares_more_than_there_is_asks_for_no_memory(tmp_path):
+    path = declaring(tmp_path, (20, 1000, 1000, 1000), content=bytes(1000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="declares 20000000000 bytes and holds 1000"):
+            load_scenes(path)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [(-1, -100), (100, -1, -1), (2**70,)])
+def test_a_header_of_no_size_is_damaged(shape, tmp_path):
+    with pytest.raises(ValueError, match="is damaged"):
+        load_scenes(declaring(tmp_path, shape, content=bytes(100)))
+
+
+def test_what_memory_cannot_hold_is_refused_by_its_size(tmp_path, monkeypatch):
+    path = declaring(
+        tmp_path, (100, 100, 100), content=bytes(10**6), compression=zipfile.ZIP_DEFLATED
+    )
+    assert path.stat().st_size < 10_000 and len(load_scenes(path)) == 100
+    monkeypatch.setattr(limits, "available_memory", lambda: 2e6)
+    with pytest.raises(ValueError, match="about .* GiB .* are available: save fewer scenes"):
+        load_scenes(path)
+
+
+def test_other_arrays_may_be_of_any_size(tmp_path, monkeypatch):
+    path = npz(tmp_path, images=BYTES, more=np.zeros(10**6))
+    monkeypatch.setattr(limits, "available_memory", lambda: 1e6)
+    assert len(load_scenes(path)) == 5
+
+
+def test_memory_that_is_lacking_all_the_same_is_no_damage(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("numpy.lib.format.read_array", fail)
+    with pytest.raises(ValueError, match="memory is too small"):
+        load_scenes(npz(tmp_path, images=BYTES))
 
 
 def test_an_npz_without_images_is_refused(tmp_path):
@@ -104,7 +173,7 @@ def test_nothing_is_unpickled(name, tmp_path):
 
     arrays = {"images": GREY, "counts": np.zeros(5)}
     trap = np.array([Trap()] * 5, dtype=object)
-    with pytest.raises(ValueError, match="is no readable .npz of plain arrays"):
+    with pytest.raises(ValueError, match=f"{name}.npy holds Python objects"):
         load_scenes(npz(tmp_path, **{**arrays, name: trap}))
     assert not (tmp_path / "sprung").exists()
 
@@ -115,13 +184,7 @@ def test_counts_of_another_shape_are_refused(shape, tmp_path):
         load_scenes(npz(tmp_path, images=GREY, counts=np.zeros(shape, int)))
 
 
-@pytest.mark.parametrize(
-    "stray",
-    [
-        *(-1, 0.5, np.nan, "1"),
-        np.inf,
-    ],
-)
+@pytest.mark.parametrize("stray", [-1, 0.5, np.nan, "1", np.inf])
 def test_counts_that_count_nothing_are_refused(stray, tmp_path):
     with pytest.raises(ValueError, match="whole numbers from 0 up"):
         load_scenes(npz(tmp_path, images=GREY, counts=np.array([stray] + [1] * 4)))
@@ -175,15 +238,15 @@ def test_more_masks_than_steps_are_refused(tmp_path):
         load_scenes(npz(tmp_path, images=GREY, masks=MASKS), most=1)
 
 
-@pytest.mark.parametrize("shape", [(), (5, 4, 3), (4, 2, 4, 3), (5, 2, 3, 4), (5, 2, 1, 4, 3)])
+@pytest.mark.parametrize("shape", [(), (5, 4, 5), (4, 2, 4, 5), (5, 2, 5, 4), (5, 2, 1, 4, 5)])
 def test_masks_of_another_shape_are_refused(shape, tmp_path):
-    with pytest.raises(ValueError, match=r"masks must have shape \(5, objects, 4, 3\).* got \("):
+    with pytest.raises(ValueError, match=r"masks must have shape \(5, objects, 4, 5\).* got \("):
         load_scenes(npz(tmp_path, images=GREY, masks=np.zeros(shape, bool)))
 
 
 @pytest.mark.parametrize("stray", [2, -1, 0.5, np.nan, np.inf, "1", 1j])
 def test_masks_that_are_not_hard_are_refused(stray, tmp_path):
-    masks = np.zeros((5, 2, 4, 3), np.array(stray).dtype)
+    masks = np.zeros((5, 2, 4, 5), np.array(stray).dtype)
     masks[4, 1, 3, 2] = stray
     with pytest.raises(ValueError, match="masks must be bool, or numbers 0 and 1"):
         load_scenes(npz(tmp_path, images=GREY, masks=masks))
@@ -306,7 +369,7 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     save_scenes(tmp_path / "scenes.npz", scenes)
     before = (tmp_path / "scenes.npz").read_bytes()
     for bad in (
-        replace(scenes, masks=scenes.masks[..., :3]),
+        replace(scenes, counts=scenes.counts + 1),
         replace(scenes, counts=-scenes.counts),
     ):
         with pytest.raises(ValueError):

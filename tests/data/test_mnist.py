@@ -1,6 +1,9 @@
 """MNIST from idx files, as torchvision reads them; these tests write small ones themselves."""
 
+import errno
 import struct
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +25,8 @@ def idx(array, kind=0x08):
 
 
 @pytest.fixture
-def raw(tmp_path):
+def raw(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["pyro_scenes.data.mnist"], "SIZES", {True: 7, False: 4})
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for name, array in zip(FILES, (PIXELS, CLASSES, PIXELS[::-1][:4], CLASSES[:4]), strict=True):
@@ -112,4 +116,43 @@ def test_a_damaged_file_is_named_with_its_folder(name, damage, raw, tmp_path):
 def test_files_that_do_not_belong_together_are_refused(name, array, raw, tmp_path):
     (raw / name).write_bytes(idx(array))
     with pytest.raises(ValueError, match=f"{raw} do not match"):
+        mnist(tmp_path)
+
+
+def test_swapped_files_are_refused(raw, tmp_path):
+    for train, test in zip(FILES[:2], FILES[2:], strict=True):
+        one, other = (raw / train).read_bytes(), (raw / test).read_bytes()
+        (raw / train).write_bytes(other)
+        (raw / test).write_bytes(one)
+    for train, wanted in ((True, 7), (False, 4)):
+        with pytest.raises(ValueError, match=f"MNIST has {wanted}: .* files swapped"):
+            mnist(tmp_path, train=train)
+
+
+def test_files_of_another_size_are_none_of_mnist(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sys.modules["pyro_scenes.data.mnist"], "SIZES", {True: 60_000, False: 10_000}
+    )
+    with pytest.raises(
+        ValueError, match="hold 7 digits, and MNIST has 60000: they are not MNIST's"
+    ):
+        mnist(tmp_path)
+
+
+@pytest.mark.parametrize("label", [10, 200])
+def test_labels_that_name_no_digit_are_refused(label, raw, tmp_path):
+    (raw / FILES[1]).write_bytes(idx(np.array([label, *CLASSES[1:]])))
+    with pytest.raises(ValueError, match=f"labels from 1 to {label}, and digits are 0 to 9"):
+        mnist(tmp_path)
+
+
+def test_a_file_that_must_not_be_read_is_not_called_damaged(raw, tmp_path, monkeypatch):
+    """The tests may run as root, whom no permission stops."""
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    library = SimpleNamespace(datasets=SimpleNamespace(MNIST=refuse))
+    monkeypatch.setattr(sys.modules["pyro_scenes.data.mnist"], "_torchvision", lambda: library)
+    with pytest.raises(PermissionError, match=f"{FILES[0]} .* cannot be read: their permissions"):
         mnist(tmp_path)

@@ -162,14 +162,32 @@ def test_many_scenes_are_made_in_chunks(digits, monkeypatch):
     ("bad", "error"),
     [
         ({"kind": "overlapping"}, "touching, disjoint, got 'overlapping'"),
-        ({"canvas": 31}, "canvas >= 32"),
-        ({"size": 0}, "size >= 1"),
-        ({"counts": ()}, "counts of 0 or more"),
-        ({"counts": (1, -1)}, "counts of 0 or more"),
+        ({"canvas": 31}, "canvas must be a whole number from 32 up"),
+        ({"counts": (1, 1.5)}, "counts must be a whole number from 0 up, got 1.5"),
+        ({"counts": ()}, "counts must be a list of one number or more"),
+        ({"counts": 2}, "counts must be a list of one number or more, got 2"),
+        ({"counts": (1, -1)}, "counts must be a whole number from 0 up, got -1"),
         ({"counts": (6,), "canvas": 32}, "6 digits do not fit a canvas of 32 pixels"),
         ({"counts": (4,), "canvas": 32, "kind": "disjoint"}, "4 digits do not fit"),
     ],
 )
-def test_bad_arguments_are_refused(bad, error, digits):
+def test_bad_arguments_are_refused(bad, error, digits, unchecked):
     with pytest.raises(ValueError, match=error):
         multi_digits(digits, **{"size": 2, **bad})
+
+
+@pytest.mark.parametrize("counts", [(9,), (0, 9), (8, 9)])
+def test_hopeless_counts_are_given_up_after_few_trials(counts, digits, monkeypatch):
+    drawn = 0
+
+    def poses(size, *args):
+        nonlocal drawn
+        drawn += size
+        return original(size, *args)
+
+    module = sys.modules["pyro_scenes.data.multi_digits"]
+    original = module._poses
+    monkeypatch.setattr(module, "_poses", poses)
+    with pytest.raises(ValueError, match="9 digits do not fit .*fewer than one arrangement in 300"):
+        multi_digits(digits, 200, counts=counts)
+    assert drawn < 3 * module.TRIALS

@@ -1,79 +1,12 @@
-"""Scenes at the door: what is let in, what is refused and how, and minibatches that can be resumed."""
-
-from itertools import islice
+"""Scenes: indices, splits, chunks, what is visible and which layer a pixel belongs to."""
 
 import numpy as np
 import pytest
 import torch
 
-from pyro_scenes.data import Scenes, as_images, batches
+from pyro_scenes.data import Scenes, as_images, coloured_shapes, fingerprints
 
-GREY = np.random.default_rng(0).random((5, 4, 3))
-BYTES = np.random.default_rng(1).integers(0, 256, (5, 4, 3), dtype=np.uint8)
-
-
-def first(number, *args, **kwargs):
-    return list(islice(batches(*args, **kwargs), number))
-
-
-def same(some, others):
-    return len(some) == len(others) and all(map(torch.equal, some, others))
-
-
-# as_images
-
-
-@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, "uint8"])
-@pytest.mark.parametrize("channels", [None, 1, 3])
-@pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
-def test_every_kind_of_images_becomes_nchw_with_its_values(kind, channels, convert):
-    given = BYTES if kind == "uint8" else GREY.astype(kind)
-    if channels:
-        given = np.stack([given] * channels, 1)
-    images = as_images(convert(given))
-    assert images.dtype == (torch.uint8 if kind == "uint8" else torch.float32)
-    assert images.shape == (5, channels or 1, 4, 3)
-    assert np.array_equal(images.numpy().reshape(given.shape), given.astype(images.numpy().dtype))
-
-
-def test_the_ends_of_the_range_belong_to_it():
-    for value in (0.0, 1.0):
-        assert (as_images(torch.full((1, 2, 2), value)) == value).all()
-
-
-@pytest.mark.parametrize("shape", [(), (4,), (4, 3), (1, 2, 1, 4, 3)])
-def test_another_rank_is_refused(shape):
-    with pytest.raises(ValueError, match=r"\(n, H, W\) or \(n, C, H, W\), got \("):
-        as_images(np.zeros(shape))
-
-
-@pytest.mark.parametrize("shape", [(0, 4, 3), (2, 0, 3), (2, 0, 4, 3)])
-def test_an_empty_batch_is_refused(shape):
-    with pytest.raises(ValueError, match="images is empty"):
-        as_images(torch.zeros(shape))
-
-
-@pytest.mark.parametrize("kind", [bool, np.int8, np.int64, np.uint16, np.complex64, object, str])
-def test_another_type_is_refused(kind):
-    with pytest.raises(ValueError, match="uint8.* or float in .0, 1., got"):
-        as_images(np.zeros((2, 4, 3)).astype(kind))
-
-
-@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.complex64])
-def test_another_type_of_tensor_is_refused(kind):
-    with pytest.raises(ValueError, match="uint8.* or float in .0, 1., got"):
-        as_images(torch.zeros(2, 4, 3, dtype=kind))
-
-
-@pytest.mark.parametrize("stray", [-0.01, 1.01, 255.0, np.inf, -np.inf, np.nan])
-def test_one_pixel_out_of_range_is_refused(stray):
-    images = GREY.copy()
-    images[3, 2, 1] = stray
-    with pytest.raises(ValueError, match="must lie in .0, 1."):
-        as_images(images)
-
-
-# Scenes
+BYTES = np.random.default_rng(1).integers(0, 256, (5, 4, 5), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -81,17 +14,18 @@ def test_one_pixel_out_of_range_is_refused(stray):
 )
 def test_an_index_picks_the_same_scenes_from_every_part(index):
     number = torch.arange(5)
-    scenes = Scenes(as_images(BYTES), number, number[:, None] * 10, number[:, None, None] * 0.5)
-    some, chosen = scenes[index], number[index]
-    assert len(some) == len(chosen) and torch.equal(some.counts, chosen)
-    assert torch.equal(some.images, scenes.images[chosen])
-    assert torch.equal(some.labels[:, 0], 10 * chosen)
-    assert torch.equal(some.boxes[:, 0, 0], 0.5 * chosen)
+    boxes = number[:, None, None].expand(5, 1, 4) * 0.5
+    scenes = Scenes(as_images(BYTES), number, number[:, None] * 10, boxes)
+    part, chosen = scenes[index], number[index]
+    assert len(part) == len(chosen) and torch.equal(part.counts, chosen)
+    assert torch.equal(part.images, scenes.images[chosen])
+    assert torch.equal(part.labels[:, 0], 10 * chosen)
+    assert torch.equal(part.boxes[:, 0, 0], 0.5 * chosen)
 
 
 def test_what_is_unknown_stays_unknown():
-    some = Scenes(as_images(BYTES))[:2]
-    assert len(some) == 2 and some.counts is some.labels is some.boxes is None
+    part = Scenes(as_images(BYTES))[:2]
+    assert len(part) == 2 and part.counts is part.labels is part.boxes is None
 
 
 def towers(size, objects, seed=0):
@@ -126,66 +60,127 @@ def test_without_masks_nobody_knows_what_is_visible():
         Scenes(as_images(BYTES)).visible()
 
 
-# batches: images[i] is full of the number i, so that a batch tells which images it holds
+# regions
 
 
-def numbered(n):
-    return (torch.arange(n, dtype=torch.float32) / 100).expand(1, 2, 2, n).movedim(-1, 0)
+@pytest.mark.parametrize(("objects", "layers"), [(0, 1), (2, 3), (2, 6)])
+def test_each_pixel_is_of_one_layer_and_layers_stand_in_order(objects, layers):
+    scenes = towers(20, objects)
+    regions = scenes.regions(layers)
+    assert regions.dtype == torch.bool and regions.shape == (20, layers, 6, 7)
+    assert (regions.sum(1) == 1).all()
+    assert torch.equal(regions[:, :objects], scenes.visible())
+    assert torch.equal(regions[:, objects], ~scenes.masks.any(1))
+    assert not regions[:, objects + 1 :].any()
 
 
-def who(batch):
-    return batch[:, 0, 0, 0].mul(100).round().long().tolist()
+def test_too_few_layers_are_refused():
+    with pytest.raises(ValueError, match="2 layers are too few for 2 objects .*: needs 3"):
+        towers(3, 2).regions(2)
+    with pytest.raises(ValueError, match="no masks"):
+        Scenes(as_images(BYTES)).regions(3)
 
 
-@pytest.mark.parametrize("start", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("seed", [0, 3])
-def test_a_training_goes_on_where_it_stopped(start, seed):
-    whole = first(10, numbered(10), 3, seed=seed)
-    assert same(first(10 - start, numbered(10), 3, seed=seed, start=start), whole[start:])
+# chunks and floats
 
 
-def test_an_epoch_visits_each_image_at_most_once_and_leaves_out_the_short_batch():
-    epochs = first(3 * 20, numbered(11), 3)
-    assert all(batch.shape == (3, 1, 2, 2) for batch in epochs)
-    visited = [sum(map(who, epochs[i : i + 3]), []) for i in range(0, 60, 3)]
-    assert all(len(set(epoch)) == 9 for epoch in visited)
-    assert set(sum(visited, [])) == set(range(11))  # left out once, not for ever
-    assert len(set(map(tuple, visited))) == 20
+@pytest.mark.parametrize("size", [1, 3, 20, 50])
+def test_chunks_are_the_scenes_in_order(size):
+    scenes = towers(20, 2)
+    chunks = list(scenes.chunks(size))
+    assert all(len(chunk) == size for chunk in chunks[:-1]) and 1 <= len(chunks[-1]) <= size
+    assert torch.equal(torch.cat([chunk.masks for chunk in chunks]), scenes.masks)
 
 
-def test_the_order_is_that_of_the_seed_alone():
+@pytest.mark.parametrize("size", [0, -1, 2.5])
+def test_chunks_of_no_size_are_refused_at_once(size, unchecked):
+    with pytest.raises(ValueError, match="size must be a whole number from 1 up"):
+        towers(3, 1).chunks(size)
+
+
+def test_floats_are_the_images_in_the_unit_interval():
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    floats = Scenes(images).floats()
+    assert floats.dtype == torch.float32 and torch.equal(floats, images / 255)
+    assert torch.equal(Scenes(floats).floats(), floats)
+    assert Scenes(images).floats("meta").device.type == "meta"
+
+
+# split and unseen
+
+
+def pictures(size, seed=0):
+    """Scenes whose counts number them."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (size, 1, 4, 5), dtype=torch.uint8, generator=generator)
+    return Scenes(images, torch.arange(size))
+
+
+@pytest.mark.parametrize("size", [3, 4, 10, 29, 30, 200])
+def test_a_split_divides_all_scenes(size):
+    split = pictures(size).split()
+    numbers = torch.cat([part.counts for part in split])
+    assert torch.equal(numbers.sort().values, torch.arange(size))
+    assert len(split.validation) == len(split.test) == max(1, size // 10)
+    assert len(split.train) == size - 2 * max(1, size // 10) >= 1
+
+
+def test_a_split_depends_on_no_seed_and_shuffles():
+    scenes = pictures(200)
     torch.manual_seed(1)
-    one, state = first(6, numbered(50), 20, seed=5), torch.get_rng_state()
+    one, state = scenes.split(), torch.get_rng_state()
     torch.manual_seed(2)
-    assert same(one, first(6, numbered(50), 20, seed=5))
-    assert not same(one, first(6, numbered(50), 20, seed=6))
+    other = scenes.split()
+    for part, again in zip(one, other, strict=True):
+        assert torch.equal(part.counts, again.counts) and torch.equal(part.images, again.images)
     torch.manual_seed(1)
     assert torch.equal(torch.get_rng_state(), state)
+    for part in one:
+        assert not torch.equal(part.counts, part.counts.sort().values)
+        assert abs(part.counts.float().mean() - 99.5) < 5 * 58 / len(part) ** 0.5
 
 
-def test_bytes_become_floats_and_floats_stay():
-    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
-    (batch,) = first(1, images, 1)
-    assert batch.dtype == torch.float32 and torch.equal(batch, images / 255)
-    assert batch.min() == 0 and batch.max() == 1
-    assert torch.equal(first(1, batch, 1)[0], batch)
+@pytest.mark.parametrize("size", [1, 2])
+def test_too_few_scenes_are_not_split(size):
+    with pytest.raises(ValueError, match=f"^{size} scenes, {size} of .* at least 3"):
+        pictures(size).split()
 
 
-def test_few_images_make_batches_of_them_all():
-    some = first(20, numbered(5), 64)
-    assert all(sorted(who(batch)) == list(range(5)) for batch in some)
-    assert len({tuple(who(batch)) for batch in some}) > 10
+def test_copies_of_one_image_are_not_split():
+    with pytest.raises(ValueError, match="20 scenes, 1 of them different, are too few"):
+        pictures(1)[torch.zeros(20, dtype=torch.int64)].split()
 
 
-def test_batches_go_to_the_device():
-    assert first(1, numbered(5), 2, device="meta")[0].device.type == "meta"
+def test_copies_of_an_image_stay_together():
+    scenes = pictures(100)
+    split = scenes[torch.arange(100).repeat(3)].split()
+    known = [set(fingerprints(part.images).tolist()) for part in split]
+    assert not (known[0] & known[1] or known[0] & known[2] or known[1] & known[2])
+    assert set().union(*known) == set(fingerprints(scenes.images).tolist())
+    assert [len(part) for part in split] == [240, 30, 30]
 
 
-def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one image, got size=0"):
-        next(batches(numbered(5), 0))
+def test_the_order_of_the_scenes_does_not_decide_a_split():
+    scenes = pictures(50)
+    for one, other in zip(scenes.split(), scenes[torch.arange(50).flip(0)].split(), strict=True):
+        assert torch.equal(one.counts, other.counts)
 
 
-def test_batches_of_no_images_are_refused():
-    with pytest.raises(ValueError, match="at least one image"):
-        next(batches(numbered(5)[:0], 2))
+def test_empty_scenes_are_divided_like_others():
+    scenes = Scenes(torch.zeros(100, 1, 4, 5, dtype=torch.uint8), torch.arange(100))
+    assert [len(part) for part in scenes.split()] == [80, 10, 10]
+
+
+def test_unseen_leaves_out_what_is_known_and_nothing_else():
+    scenes = pictures(20)
+    assert scenes.unseen(fingerprints(scenes.images[5:])).counts.tolist() == list(range(5))
+    assert len(scenes.unseen(fingerprints(scenes.images))) == 0
+    assert len(scenes.unseen(fingerprints(pictures(20, seed=1).images))) == 20
+    assert len(scenes.unseen(torch.zeros(0, dtype=torch.int64))) == 20
+
+
+def test_empty_scenes_are_kept_though_they_are_all_alike():
+    scenes = coloured_shapes(60, count=(0, 1), canvas=12)
+    empty = scenes[scenes.counts == 0]
+    assert len(empty.unseen(fingerprints(empty.images))) == len(empty) > 0
+    assert len(scenes.unseen(fingerprints(scenes.images))) == len(empty)
