@@ -147,6 +147,7 @@ class TailShare(NamedTuple):
     low: float  # share of images with p below the tail: replicates have too little
     high: float  # share of images with p above: replicates have too much
     images: int  # how many have a p-value
+    tail: float  # the tails are below this, and above 1 minus this
 
 
 def tail_shares(p: xr.Dataset, *, tail: float = 0.05) -> dict[str, TailShare]:
@@ -176,10 +177,10 @@ def tail_shares(p: xr.Dataset, *, tail: float = 0.05) -> dict[str, TailShare]:
 def _tail_share(p: np.ndarray, tail: float, expected: float) -> TailShare:
     p = p[~np.isnan(p)]
     if p.size == 0:
-        return TailShare(np.nan, expected, np.nan, np.nan, np.nan, 0)
+        return TailShare(np.nan, expected, np.nan, np.nan, np.nan, 0, tail)
     low, high = float(np.mean(p < tail)), float(np.mean(p > 1 - tail))
     error = float(np.sqrt(expected * (1 - expected) / p.size))
-    return TailShare(low + high, expected, error, low, high, p.size)
+    return TailShare(low + high, expected, error, low, high, p.size, tail)
 
 
 def total_ink(images: Float[np.ndarray, "*batch c h w"]) -> np.ndarray | np.floating:
