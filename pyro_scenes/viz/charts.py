@@ -42,7 +42,7 @@ def curves(
     rows = max(1, -(-len(names) // columns))
     columns = max(1, min(columns, len(names)))
     figure = Figure(figsize=(3.5 * columns, 2.7 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, name in zip(axes, names, strict=False):
         xs = [row[x] for row in history]
         # None, as in JSON, is a gap as a name that is not there is.
@@ -55,7 +55,7 @@ def curves(
         for label, place in (marks or {}).items():
             axis.axvline(place, color="#7F7F7F", linestyle="--", linewidth=1, label=label)
             axis.legend(fontsize=FONT - 2)
-    for axis in axes:
+    for axis in axes[max(1, len(names)) :]:
         axis.set_visible(False)
     return figure
 

@@ -52,7 +52,7 @@ def predictive_checks(
         extreme = (p < tails[name].tail) | (p > 1 - tails[name].tail)
         _intervals(left, true.reshape(-1, p.size).mean(0), drawn.reshape(-1, p.size), extreme)
         left.set_title(name.replace("_", " "), fontsize=FONT)
-        _histogram(right, p[~np.isnan(p)], tails[name])
+        _histogram(right, p[~np.isnan(p)], tails[name], drawn.size // p.size)
     return figure
 
 
@@ -69,20 +69,23 @@ def _intervals(axis: Axes, true: np.ndarray, drawn: np.ndarray, extreme: np.ndar
     axis.legend(fontsize=FONT - 2)
 
 
-def _histogram(axis: Axes, p: np.ndarray, tails: Any) -> None:
+def _histogram(axis: Axes, p: np.ndarray, tails: Any, draws: int) -> None:
     edges = np.linspace(0, 1, _BINS + 1)
     counts, _ = np.histogram(p, edges)
     ends = (edges[1:] <= tails.tail + 1e-9) | (edges[:-1] >= 1 - tails.tail - 1e-9)
     colours = np.where(ends, WRONG, SOURCE_COLOURS["replicate"])
     axis.bar(edges[:-1], counts, width=1 / _BINS, align="edge", color=colours, edgecolor="white")
-    mean, error = len(p) / _BINS, np.sqrt(len(p) / _BINS * (1 - 1 / _BINS))
-    band = max(0, mean - 2 * error), mean + 2 * error
-    axis.axhspan(*band, color="#7F7F7F", alpha=0.3, label="calibrated, ± 2 standard errors")
+    # An image has one of draws + 1 ranks, and not every bin has as many of them.
+    share = np.histogram(np.arange(draws + 1) / draws, edges)[0] / (draws + 1)
+    error = np.sqrt(len(p) * share * (1 - share))
+    low, high = (len(p) * share - 2 * error).clip(min=0), len(p) * share + 2 * error
+    label = "calibrated, ± 2 standard errors"
+    axis.stairs(high, edges, baseline=low, fill=True, color="#7F7F7F", alpha=0.3, label=label)
     axis.set_xlabel("p = share of draws with T(replicate) ≥ T(observed)")
     axis.set_ylabel("images")
     axis.set_title(
-        f"{tails.share:.0%} of images outside [{tails.tail:g}, {1 - tails.tail:g}]; calibrated: "
-        f"{tails.expected:.0%} ± {tails.standard_error:.0%}",
+        f"{tails.share:.0%} of images outside [{tails.tail:g}, {1 - tails.tail:g}]\n"
+        f"calibrated: {tails.expected:.0%} ± {tails.standard_error:.0%}",
         fontsize=FONT,
         color=WRONG if tails.share > tails.expected + 2 * tails.standard_error else "black",
     )

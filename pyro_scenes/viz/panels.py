@@ -90,7 +90,7 @@ def panels(heights: list[float], columns: int, *, width: float, margin: float = 
         margin: Height above each row for text, in inches.
     """
     inches = sum(heights) * width + margin * len(heights) + 0.3
-    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.0)
     figure = Figure(figsize=(width * columns + 0.3, inches), layout=layout)
     axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     for axis in axes.flat:
