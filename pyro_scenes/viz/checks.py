@@ -70,9 +70,11 @@ def _intervals(axis: Axes, true: np.ndarray, drawn: np.ndarray, extreme: np.ndar
 
 
 def _histogram(axis: Axes, p: np.ndarray, tails: Any, draws: int) -> None:
-    edges = np.linspace(0, 1, _BINS + 1)
+    # Slightly to the left, as a p that rounding puts to the left of an edge belongs to its right.
+    edges = np.linspace(0, 1, _BINS + 1) - 1e-9
+    edges[-1] = 1
     counts, _ = np.histogram(p, edges)
-    ends = (edges[1:] <= tails.tail + 1e-9) | (edges[:-1] >= 1 - tails.tail - 1e-9)
+    ends = (edges[1:] <= tails.tail) | (edges[:-1] >= 1 - tails.tail - 1e-8)
     colours = np.where(ends, WRONG, SOURCE_COLOURS["replicate"])
     axis.bar(edges[:-1], counts, width=1 / _BINS, align="edge", color=colours, edgecolor="white")
     # An image has one of draws + 1 ranks, and not every bin has as many of them.
