@@ -1,0 +1,133 @@
+"""Draws from guide, model and prior, by site."""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pyro import poutine
+from pyro.poutine.messenger import unwrap
+from torch import Tensor
+
+from ..random import fork_rng
+from .groups import assemble
+
+__all__ = ["TrainingModeWarning", "to_arviz"]
+
+
+class TrainingModeWarning(UserWarning):
+    """A model or a guide is evaluated in training mode, in which it may draw otherwise."""
+
+
+def to_arviz(
+    model: Callable,
+    guide: Callable,
+    images: Float[Tensor, "n c h w"],
+    *rest: Any,
+    draws: int = 100,
+    seed: int | None = None,
+    image_ids: Collection | None = None,
+) -> Any:
+    """Draws from guide, model and prior, as the ArviZ object that :mod:`pyro_scenes.criticism` describes.
+
+    Canvas and replicate, of posterior and prior, are 16 * draws * n * C * H * W bytes of float32 (256 MB
+    for 100 draws of 64 images of 1 x 50 x 50), and so are a layer and its mask. See :func:`statistics`.
+
+    Args:
+        model: A Pyro model, called as ``model(None, *rest, size=n)``, with a plate ``"images"`` and a site
+            ``"image"``; sites outside the plate get no ``image_id``.
+        guide: Its guide, called as ``guide(images, *rest)``: draws every latent of the model.
+        images: At least one, on the device of the model; the result is on the CPU.
+        rest: What a batch has beside images, such as ECON's regions.
+        draws: Number of draws for each image, at least 1.
+        seed: Makes the draws reproducible, and leaves torch's random state as it was.
+        image_ids: n labels. Default: 0 .. n-1.
+
+    Raises:
+        ValueError: Arguments not as above, no site ``image``, a latent that the guide lacks, or a guide
+            that was built from another model.
+
+    Warns:
+        TrainingModeWarning: Model or guide is in training mode.
+    """
+    labels = _check(images, draws, image_ids)
+    _check_pair(unwrap(model), unwrap(guide))
+    with torch.no_grad(), nullcontext() if seed is None else fork_rng(seed):
+        # The prior comes first: not even through the seed do its draws then depend on the images.
+        prior = _complete(model, (poutine.Trace() for _ in range(draws)), len(images), rest)
+        proposals = (poutine.trace(guide).get_trace(images, *rest) for _ in range(draws))
+        posterior = _complete(model, proposals, len(images), rest)
+    return assemble(posterior, prior, images.detach().cpu().numpy(), labels)
+
+
+def _check(images: Tensor, draws: int, image_ids: Collection | None) -> np.ndarray:
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(
+            f"images must be (n, C, H, W) with n > 0, got {tuple(images.shape)}: give one image as "
+            "image[None], grey images as images[:, None]"
+        )
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    labels = np.arange(len(images)) if image_ids is None else np.asarray(image_ids)
+    if labels.shape != (len(images),):
+        raise ValueError(f"image_ids must be {len(images)} labels, got shape {labels.shape}")
+    return labels
+
+
+def _check_pair(model: Callable, guide: Callable) -> None:
+    if getattr(guide, "model", model) is not model:
+        raise ValueError("this guide is of another model: give the one that it was built from")
+    training = [
+        name
+        for name, part in {"model": model, "guide": guide}.items()
+        if getattr(part, "training", False)
+    ]
+    if training:
+        calls = ", ".join(f"{name}.eval()" for name in training)
+        message = f"{' and '.join(training)} in training mode: call {calls} before"
+        warnings.warn(message, TrainingModeWarning, stacklevel=3)
+
+
+def _complete(
+    model: Callable, proposals: Iterable[poutine.Trace], size: int, rest: tuple
+) -> dict[str, np.ndarray]:
+    """The model's sites (draw, size, ...) on top of proposals; size 1 if outside the plate."""
+    values = defaultdict(list)
+    for proposal in proposals:  # one by one: a recurrent guide takes no further dimension
+        replayed = poutine.replay(model, trace=proposal)
+        trace = poutine.trace(replayed).get_trace(None, *rest, size=size)
+        trace = poutine.util.prune_subsample_sites(trace)
+        _check_sites(set(trace.stochastic_nodes) - set(proposal), of_prior=len(proposal) == 0)
+        for name in trace.stochastic_nodes + trace.observation_nodes:
+            site = trace.nodes[name]
+            if site["is_observed"] and not site["infer"].get("_deterministic"):
+                continue  # a factor
+            values[name].append(_value(name, site, size))
+    return {name: np.stack(values.pop(name)) for name in list(values)}
+
+
+def _check_sites(fresh: set[str], *, of_prior: bool) -> None:
+    """Checks the sites that the model drew itself."""
+    if "image" not in fresh:
+        raise ValueError(f"model(None, size=n) must draw 'image', it drew {sorted(fresh)}")
+    if not of_prior and fresh != {"image"}:
+        hint = "draw them in it, or hide them by pyro.poutine.block(model, hide=[...])"
+        raise ValueError(f"the guide leaves {sorted(fresh - {'image'})} to the prior: {hint}")
+
+
+def _value(name: str, site: dict[str, Any], size: int) -> np.ndarray:
+    """A site's value (size, ...), or (1, ...) if it is outside the plate of images."""
+    value = site["value"]
+    drawn = name != "image" and not site["is_observed"]
+    if drawn and site["fn"].support.is_discrete:
+        value = value.long()  # a Bernoulli draws floats
+    plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
+    if drawn and {"images"} < plates.keys():
+        # A plate of pixels comes before that of images.
+        value = value.movedim(plates["images"] + value.dim() - site["fn"].event_dim, 0)
+    plated = "images" in plates and value.shape[:1] == (size,)
+    return (value if plated else value[None]).cpu().numpy()

@@ -1,0 +1,29 @@
+"""Figures from arrays. Each function returns a matplotlib Figure; save it with ``figure.savefig(path)``.
+
+Images are (n, C, H, W) in [0, 1], of one channel or three; brighter is clipped. Tensors serve as arrays do.
+A ``scene`` is what ``evaluation.decompose`` or ``evaluation.see_layers`` returns, and is read by the names of
+its fields. Truth, guide and prior have the same colour in every figure (:data:`SOURCE_COLOURS`).
+"""
+
+from .charts import bars, curves, lines
+from .checks import predictive_checks
+from .panels import LAYER_COLOURS, SOURCE_COLOURS, STEP_COLOURS
+from .scenes import completion, in_colours, layer_by_layer, most_hidden, taken_apart
+from .sheets import annotated, pictures
+
+__all__ = [
+    "LAYER_COLOURS",
+    "SOURCE_COLOURS",
+    "STEP_COLOURS",
+    "annotated",
+    "bars",
+    "completion",
+    "curves",
+    "in_colours",
+    "layer_by_layer",
+    "lines",
+    "most_hidden",
+    "pictures",
+    "predictive_checks",
+    "taken_apart",
+]
