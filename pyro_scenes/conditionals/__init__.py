@@ -5,21 +5,25 @@ one; the modules here are those with constants (buffers) or weights (parameters)
 move with ``.to(device)`` and enter ``state_dict``.
 """
 
-from .amortised import Amortised, Recognition
+from .amortised import Amortised, AmortisedDiscrete, Recognition, proposal
 from .competition import Bids, Competition
 from .families import Conditional, Persist, Pixels, Prior, persist
+from .product import Product
 from .region import RegionProposal, region_proposal
 
 __all__ = [
     "Amortised",
+    "AmortisedDiscrete",
     "Bids",
     "Competition",
     "Conditional",
     "Persist",
     "Pixels",
     "Prior",
+    "Product",
     "Recognition",
     "RegionProposal",
     "persist",
+    "proposal",
     "region_proposal",
 ]

@@ -4,21 +4,24 @@ from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
 from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from ..networks import GlimpseEncoder, PoseEncoder, glorot, mlp
 from ..render import inverse, warp
+from .families import as_numbers
+from .product import without_mixtures
 
-__all__ = ["Amortised", "Recognition", "carried"]
+__all__ = ["Amortised", "AmortisedDiscrete", "Recognition", "carried", "proposal"]
 
 #: The second look is at a window this much wider than the one that is expected.
 WIDER = 1.3
 
 
 class Amortised(nn.Module):
-    """A proposal: features to a Normal, carried to the support of a prior.
+    """A proposal: features to a Normal, transformed to the support of a prior.
 
     Before training it proposes about what the prior draws: its location and scale start at the
     prior's, measured on draws, so that a swapped prior needs no other change.
@@ -42,59 +45,122 @@ class Amortised(nn.Module):
         narrow: float = 1.0,
     ) -> None:
         super().__init__()
+        self.support = without_mixtures(like.support)
         if like.support.is_discrete or len(like.event_shape) != 1:
             raise ValueError(
                 f"Amortised proposes continuous vectors; this prior has support {like.support} and "
-                f"event shape {tuple(like.event_shape)}: write a proposal of your own for it"
+                f"event shape {tuple(like.event_shape)}: give the guide a proposal of your own for it"
             )
-        self.support = like.support
         try:
-            (size,) = biject_to(like.support).inverse_shape(like.event_shape)  # a simplex: one less
-        except NotImplementedError as error:
+            # Of a simplex, one number less than the event has.
+            (size,) = biject_to(self.support).inverse_shape(like.event_shape)
+            self.head = mlp(inputs, *hidden, 2 * size)
+            start, spread = _moments(like, self.support, narrow)
+        except (NotImplementedError, RuntimeError) as error:
             raise ValueError(
-                f"Amortised has no proposal for the support {like.support}: write one of your own"
+                f"Amortised has no proposal for the support {like.support}: give the guide one of "
+                "your own"
             ) from error
-        self.head = mlp(inputs, *hidden, 2 * size)
-        start, spread = _moments(like, narrow)
         self.register_buffer("start", start)
         self.register_buffer("spread", spread)
 
-    def forward(self, features: Tensor) -> Distribution:
-        return self.read(self.head(features))
+    def forward(self, features: Float[Tensor, "*batch inputs"]) -> Distribution:
+        return carried(self.scaled(self.head(features), self.start), self.support)
 
-    def guess(self, features: Tensor) -> Tensor:
+    def guess(self, features: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch event"]:
         """The proposal's median (of each number on the unconstrained line), without drawing."""
-        return self.median(self.head(features))
+        return biject_to(self.support)(self.start + self.head(features).chunk(2, -1)[0])
 
-    def read(self, made: Tensor) -> Distribution:
-        """The proposal of what the head makes of features: locations, and scales before softplus."""
-        return carried(self.scaled(made, self.start), self.support)
+    def scaled(
+        self, raw: Float[Tensor, "*batch both"], about: Float[Tensor, "*#batch size"]
+    ) -> Float[Tensor, "*batch both"]:
+        """From the head's output to locations about a point, and scales, on the unconstrained line."""
+        loc, scale = raw.chunk(2, -1)
+        return torch.cat([about + loc, nn.functional.softplus(scale + self.spread) + 1e-4], -1)
 
-    def median(self, made: Tensor) -> Tensor:
-        """As :meth:`guess`, of what the head makes of features."""
-        return biject_to(self.support)(self.start + made.chunk(2, -1)[0])
-
-    def scaled(self, made: Tensor, about: Tensor) -> Tensor:
-        """From what the head makes to locations about a point, and scales, on the unconstrained line."""
-        loc, raw = made.chunk(2, -1)
-        return torch.cat([about + loc, nn.functional.softplus(raw + self.spread) + 1e-4], -1)
+    def extra_repr(self) -> str:
+        return f"support={self.support}, start={as_numbers(self.start)}"
 
 
-def carried(parameters: Tensor, support: constraints.Constraint) -> Distribution:
-    """A Normal of locations and scales, carried to a support."""
-    plain = dist.Normal(*parameters.chunk(2, -1)).to_event(1)
+class AmortisedDiscrete(nn.Module):
+    """A proposal for a discrete code: features to a one-hot vector, or to a vector of bits.
+
+    Its logits start about the prior's. It has no reparametrised gradient: train it by the score function.
+
+    Args:
+        inputs: Size of the features.
+        like: The prior: a ``OneHotCategorical``, or a ``Bernoulli`` with one event dimension.
+        hidden: Sizes of hidden layers between features and logits.
+    """
+
+    start_logits: Tensor
+
+    def __init__(self, inputs: int, like: Distribution, *, hidden: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.one_hot = like.support is constraints.one_hot
+        bits = getattr(like.support, "base_constraint", None) is constraints.boolean
+        if len(like.event_shape) != 1 or not (self.one_hot or bits):
+            raise ValueError(
+                "a discrete code is a one-hot vector (OneHotCategorical, not Categorical) or a vector of "
+                f"bits, got support {like.support} and event shape {tuple(like.event_shape)}: give the "
+                "guide a proposal of your own for it"
+            )
+        self.head = mlp(inputs, *hidden, like.event_shape[0])
+        probs = (
+            like.mean.detach().flatten(0, -2).mean(0) if like.batch_shape else like.mean.detach()
+        )
+        self.register_buffer(
+            "start_logits", (probs.clamp(min=1e-6).log() if self.one_hot else probs.logit(1e-6))
+        )
+
+    def forward(self, features: Float[Tensor, "*batch inputs"]) -> Distribution:
+        logits = self.start_logits + self.head(features)
+        if self.one_hot:
+            return dist.OneHotCategorical(logits=logits)
+        return dist.Bernoulli(logits=logits).to_event(1)
+
+    def extra_repr(self) -> str:
+        return f"one_hot={self.one_hot}, start_logits={as_numbers(self.start_logits)}"
+
+
+def proposal(inputs: int, like: Distribution, *, hidden: tuple[int, ...] = ()) -> nn.Module:
+    """The default proposal for a prior, by its support: :class:`Amortised` or :class:`AmortisedDiscrete`.
+
+    Args:
+        inputs: Size of the features.
+        like: The prior of a code or a pose, of one event dimension.
+        hidden: Sizes of hidden layers.
+
+    Raises:
+        ValueError: A support that neither proposes for.
+    """
+    kind = AmortisedDiscrete if like.support.is_discrete else Amortised
+    return kind(inputs, like, hidden=hidden)
+
+
+def carried(
+    parameters: Float[Tensor, "*batch both"], support: constraints.Constraint
+) -> Distribution:
+    """A Normal of locations and scales (concatenated), transformed to a support."""
+    normal = dist.Normal(*parameters.chunk(2, -1)).to_event(1)
     if getattr(support, "base_constraint", None) is constraints.real:
-        return plain
-    return dist.TransformedDistribution(plain, biject_to(support))
+        return normal
+    return dist.TransformedDistribution(normal, biject_to(support))
 
 
 @torch.no_grad()
-def _moments(like: Distribution, narrow: float) -> tuple[Tensor, Tensor]:
+def _moments(
+    like: Distribution, support: constraints.Constraint, narrow: float
+) -> tuple[Float[Tensor, " size"], Float[Tensor, " size"]]:
     """Median and (before softplus) spread of a prior, on the unconstrained line; robust to heavy tails."""
-    draws = biject_to(like.support).inv(like.sample(torch.Size([1000])))
-    draws = draws.flatten(0, -2)
-    low, middle, high = torch.quantile(draws, draws.new_tensor([0.16, 0.5, 0.84]), dim=0)
-    return middle, torch.expm1((narrow * (high - low) / 2).clamp(1e-3, 20.0)).log()
+    # Expanded, as not every distribution of Pyro takes a sample shape (MixtureOfDiagNormals does not).
+    draws = like.expand(torch.Size([1000, *like.batch_shape])).sample()
+    line = biject_to(support).inv(draws).flatten(0, -2)
+    # No quantiles in half precision.
+    line = line if line.dtype == torch.float64 else line.float()
+    low, middle, high = torch.quantile(line, line.new_tensor([0.16, 0.5, 0.84]), dim=0)
+    spread = torch.expm1((narrow * (high - low) / 2).clamp(1e-3, 20.0)).log()
+    return middle.to(draws.dtype), spread.to(draws.dtype)
 
 
 class Recognition(nn.Module):

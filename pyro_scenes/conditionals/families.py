@@ -6,6 +6,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
 from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 from torch.distributions import transform_to
@@ -42,8 +43,11 @@ class Prior(nn.Module):
         self(None)  # a wrong name or value is an error here, not at the first step
 
     def forward(self, scene: Any) -> Distribution:
-        plain = self.family(**{name: part() for name, part in self.parts.items()})
-        return plain.to_event(len(plain.batch_shape))
+        distribution = self.family(**{name: part() for name, part in self.parts.items()})
+        return distribution.to_event(len(distribution.batch_shape))
+
+    def __repr__(self) -> str:
+        return _written(self, **self.parts)
 
 
 class Persist(nn.Module):
@@ -71,10 +75,14 @@ class Persist(nn.Module):
             probs = probs[scene.step]
         return persist(torch.logit(probs), scene.z_pres)
 
+    def __repr__(self) -> str:
+        return _written(self, probs=self.probs)
 
-def persist(logits: Tensor, z_pres: Tensor) -> Distribution:
+
+def persist(logits: Float[Tensor, "*#batch"], z_pres: Float[Tensor, "*#batch"]) -> Distribution:
     """Bernoulli with these logits where the last step was present, certainly 0 where it was not."""
-    logits = logits.clamp(-CERTAIN, CERTAIN)  # so that probabilities 0 and 1 stay finite as well
+    # Clamped so that probabilities 0 and 1 have finite logits.
+    logits = logits.clamp(-CERTAIN, CERTAIN)
     return dist.Bernoulli(logits=torch.where(z_pres.bool(), logits, -CERTAIN))
 
 
@@ -113,6 +121,9 @@ class Pixels(nn.Module):
         parts = {name: part() for name, part in self.parts.items()}
         return self.family(**{self.centre: canvas}, **parts).to_event(3)
 
+    def __repr__(self) -> str:
+        return _written(self, **self.parts)
+
 
 class _Constrained(nn.Module):
     """One parameter of a family: a buffer, or trained on the unconstrained line."""
@@ -134,5 +145,24 @@ class _Constrained(nn.Module):
         else:
             self.value = nn.Parameter(self.transform.inv(value))
 
-    def forward(self) -> Tensor:
+    def forward(self) -> Float[Tensor, "..."]:
         return self.value if self.transform is None else self.transform(self.value)
+
+
+def _written(conditional: nn.Module, **parameters: Any) -> str:
+    """One line for ``repr``: class, family, and the numbers of each parameter."""
+    family = getattr(conditional, "family", None)
+    words = [] if family is None else [family.__name__]
+    words += [f"{name}={as_numbers(part())}" for name, part in parameters.items()]
+    words += ["learn=True"] * any(part.transform is not None for part in parameters.values())
+    return f"{type(conditional).__name__}({', '.join(words)})"
+
+
+def as_numbers(tensor: Float[Tensor, "..."]) -> str:
+    """The numbers of a tensor in words for ``repr``: of many, the first three and how many there are."""
+    if not tensor.dim():
+        return f"{tensor.item():.4g}"
+    numbers = [f"{number:.4g}" for number in tensor.flatten().tolist()]
+    if len(numbers) > 6:
+        numbers = [*numbers[:3], f"... {len(numbers)} numbers"]
+    return f"[{', '.join(numbers)}]"

@@ -1,11 +1,11 @@
 """Networks: tensors in, tensors out. Torch only: nothing here knows about probability."""
 
-from .attention import CERTAIN, Attention, ExpertAttention, GivenAttention, SeededAttention
+from .attention import Attention, ExpertAttention, GivenAttention, SeededAttention
 from .dispatch import dispatch
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
 from .layers import OPAQUE, BroadcastDecoder, FlatDecoder, SpriteDecoder, some, typical_colour
-from .mlp import glorot, mlp
+from .mlp import CERTAIN, glorot, mlp
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 from .region import RegionEncoder
 from .unet import UNet

@@ -15,12 +15,11 @@ from torch.nn import functional
 
 from .dispatch import dispatch
 from .layers import places
+from .mlp import CERTAIN
 from .unet import UNet
 
 __all__ = ["Attention", "ExpertAttention", "GivenAttention", "SeededAttention"]
 
-#: A logit that no float can tell from certainty, and that stays finite times any weight.
-CERTAIN = 100.0
 #: An unexplained pixel calls for a candidate by its nats up to this many.
 CALL = 20.0
 #: What an expert lacks at a pixel counts so many times what the background does, where it would overrule.

@@ -1,12 +1,14 @@
-"""Multi-layer perceptrons."""
+"""Multi-layer perceptrons, and the logit of certainty."""
 
 from itertools import pairwise
 from typing import TypeVar
 
 from torch import nn
 
-__all__ = ["glorot", "mlp"]
+__all__ = ["CERTAIN", "glorot", "mlp"]
 
+#: A logit whose probability no float tells from 1, and that stays finite times any weight.
+CERTAIN = 100.0
 
 Module = TypeVar("Module", bound=nn.Module)
 
