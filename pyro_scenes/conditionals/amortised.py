@@ -1,6 +1,8 @@
 """Proposals: from features, or from a picture, to the latents of an object."""
 
 from collections.abc import Callable
+from copy import copy
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -8,6 +10,7 @@ from jaxtyping import Float
 from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 from torch.distributions import biject_to
+from torch.distributions.constraints import Constraint
 
 from ..networks import GlimpseEncoder, PoseEncoder, glorot, mlp
 from ..render import inverse, warp
@@ -56,7 +59,7 @@ class Amortised(nn.Module):
             (size,) = biject_to(self.support).inverse_shape(like.event_shape)
             self.head = mlp(inputs, *hidden, 2 * size)
             start, spread = _moments(like, self.support, narrow)
-        except (NotImplementedError, RuntimeError) as error:
+        except (NotImplementedError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"Amortised has no proposal for the support {like.support}: give the guide one of "
                 "your own"
@@ -77,6 +80,12 @@ class Amortised(nn.Module):
         """From the head's output to locations about a point, and scales, on the unconstrained line."""
         loc, scale = raw.chunk(2, -1)
         return torch.cat([about + loc, nn.functional.softplus(scale + self.spread) + 1e-4], -1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Amortised":
+        # ``.to`` and ``.double`` reach buffers; the bounds of the support must follow.
+        super()._apply(fn, recurse)
+        self.support = _with_tensors(fn, self.support)
+        return self
 
     def extra_repr(self) -> str:
         return f"support={self.support}, start={as_numbers(self.start)}"
@@ -138,9 +147,7 @@ def proposal(inputs: int, like: Distribution, *, hidden: tuple[int, ...] = ()) -
     return kind(inputs, like, hidden=hidden)
 
 
-def carried(
-    parameters: Float[Tensor, "*batch both"], support: constraints.Constraint
-) -> Distribution:
+def carried(parameters: Float[Tensor, "*batch both"], support: Constraint) -> Distribution:
     """A Normal of locations and scales (concatenated), transformed to a support."""
     normal = dist.Normal(*parameters.chunk(2, -1)).to_event(1)
     if getattr(support, "base_constraint", None) is constraints.real:
@@ -148,9 +155,22 @@ def carried(
     return dist.TransformedDistribution(normal, biject_to(support))
 
 
+def _with_tensors(fn: Callable[[Tensor], Tensor], part: Any) -> Any:
+    """A constraint with ``fn`` applied to each tensor in it, such as a bound."""
+    if isinstance(part, Tensor):
+        return fn(part)
+    if isinstance(part, list):
+        return [_with_tensors(fn, inner) for inner in part]
+    if not (isinstance(part, Constraint) and vars(part)):
+        return part
+    changed = copy(part)
+    vars(changed).update({name: _with_tensors(fn, inner) for name, inner in vars(part).items()})
+    return changed
+
+
 @torch.no_grad()
 def _moments(
-    like: Distribution, support: constraints.Constraint, narrow: float
+    like: Distribution, support: Constraint, narrow: float
 ) -> tuple[Float[Tensor, " size"], Float[Tensor, " size"]]:
     """Median and (before softplus) spread of a prior, on the unconstrained line; robust to heavy tails."""
     # Expanded, as not every distribution of Pyro takes a sample shape (MixtureOfDiagNormals does not).

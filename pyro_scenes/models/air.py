@@ -150,8 +150,8 @@ class AIR(Model):
             raise ValueError("z_pres must be 0 after a 0: multiply its probability by scene.z_pres")
         with fork_rng():
             z_where = check_conditional("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
-            scene = scene._replace(z_where=z_where)
-            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+            given = scene._replace(z_where=z_where)
+            z_what = check_conditional("z_what", self.z_what, given, 1).sample().reshape(1, -1)
         glimpse = check_decoder("decoder", self.decoder, z_what, self.window)
         canvas = place(glimpse, z_where, self.image_shape)
         check_conditional("image", self.image, scene._replace(canvas=canvas), self.image_shape)
@@ -174,8 +174,6 @@ class Seen(NamedTuple):
 class AIRGuide(Guide):
     """The amortised guide of an :class:`AIR` model, sized by the model's latents.
 
-    A discrete code is drawn and not enumerated, under ``TraceEnum_ELBO`` too: a score-function gradient.
-
     Args:
         model: Read for its image shape, window, steps, and the shapes and supports of its latents.
         hidden: Size of the recurrent state and of the image's features.
@@ -186,8 +184,9 @@ class AIRGuide(Guide):
             that is never taken is never learned about: a young guide would soon be sure of leaving
             everything out, or of explaining each object by two. Call ``guide.eval()`` before using it:
             then it may be as sure as it likes.
-        z_where, z_what: Proposals from features (n, hidden) and (n, 200), modules or functions. Default:
-            by the support of the prior (:func:`pyro_scenes.conditionals.proposal`).
+        z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default: by
+            the prior's support, :func:`pyro_scenes.conditionals.proposal`. A discrete code is drawn, not
+            enumerated, under ``TraceEnum_ELBO`` too: it is trained by the score function.
     """
 
     def __init__(
@@ -215,9 +214,9 @@ class AIRGuide(Guide):
         self.embed = ImageEncoder(model.image_shape, hidden)
         self.cell = cell(hidden + sum(sizes), hidden)
         self.z_pres = mlp(hidden, 200, 1)
-        self.z_where = z_where or proposal(hidden, pose, hidden=(200,))
+        self.z_where = proposal(hidden, pose, hidden=(200,)) if z_where is None else z_where
         self.encode = GlimpseEncoder(self.window)
-        self.z_what = z_what or proposal(200, code, hidden=(100,))
+        self.z_what = proposal(200, code, hidden=(100,)) if z_what is None else z_what
         self.baseline = mlp(hidden, 200, 1)
         self.to(model.blank)
 
@@ -242,7 +241,6 @@ class AIRGuide(Guide):
             z_where = pyro.sample(f"z_where_{t}", self.z_where(h))  # (h)
             glimpse = glance(images, z_where, self.window)
             q_what = self.z_what(self.encode(glimpse))
-            # Summed over, the values of a discrete code would multiply the steps after.
             z_what = pyro.sample(f"z_what_{t}", q_what, infer={"enumerate": None})  # (i)
         return Seen(seen.features, z_pres, z_where, z_what, state)
 
