@@ -26,14 +26,17 @@ WIDER = 1.3
 class Amortised(nn.Module):
     """A proposal: features to a Normal, transformed to the support of a prior.
 
-    Before training it proposes about what the prior draws: its location and scale start at the
-    prior's, measured on draws, so that a swapped prior needs no other change.
+    Its location and scale start at the prior's, measured on 1,000 draws, so that a swapped prior needs no
+    other change.
 
     Args:
         inputs: Size of the features.
         like: The prior, read for its event shape (one dimension) and support (continuous).
         hidden: Sizes of hidden layers between features and parameters.
-        narrow: Its scale starts at this times the prior's.
+        narrow: Factor of its scale at the start, relative to the prior's.
+
+    Raises:
+        ValueError: A discrete prior, another number of event dimensions, or a support without a bijection.
     """
 
     start: Tensor

@@ -1,4 +1,4 @@
-"""Priors and likelihoods: modules whose constants or weights are the parameters of a family."""
+"""Priors and likelihoods: modules that hold the parameters of a family, as buffers or as weights."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -19,7 +19,7 @@ __all__ = ["Conditional", "Persist", "Pixels", "Prior", "persist"]
 Conditional = Callable[[Any], Distribution]
 
 #: Probabilities of pixels stay this far from 0 and 1, so that one stray pixel is unlikely, not impossible.
-MARGIN = 1e-3
+MIN_PROBABILITY = 1e-3
 
 
 class Prior(nn.Module):
@@ -29,6 +29,10 @@ class Prior(nn.Module):
         family: A constructor such as ``dist.Normal``.
         learn: Whether its parameters are trained. They keep to their constraints (a scale stays positive).
         parameters: The family's parameters, numbers or sequences; all their dimensions are event dimensions.
+
+    Raises:
+        TypeError: A family that is not of ``pyro.distributions``.
+        ValueError: A parameter that the family does not take, or a value outside its constraint.
 
     Example:
         ``Prior(dist.Normal, loc=[3.0, 0.0, 0.0], scale=[0.2, 1.0, 1.0])`` draws poses.
@@ -51,7 +55,7 @@ class Prior(nn.Module):
 
 
 class Persist(nn.Module):
-    """Presence goes on with probability ``probs`` and, once ended, never returns: z_pres in unary code.
+    """One more object with probability ``probs``, and none after an absent one: z_pres in unary code.
 
     With one number rho the count n is geometric, p(n) = rho^n (1 - rho), cut off at the number of steps.
 
@@ -80,14 +84,14 @@ class Persist(nn.Module):
 
 
 def persist(logits: Float[Tensor, "*#batch"], z_pres: Float[Tensor, "*#batch"]) -> Distribution:
-    """Bernoulli with these logits where the last step was present, certainly 0 where it was not."""
+    """Bernoulli of these logits where ``z_pres`` of the step before is 1; certainly 0 where it is 0."""
     # Clamped so that probabilities 0 and 1 have finite logits.
     logits = logits.clamp(-CERTAIN, CERTAIN)
     return dist.Bernoulli(logits=torch.where(z_pres.bool(), logits, -CERTAIN))
 
 
 class Pixels(nn.Module):
-    """The likelihood of independent pixels around ``scene.canvas``.
+    """The likelihood of independent pixels, centred at ``scene.canvas``.
 
     Args:
         family: With a ``loc`` (Normal, Laplace) or with ``probs`` (Bernoulli, for images of 0 and 1).
@@ -116,8 +120,8 @@ class Pixels(nn.Module):
     def forward(self, scene: Any) -> Distribution:
         canvas = scene.canvas
         if self.centre == "probs":
-            # Squeezed, not clamped: on a clamp's floor an unexplained bright pixel pulls at nothing.
-            canvas = MARGIN + (1 - 2 * MARGIN) * canvas.clamp(0, 1)
+            # Scaled, not clamped: where a clamp is flat, an unexplained bright pixel has no gradient.
+            canvas = MIN_PROBABILITY + (1 - 2 * MIN_PROBABILITY) * canvas.clamp(0, 1)
         parts = {name: part() for name, part in self.parts.items()}
         return self.family(**{self.centre: canvas}, **parts).to_event(3)
 

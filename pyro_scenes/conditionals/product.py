@@ -51,7 +51,7 @@ class Product(nn.Module):
 
     def _part(self, name: str, scene: Any) -> Distribution:
         part = getattr(self, name)(scene)
-        if not isinstance(part, TorchDistribution) and not hasattr(part, "to_event"):
+        if not hasattr(part, "to_event"):
             raise ValueError(
                 f"{name} must return a distribution of pyro.distributions, got {part!r}"
             )

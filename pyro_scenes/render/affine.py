@@ -44,7 +44,7 @@ def warp(
 
 
 def inverse(transform: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
-    """The inverse map. A determinant nearer to 0 than ``MIN_DETERMINANT`` is replaced by it: always finite."""
+    """The inverse map, always finite: a determinant is kept ``MIN_DETERMINANT`` away from 0."""
     (a, b), (c, d) = (row.unbind(-1) for row in transform[..., :2].unbind(-2))
     determinant = a * d - b * c
     away = determinant.abs().clamp(min=MIN_DETERMINANT).copysign(determinant)

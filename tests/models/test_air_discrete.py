@@ -38,12 +38,12 @@ def test_a_discrete_code_trains(code, elbo):
 def sum_by_hand(model, guide, images):
     """The loss of one step with every presence and every code summed over, at a fixed pose."""
     choices = [(0.0, torch.eye(3)[0])] + [(1.0, code) for code in torch.eye(3)]
+    z_where = poutine.trace(guide).get_trace(images).nodes["z_where_0"]["value"]
     total = 0.0
     for present, code in choices:
-        held = {"z_pres_0": torch.full((len(images),), present)}
+        held = {"z_pres_0": torch.full((len(images),), present), "z_where_0": z_where}
         held["z_what_0"] = code.expand(len(images), 3)
         q = poutine.trace(poutine.condition(guide, data=held)).get_trace(images)
-        held["z_where_0"] = q.nodes["z_where_0"]["value"]
         p = poutine.trace(poutine.condition(model, data=held)).get_trace(images)
         log_q, log_p = (per_image(trace) for trace in (q, p))
         choice = q.nodes["z_pres_0"]["log_prob"] + q.nodes["z_what_0"]["log_prob"]
@@ -58,12 +58,12 @@ def per_image(trace):
 
 @pytest.mark.parametrize("elbo", [TraceGraph_ELBO(), EXACT], ids=lambda elbo: type(elbo).__name__)
 def test_the_gradient_of_a_drawn_code_is_that_of_the_sum(elbo):
-    model, still, images = small("one-hot", steps=1), torch.tensor([2.0, 0.0, 0.0]), 0.3 * IMAGES
+    model, still, images = small("one-hot", steps=1), torch.tensor([3.0, 0.0, 0.0]), 0.3 * IMAGES
     model.image = Pixels(
         dist.Normal, scale=0.4
     )  # about 0 nats a pixel: less noise in the score function
     guide = AIRGuide(
-        model, z_where=lambda h: dist.Normal(still.expand(len(h), 3), 1e-5).to_event(1)
+        model, z_where=lambda h: dist.Normal(still.expand(len(h), 3), 0.03).to_event(1)
     )
     with torch.no_grad():
         model.decoder.layers[-1].weight.mul_(20)  # so that codes differ
@@ -71,12 +71,11 @@ def test_the_gradient_of_a_drawn_code_is_that_of_the_sum(elbo):
     expected = torch.autograd.grad(sum_by_hand(model, guide, images), last)[0]
     proposal = config_enumerate(guide) if elbo is EXACT else guide
     draws = []
-    for _ in range(40):
+    for _ in range(20):
         guide.zero_grad()
-        elbo.loss_and_grads(model, proposal, images.repeat(50, 1, 1, 1))
-        draws.append(last.grad / 50)
+        elbo.loss_and_grads(model, proposal, images.repeat(100, 1, 1, 1))
+        draws.append(last.grad / 100)
     found = torch.stack(draws)
     error = found.std(0) / len(found) ** 0.5
-    print(expected, found.mean(0), error)
     assert ((found.mean(0) - expected).abs() < 4 * error).all()
-    assert (expected.abs() > 8 * error).any()
+    assert (expected.abs() > 4 * error).any()
