@@ -5,8 +5,9 @@ one; the modules here are those with constants (buffers) or weights (parameters)
 move with ``.to(device)`` and enter ``state_dict``.
 """
 
-from .amortised import Amortised, AmortisedDiscrete, Recognition, proposal
+from .amortised import Amortised, Recognition
 from .competition import Bids, Competition
+from .discrete import AmortisedDiscrete, proposal
 from .families import Conditional, Persist, Pixels, Prior, persist
 from .product import Product
 from .region import RegionProposal, region_proposal

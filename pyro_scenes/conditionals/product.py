@@ -16,7 +16,7 @@ __all__ = ["Concatenated", "Product", "without_mixtures"]
 class Product(nn.Module):
     """Independent distributions of the parts of one vector, concatenated in the order given.
 
-    Each keyword names a part and becomes an attribute, so that ``prior.scale = ...`` swaps one part.
+    Each keyword names a part and becomes an attribute, such as ``prior.scale``.
 
     Args:
         parts: Conditionals, modules or functions. Each returns a continuous distribution of one event
