@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from . import data, evaluation, inference, networks, render
-from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
+from .conditionals import Amortised, Conditional, Persist, Pixels, Prior, Product
 from .criticism import to_arviz
 from .inference import Weighted, adam, fit, load_checkpoint, save_checkpoint, warm_up
 from .models import (
@@ -36,6 +36,7 @@ __all__ = [
     "Persist",
     "Pixels",
     "Prior",
+    "Product",
     "STVAE",
     "STVAEGuide",
     "SpritesGuide",

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Amortised, Conditional, Pixels, Prior
+from ..conditionals import Amortised, Conditional, Pixels, Prior, proposal
 from ..handlers import point_estimate
 from ..networks import GlimpseDecoder, GlimpseEncoder, PoseDecoder, PoseEncoder, glorot
 from ..random import fork_rng
@@ -238,13 +238,19 @@ class STVAEGuide(Guide):
     """The amortised guide of an :class:`STVAE`, (f) and (g).
 
     Args:
-        model, hidden, pose_hidden, looks: As of :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
+        model, hidden, pose_hidden, looks, z_what: As of :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
     """
 
     model: STVAE
 
     def __init__(
-        self, model: STVAE, *, hidden: int = 256, pose_hidden: int = 64, looks: int = 2
+        self,
+        model: STVAE,
+        *,
+        hidden: int = 256,
+        pose_hidden: int = 64,
+        looks: int = 2,
+        z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
         super().__init__(model, STVAE)
         check_sizes(hidden=hidden, pose_hidden=pose_hidden)
@@ -257,8 +263,9 @@ class STVAEGuide(Guide):
             looks=looks,
         )
         self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
-        self.z_what = Amortised(hidden, latents["z_what"])
-        glorot(self)
+        self.z_what = proposal(hidden, latents["z_what"]) if z_what is None else z_what
+        for part in (self.z_where, self.encode, *([self.z_what] if z_what is None else [])):
+            glorot(part)
         glorot(self.z_where.head, last=0.1)
         self.to(model.blank)
 

@@ -79,9 +79,14 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _kind(module: nn.Module) -> tuple:
+def _kind(module: nn.Module) -> list:
     """Equal for modules that differ in the values of their parameters and buffers alone."""
-    return type(module), repr(module), [(k, part.shape) for k, part in _state(module).items()]
+    plain = bool | int | float | str | tuple | None
+    settings = [
+        (name, type(part), {k: v for k, v in vars(part).items() if isinstance(v, plain)})
+        for name, part in module.named_modules()
+    ]
+    return [settings, [(name, part.shape) for name, part in _state(module).items()]]
 
 
 def _with_chosen_weights(modules: list[nn.Module], choice: Tensor, *inputs: Tensor) -> Tensor:
