@@ -74,9 +74,9 @@ def _pairs(count: Tensor) -> Tensor:
 
 
 def mean_iou(partition: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Float[Tensor, " n"]:
-    """The mean IoU, in [0, 1], of the true segments, with the parts that match them.
+    """The mean IoU, in [0, 1], of the true segments, the background among them, with matching parts.
 
-    The background counts as a segment. The match is one to one, and its IoUs sum to the most; a true segment without a part has 0.
+    The match is one to one, and its IoUs sum to the most; a true segment without a part has 0.
 
     Args:
         partition: Any number for each part.

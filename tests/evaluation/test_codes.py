@@ -71,7 +71,11 @@ def test_what_carries_an_event_to_another_support_keeps_its_shape():
 
 def test_discrete_sites_take_their_mode():
     rare = dist.Bernoulli(torch.tensor([0.2, 0.7]))
-    for distribution in (rare, rare.to_event(1), dist.Categorical(torch.tensor([[3, 1], [1, 2.0]]))):
+    for distribution in (
+        rare,
+        rare.to_event(1),
+        dist.Categorical(torch.tensor([[3, 1], [1, 2.0]])),
+    ):
         assert taken(distribution).tolist() == [0, 1]
     assert taken(dist.OneHotCategorical(torch.tensor([[1, 5.0, 2]]))).tolist() == [[0, 1, 0]]
 
