@@ -18,8 +18,8 @@ class Agreement(NamedTuple):
     """Means over scenes, or over their objects or pairs. NaN, or None, where there is nothing to compare.
 
     Each field has its range and the floor that a trivial answer reaches on ``coloured_shapes`` of three
-    objects: flood fill by colour, the largest segment in front, unless another is named. ``evaluation.floors``
-    has the floors of any scenes.
+    objects: flood fill by colour, the largest segment in front, unless another is named. The floors of any
+    scenes are those of ``evaluation.floors``.
     """
 
     ari_fg: float  # adjusted Rand index of the pixels of objects, up to 1. Floor 1.00

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 from ..checks import check_tensors, is_integer
 from ..networks import ImageEncoder, UNet, mlp
 from ..random import fork_rng
+from ..render import centroid, warp
 from .training import descend
 
 __all__ = ["CountReader", "ShapeReader", "train_reader", "train_shape_reader"]
@@ -81,7 +82,7 @@ def train_reader(
 
 
 class ShapeReader(nn.Module):
-    """Reads the class of one shape on a canvas: two convolutions and a hidden layer.
+    """Reads the class of one shape on a canvas: moved to its middle, then two convolutions and a hidden layer.
 
     Args:
         size: (H, W) of the canvas.
@@ -94,7 +95,10 @@ class ShapeReader(nn.Module):
 
     def forward(self, shapes: Bool[Tensor, "n h w"]) -> Float[Tensor, "n classes"]:
         """Logits."""
-        return self.network(shapes[:, None].float())
+        pictures = shapes[:, None].float()
+        turn = torch.eye(2, device=shapes.device).expand(len(shapes), 2, 2)
+        to_middle = torch.cat([turn, centroid(pictures)[..., None]], -1)
+        return self.network(warp(pictures, to_middle, pictures.shape))
 
     @torch.no_grad()
     def read(self, shapes: Bool[Tensor, "n h w"]) -> Int[Tensor, " n"]:

@@ -10,7 +10,6 @@ from pyro_scenes.evaluation import (
     amodal_iou,
     background_first,
     depth_order,
-    iou,
     object_counts,
     specialisation,
     visible_parts,

@@ -90,6 +90,22 @@ def test_draws_are_draws_of_the_guide():
     assert not torch.allclose(seen.complete, see_layers(model, guide, images, draw=True).complete)
 
 
+def test_chunks_do_not_matter():
+    model, guide = pair(layers=2)
+    images = images_of(model)
+    expected = see_layers(model, guide, images)
+    for one, other in zip(see_layers(model, guide, images, chunk=2), expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_another_model_and_training_mode_are_noticed():
+    model, guide = pair(layers=2)
+    with pytest.raises(ValueError, match="of another model"):
+        see_layers(pair(layers=2)[0], guide, images_of(model))
+    with pytest.warns(UserWarning, match="the guide is in training mode"):
+        see_layers(model, guide.train(), images_of(model))
+
+
 def test_st_vae_is_one_layer():
     model = STVAE(**SIZES)
     images = images_of(model)
@@ -128,10 +144,10 @@ class Seeded(nn.Module):
 def test_weights_of_explanations_are_importance_weights():
     model, guide = pair(layers=2)
     images = images_of(model)
-    found, weights = explanations(model, Seeded(guide), images, draws=4)
+    found, weights = explanations(model, Seeded(guide).eval(), images, draws=4)
     assert len(found) == 4 and weights.shape == (4, 5)
     torch.testing.assert_close(weights.sum(0), torch.ones(5))
-    expected = log_weights(model, Seeded(guide), images, particles=4)
+    expected = log_weights(model, Seeded(guide).eval(), images, particles=4)
     torch.testing.assert_close(weights, expected.softmax(0))
     assert weights.max() > 0.9 and not torch.allclose(weights[:, 0], weights[:, 1])
     for seed, seen in enumerate(found, 1):  # each is the draw that its weight belongs to

@@ -1,7 +1,6 @@
 """Segments: hand-made scenes, brute force, and what must not matter."""
 
 from itertools import combinations, permutations
-from math import isnan
 
 import pytest
 import torch
