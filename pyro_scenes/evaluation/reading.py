@@ -82,7 +82,7 @@ def train_reader(
 
 
 class ShapeReader(nn.Module):
-    """Reads the class of one shape on a canvas: moved to its middle, then two convolutions and a hidden layer.
+    """Reads the class of one shape on a canvas, wherever it lies: two convolutions and a hidden layer.
 
     Args:
         size: (H, W) of the canvas.

@@ -62,7 +62,7 @@ def test_a_corner_or_a_strip_is_no_shape():
     masks[1, :, 0] = 1
     masks[2, 0, 4:12] = 1
     assert (shape_fit(masks, STENCILS, least=0.0).iou >= 0.5).all()
-    assert (shape_fit(masks, STENCILS).iou < 0.3).all()
+    assert (shape_fit(masks, STENCILS).iou < 0.4).all()
 
 
 def test_experts_of_one_class_each_make_all():
