@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pyro import poutine
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import pad
 
 from ..handlers import expected
 from ..render import opacities
@@ -119,9 +119,8 @@ def _against_last(
     log_visibility: Float[Tensor, "pixels n parts"], layers: int, size: torch.Size
 ) -> Float[Tensor, "n layers 1 h w"]:
     logits = opacities(log_visibility, -1)[..., :layers]
-    if logits.shape[-1] == layers:  # else the last layer is opaque by construction: its logit is 0
-        logits = (logits - logits[..., -1:])[..., :-1]
-    masks = functional.pad(logits.sigmoid(), (0, 1), value=1.0)
+    masks = (logits - logits[..., -1:])[..., :-1].sigmoid()
+    masks = pad(masks, (0, 1), value=1.0)
     return masks.permute(1, 2, 0).unflatten(2, size)[:, :, None]
 
 

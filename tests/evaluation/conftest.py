@@ -4,10 +4,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.nn import PyroModule
 from torch import nn
+from torch.nn.functional import logsigmoid
 
-from pyro_scenes.render import visibility
+from pyro_scenes.base import Guide, Model
 
 SIDE = 8
 #: Red, green and a blue background; the last expert paints nothing.
@@ -25,36 +25,43 @@ def parts(z_expert, z_what):
     return colours, torch.where(opaque, 20.0, -20.0)[:, None]
 
 
-class Blocks(PyroModule):
+def log_visibility(logits):
+    """log p (pixels, n, layers + 1) that a pixel shows each layer, or none, of opacities' logits."""
+    maps = logits[:, :, 0].flatten(2).permute(2, 0, 1)
+    log_scope = nn.functional.pad(logsigmoid(-maps).cumsum(-1), (1, 0))
+    return log_scope + nn.functional.pad(logsigmoid(maps), (0, 1))
+
+
+class Blocks(Model):
     """Experts 0 and 1 paint blocks, expert 2 the background, expert 3 nothing."""
 
     def __init__(self, object_experts=(0, 1)):
-        super().__init__("blocks")
+        super().__init__((3, SIDE, SIDE))
         self.experts, self.object_experts = 4, object_experts
-        self.image_shape = (3, SIDE, SIDE)
         self.weight = nn.Parameter(torch.zeros(()))
+
+    def check(self):
+        pass
 
     def forward(self, images=None, *, size=1, layers=4):
         with pyro.plate("images", size, dim=-1):
             drawn = []
             for i in range(layers):
                 z_expert = pyro.sample(f"z_expert_{i}", dist.Categorical(torch.ones(4) / 4))
-                prior = dist.Uniform(torch.zeros(2), 4.0).to_event(1)
+                prior = dist.Normal(2 * torch.ones(2), 2.0).to_event(1)
                 drawn.append(parts(z_expert, pyro.sample(f"z_what_{i}", prior)))
             colours, logits = (torch.stack(maps, 1) for maps in zip(*drawn, strict=True))
             pyro.deterministic("colours", colours)
             pyro.deterministic("masks", logits.sigmoid())
-            shares = visibility(logits, opaque=False).flatten(2).permute(2, 0, 1)
             with pyro.plate("pixels", SIDE**2, dim=-2):
-                pyro.sample("z_region", dist.Categorical(logits=shares))
+                pyro.sample("z_region", dist.Categorical(logits=log_visibility(logits)))
 
 
-class BlocksGuide(PyroModule):
+class BlocksGuide(Guide):
     """Explains any image as a red block over a green one, before the background, then nothing."""
 
     def __init__(self, model):
-        super().__init__("blocks_guide")
-        self.__dict__["model"] = model
+        super().__init__(model)
         self.sizes = []
 
     def forward(self, images, regions=None, *, layers=4):
@@ -67,13 +74,12 @@ class BlocksGuide(PyroModule):
                 z_expert = pyro.sample(f"z_expert_{i}", dist.Categorical(odds))
                 place = dist.Normal(2.0 * torch.tensor([i, i]), 0.3).to_event(1)
                 drawn.append(parts(z_expert, pyro.sample(f"z_what_{i}", place)))
-            logits = torch.stack([logits for _, logits in drawn], 1)
-            shares = visibility(logits, opaque=False)
+            shares = log_visibility(torch.stack([logits for _, logits in drawn], 1))
             if regions is not None:
-                shares = nn.functional.pad(regions.float(), (0, 0, 0, 0, 0, 1)).clamp(1e-6).log()
+                flat = regions.float().flatten(2).permute(2, 0, 1)
+                shares = nn.functional.pad(flat, (0, 1)).clamp(1e-6).log()
             with pyro.plate("pixels", SIDE**2, dim=-2):
-                pixels = shares.flatten(2).permute(2, 0, 1)
-                pyro.sample("z_region", dist.Categorical(logits=pixels))
+                pyro.sample("z_region", dist.Categorical(logits=shares))
 
 
 @pytest.fixture
