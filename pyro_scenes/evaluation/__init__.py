@@ -35,7 +35,7 @@ from .depth import (
     object_counts,
 )
 from .layer_metrics import LayerMetrics, layer_metrics, r_squared
-from .layers import Layers, explanations, see_layers
+from .layers import Layers, doubt, explanations, see_layers
 from .matching import Match, best_match, iou, layer_iou, match_layers, overlap
 from .reading import CountReader, ShapeReader, train_reader, train_shape_reader
 from .samples import (
@@ -43,6 +43,7 @@ from .samples import (
     Requested,
     Roles,
     Sample,
+    as_order,
     mostly_visible,
     paint,
     paint_alone,
@@ -79,6 +80,7 @@ __all__ = [
     "agreement",
     "alignment",
     "amodal_iou",
+    "as_order",
     "background_first",
     "best_match",
     "codes",
@@ -88,6 +90,7 @@ __all__ = [
     "count_probabilities",
     "decompose",
     "depth_order",
+    "doubt",
     "explanations",
     "extra_share",
     "floors",
@@ -116,9 +119,9 @@ __all__ = [
     "segments",
     "shape_fit",
     "single_shapes",
+    "softmax_masks",
     "specialisation",
     "train_reader",
     "train_shape_reader",
     "visible_parts",
-    "softmax_masks",
 ]

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from ..handlers import expected
 from ..networks import mlp
 from ..random import fork_rng
+from .ready import warn_training_mode
 from .training import descend
 
 __all__ = ["Probe", "codes", "probe"]
@@ -29,7 +30,11 @@ def codes(
     Args:
         site: The name, without the number of a layer.
         chunk: Images at a time, which bounds the memory.
+
+    Raises:
+        ValueError: The guide has no such site.
     """
+    warn_training_mode(guide)
     return torch.cat([_codes(guide, part, site) for part in images.split(chunk)])
 
 

@@ -1,5 +1,6 @@
 """Layers of a scene: the complete objects behind what is visible."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from ..handlers import expected
 from .bounds import check_pair, log_weight
 from .ready import check_ready
 
-__all__ = ["Layers", "explanations", "see_layers"]
+__all__ = ["Layers", "doubt", "explanations", "see_layers", "visible_layers"]
 
 
 SITES = ("layers", "masks", "transforms", "canvas")
@@ -76,6 +77,18 @@ def explanations(
         weights.append(log_weight(model, proposed, images))
         scenes.append(_read(model, proposed, len(images)))
     return scenes, torch.stack(weights).softmax(0)
+
+
+def doubt(scenes: Sequence[Layers], weights: Float[Tensor, "draws n"]) -> Float[Tensor, " n"]:
+    """How much explanations of an image differ: the variance of complete layers, summed over pixels.
+
+    Args:
+        scenes, weights: Of :func:`explanations`.
+    """
+    layers = torch.stack([scene.complete for scene in scenes])
+    shares = weights[:, :, None, None, None, None]
+    mean = (shares * layers).sum(0)
+    return (shares * (layers - mean).square()).sum((0, 2, 3, 4, 5))
 
 
 def _read(model: nn.Module, proposed: poutine.Trace, size: int) -> Layers:

@@ -9,7 +9,7 @@ from ..checks import check_tensors, is_integer
 from ..networks import ImageEncoder, UNet, mlp
 from ..random import fork_rng
 from ..render import centroid, warp
-from .training import descend
+from .training import as_floats, descend
 
 __all__ = ["CountReader", "ShapeReader", "train_reader", "train_shape_reader"]
 
@@ -34,11 +34,13 @@ class CountReader(nn.Module):
         return self.network(images - 0.5).sum((2, 3)) / 100
 
     @torch.no_grad()
-    def read(self, images: Float[Tensor, "n c h w"]) -> Int[Tensor, "n classes"]:
+    def read(
+        self, images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"]
+    ) -> Int[Tensor, "n classes"]:
         """Counts, from 0 up, on the CPU."""
         device = next(self.parameters()).device
-        parts = [self(part.to(device)).round().long().clamp(min=0) for part in images.split(500)]
-        return torch.cat(parts).cpu()
+        parts = [self(as_floats(part.to(device))).round() for part in images.split(500)]
+        return torch.cat(parts).long().clamp(min=0).cpu()
 
 
 def train_reader(
@@ -73,8 +75,7 @@ def train_reader(
         reader = CountReader(images.shape[1], counts.shape[1]).to(images.device)
 
         def loss(index: Tensor) -> Tensor:
-            batch = images[index] / 255 if images.dtype == torch.uint8 else images[index]
-            return (reader(batch) - counts[index]).square().mean()
+            return (reader(as_floats(images[index])) - counts[index]).square().mean()
 
         batches = torch.randint(len(images), (steps, batch_size)).to(images.device).unbind()
         descend(torch.optim.Adam(reader.parameters(), lr, fused=True), batches, loss)

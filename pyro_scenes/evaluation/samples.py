@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from ..render import under
 from .segments import visible_parts
+from .specialisation import count_classes
 
 __all__ = [
     "Order",
     "Requested",
     "Roles",
     "Sample",
+    "as_order",
     "mostly_visible",
     "paint",
     "paint_alone",
@@ -113,7 +115,7 @@ def paint_alone(
 class Order(NamedTuple):
     """Scenes painted to order, of which more than a quarter of each object is visible."""
 
-    images: Float[Tensor, "n c h w"]
+    images: Tensor  # (n, C, H, W), float in [0, 1], or as true scenes have them
     counts: Int[Tensor, "n classes"]  # of the objects that were ordered
     made: Bool[Tensor, " classes"]  # whether there is an expert for the class
 
@@ -140,6 +142,28 @@ def paint_to_order(
         counts.append(ordered.bincount(minlength=classes).expand(len(images[-1]), -1))
     made = torch.tensor(parts.by_class) >= 0
     return Order(torch.cat(images), torch.cat(counts), made)
+
+
+def as_order(
+    images: Tensor,
+    masks: Bool[Tensor, "n objects h w"],
+    labels: Int[Tensor, "n objects"],
+    classes: int,
+) -> Order:
+    """True scenes as an order, of which more than a quarter of each object is visible.
+
+    A reader is trained on some (``train_reader(order.images, order.counts)``); what :func:`requested` says of
+    others is the ceiling.
+
+    Args:
+        images: (n, C, H, W), as the scenes have them.
+        masks: Full shapes, front to back (``Scenes.masks``). Empty ones are padding.
+        labels: The class, from 0, of each object; -1 is padding.
+        classes: How many there are.
+    """
+    clear = mostly_visible(masks)
+    counts = count_classes(labels, classes)
+    return Order(images[clear], counts[clear], torch.ones(classes, dtype=torch.bool))
 
 
 def _before_backdrop(

@@ -1,12 +1,19 @@
-"""The loop that trains small networks to read codes and pictures."""
+"""What trains small networks to read codes and pictures."""
 
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-__all__ = ["descend"]
+__all__ = ["as_floats", "descend"]
+
+
+def as_floats(
+    images: UInt8[Tensor, "n c h w"] | Float[Tensor, "n c h w"],
+) -> Float[Tensor, "n c h w"]:
+    """Images in [0, 1]."""
+    return images / 255 if images.dtype == torch.uint8 else images
 
 
 def descend(

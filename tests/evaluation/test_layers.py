@@ -7,7 +7,7 @@ from pyro import poutine
 from torch import nn
 
 from pyro_scenes import AIR, CSTVAE, STVAE, VAE, AIRGuide, CSTVAEGuide, Prior, STVAEGuide, VAEGuide
-from pyro_scenes.evaluation import explanations, log_weights, see_layers
+from pyro_scenes.evaluation import doubt, explanations, log_weights, see_layers
 
 SIZES = {"image_shape": (1, 12, 15), "window": (1, 7, 6), "code": 3}
 COLOUR = {"image_shape": (3, 12, 15), "window": (3, 7, 6)}
@@ -169,3 +169,13 @@ def test_weights_of_explanations_sum_to_one_without_a_seed():
 def test_no_explanations_are_refused(draws):
     with pytest.raises(ValueError, match="draws must be at least 1"):
         explanations(*pair(), torch.zeros(1, 1, 12, 15), draws=draws)
+
+
+def test_explanations_of_weight_that_differ_are_in_doubt():
+    model, guide = pair(layers=2)
+    images = images_of(model)
+    scenes, _ = explanations(model, guide, images, draws=2)
+    apart = (scenes[0].complete - scenes[1].complete).square().sum((1, 2, 3, 4))
+    share = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    expected = share * (1 - share) * apart
+    torch.testing.assert_close(doubt(scenes, torch.stack([share, 1 - share])), expected)

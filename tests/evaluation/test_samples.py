@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from pyro_scenes.data import coloured_shapes
 from pyro_scenes.evaluation import (
     Order,
+    as_order,
     floors,
     mostly_visible,
     paint,
@@ -133,3 +135,12 @@ def test_floors_of_orders_by_hand():
     assert table["blank paper"] == pytest.approx((5 / 9, 0))
     # All of class 0 would be read as (1, 0, 0), (2, 0, 0), (3, 0, 0).
     assert table["one class for all"] == pytest.approx((3 / 9 + 1 / 9 + 1 / 9, 1 / 3))
+
+
+def test_true_scenes_are_an_order_that_is_met():
+    scenes = coloured_shapes(50, count=(1, 3), canvas=16, classes="any")
+    order = as_order(scenes.images, scenes.masks, scenes.labels, 3)
+    clear = mostly_visible(scenes.masks)
+    assert torch.equal(order.counts.sum(1), scenes.counts[clear]) and 10 < clear.sum() < 50
+    assert torch.equal(order.images, scenes.images[clear])
+    assert requested(order.counts, order) == (1, 1)

@@ -1,12 +1,13 @@
 """Decompositions that nobody learned: flood fill, order by area, objects as one; the ideal."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..agreement import Agreement, agreement
 from ..decomposition import Decomposition
 from ..segments import visible_parts
+from ..training import as_floats
 
 __all__ = [
     "agreement_floors",
@@ -120,8 +121,3 @@ def _copied(images: Tensor, front: Bool[Tensor, "n layers h w"]) -> Decompositio
     pictures = as_floats(images)
     colours = pictures[:, None].expand(-1, parts.shape[1], -1, -1, -1)
     return Decomposition(parts.float(), parts.float(), colours, experts, pictures)
-
-
-def as_floats(images: Tensor) -> Float[Tensor, "n c h w"]:
-    """Images in [0, 1], uint8 or float."""
-    return images / 255 if images.dtype == torch.uint8 else images

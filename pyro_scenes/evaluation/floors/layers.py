@@ -8,7 +8,7 @@ from ...render import centroid
 from ..layer_metrics import LayerMetrics, layer_metrics
 from ..layers import Layers, visible_layers
 from ..reading import ShapeReader
-from .decompositions import as_floats
+from ..training import as_floats
 
 __all__ = ["copy_whole", "cut_in_two", "layer_floors", "other_scene", "true_layers"]
 
