@@ -29,16 +29,14 @@ class Agreement(NamedTuple):
     invisible_iou: float  # of their hidden parts alone, in [0, 1]. Floor 0
     # Share of scenes with the right number of objects. Floor .97, which is the ceiling: some are hidden.
     counts: float
-    background_first: (
-        float  # share of scenes whose first layer is mostly background. 0 is right; floor 0
-    )
+    # Share of scenes whose first layer is mostly background: 0 is right. Floor 0
+    background_first: float
     # Share of overlapping pairs in the right order, weighted by their overlap, in [0, 1]. Floor .92
     depth_order: float
     depth_order_pairs: float  # the same, each pair counts alike. Floor .80
     depth_order_seen: float  # the same, weighted by what is seen of the overlap. Floor .93
-    purity: (
-        float  # share of visible objects in their expert's commonest class. One expert for all: .33
-    )
+    # Share of visible objects in their expert's commonest class, in [0, 1]. One expert for all: .33
+    purity: float
     nmi: float  # mutual information of expert and class, in [0, 1]. One expert for all: 0
     wins: list[list[int]] | None  # objects by expert (row) and class
 

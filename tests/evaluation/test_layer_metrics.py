@@ -127,6 +127,16 @@ def test_padding_does_not_count(scenes):
     )
 
 
+def test_without_overlap_nothing_is_said_of_it():
+    one = layered_digits(
+        (torch.full((3, 6, 6), 255, dtype=torch.uint8), torch.arange(3)), 9, count=1
+    )
+    score = floors.layer_floors(one.images, one.masks, centres=one.centres)["true layers"]
+    assert score.layer_iou == 1 and score.centre_r2 == pytest.approx(1)
+    assert isnan(score.layer_iou_overlapping) and isnan(score.overlap_iou)
+    assert isnan(score.attribution) and isnan(score.scenes_read)
+
+
 # R^2
 
 
