@@ -16,12 +16,10 @@ __all__ = ["Alignment", "alignment"]
 class Alignment(NamedTuple):
     """The true objects as the windows of their layers see them."""
 
-    means: Float[
-        Tensor, "classes 1 h w"
-    ]  # the mean picture of each class; black for one without objects
-    spread: (
-        float  # deviation of the centre of mass, in pixels of the window; 0: all lie at one place
-    )
+    # The mean picture of each class; black for one without objects.
+    means: Float[Tensor, "classes 1 h w"]
+    # Deviation of the centre of mass, in pixels of the window: 0 if all lie at one place.
+    spread: float
 
 
 def alignment(

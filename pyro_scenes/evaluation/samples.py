@@ -182,9 +182,8 @@ class Requested(NamedTuple):
     Floors: ``floors.requested_floors``. Ceiling: the reader's own figures on true scenes.
     """
 
-    requested_counts: (
-        float  # share of the counts, one for each scene and class, that are as ordered
-    )
+    # Share of the counts, one for each scene and class, that are as ordered.
+    requested_counts: float
     requested_scenes: float  # share of scenes in which all are
 
 
