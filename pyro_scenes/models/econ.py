@@ -175,6 +175,12 @@ class ECON(Model):
         pixels, canvas = (maps.movedim(-3, -1)[..., None, None] for maps in (images, colours))
         return self.image(Scene(0, self.layers, canvas)).log_prob(pixels).unsqueeze(-3)
 
+    @property
+    def object_experts(self) -> tuple[int, ...]:
+        """The numbers of the experts that may paint objects: all but a flat or an empty one."""
+        others = FlatDecoder | EmptyDecoder
+        return tuple(k for k, part in enumerate(self.decoders) if not isinstance(part, others))
+
     @torch.no_grad()
     def check(self) -> None:
         scene = Scene(0, self.layers, self.blank[None])
