@@ -21,6 +21,7 @@ from .models import (
     colour_experts,
     separate_experts,
 )
+from .pairs import check_guide
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ __all__ = [
     "load_checkpoint",
     "networks",
     "as_printed",
+    "check_guide",
     "render",
     "save_checkpoint",
     "separate_experts",
