@@ -1,21 +1,41 @@
 """What is asked of images, sizes, tensors and parts, where they enter."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
+    "TrainingModeWarning",
     "check_conditional",
     "check_decoder",
     "check_images",
     "check_sizes",
     "check_tensors",
     "is_integer",
+    "warn_training_mode",
 ]
+
+
+class TrainingModeWarning(UserWarning):
+    """A guide is evaluated in training mode, in which it may be less sure than it is, or drop units."""
+
+
+def warn_training_mode(guide: Callable) -> None:
+    """Warns the caller's caller, by a :class:`TrainingModeWarning`, of a module in training mode."""
+    module = poutine.unwrap(guide)
+    if isinstance(module, nn.Module) and module.training:
+        name = type(module).__name__
+        warnings.warn(
+            f"{name} is in training mode, so this is not what it will do in use: call guide.eval() first",
+            TrainingModeWarning,
+            stacklevel=3,
+        )
 
 
 def check_images(images: Tensor, blank: Tensor) -> Tensor:

@@ -4,13 +4,15 @@ Everything here reads named sites of traces or tensors, and imports no model. Im
 in [0, 1]; use ``torch.no_grad()`` to save memory.
 """
 
-from .bounds import importance_bound, log_weights
+from .bounds import Bounds, estimate, importance_bound, log_weights
 from .codes import Probe, codes, probe
 from .counts import (
+    Counting,
     Interpretation,
     count_accuracy,
     count_confusion,
     count_probabilities,
+    counting,
     interpret,
     sample_counts,
 )
@@ -48,7 +50,9 @@ from .specialisation import Specialisation, specialisation
 
 __all__ = [
     "Amodal",
+    "Bounds",
     "CountReader",
+    "Counting",
     "Decomposition",
     "DepthOrder",
     "Interpretation",
@@ -66,8 +70,10 @@ __all__ = [
     "count_classes",
     "count_confusion",
     "count_probabilities",
+    "counting",
     "decompose",
     "depth_order",
+    "estimate",
     "explanations",
     "importance_bound",
     "interpret",
