@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .base import Model
 from .random import fork_rng
-from .sites import UNLIKELY, check_observed, check_pair, latents
+from .sites import UNLIKELY, check_observed, check_pair, check_sites, latents
 
 __all__ = ["check_guide", "check_same_model", "replay"]
 
@@ -59,24 +59,34 @@ def check_same_model(model: Callable, guide: Callable) -> None:
 
 
 def replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:
-    """The trace of a model at a guide's draws, after :func:`check_pair`."""
-    check_observed(proposed)
-    joint = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(*args, **kwargs)
+    """The trace of a model at a guide's draws, after :func:`pyro_scenes.sites.check_pair`."""
+    joint = _replay(model, proposed, *args, **kwargs)
     check_pair(joint, proposed)
     return joint
 
 
 def _run(model: Callable, guide: Callable, *batch: Any) -> poutine.Trace:
     proposed = poutine.trace(guide).get_trace(*batch)
-    check_observed(proposed)
-    joint = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(*batch)
+    joint = _replay(model, proposed, *batch)
     compared = joint.copy()
     for name in {*joint.stochastic_nodes} - {*proposed.nodes}:
         if joint.nodes[name]["infer"].get("enumerate") == "parallel":
             compared.remove_node(name)  # the ELBO sums over it in the model
-    if latents(compared):
+    if latents(compared) or latents(proposed):
         check_pair(compared, proposed)
     return joint
+
+
+def _replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:
+    check_observed(proposed)
+    try:
+        return poutine.trace(poutine.replay(model, trace=proposed)).get_trace(*args, **kwargs)
+    except Exception:
+        # A model may fail in its own ways at draws of wrong shapes: what is wrong is said here.
+        with torch.no_grad(), _unchanged(model):
+            prior = poutine.trace(model).get_trace(*args, **kwargs)
+        check_sites(prior, proposed)
+        raise
 
 
 def _is_scalar_choice(distribution: Any) -> bool:
@@ -113,11 +123,11 @@ def _unchanged(*functions: Callable) -> Iterator[None]:
     """Restores random state and buffers, such as the running means of a BatchNorm."""
     modules = (poutine.unwrap(function) for function in functions)
     buffers = [part for each in modules if isinstance(each, nn.Module) for part in each.buffers()]
-    before = [(part, part._version, part.clone()) for part in buffers]
+    before = [(part, part.clone()) for part in buffers]
     try:
         with fork_rng():
             yield
     finally:
-        for part, version, value in before:
-            if part._version != version:
+        for part, value in before:
+            if not torch.equal(part, value):
                 part.copy_(value)

@@ -12,7 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import TransformedDistribution, biject_to
 
-__all__ = ["UNLIKELY", "check_observed", "check_pair", "latents"]
+__all__ = ["UNLIKELY", "check_observed", "check_pair", "check_sites", "latents"]
 
 #: Values of a discrete site that are less likely than this are taken for impossible (in nats).
 UNLIKELY = -12.0
@@ -26,6 +26,13 @@ def check_pair(joint: poutine.Trace, proposed: poutine.Trace) -> None:
         joint: Trace of the model, replayed at the guide's draws.
         proposed: Trace of the guide.
     """
+    check_sites(joint, proposed)
+    for name, site in latents(proposed).items():
+        _check_mask(name, joint, site)
+
+
+def check_sites(joint: poutine.Trace, proposed: poutine.Trace) -> None:
+    """The same but for masks, which depend on the draws: the model's trace may have draws of its own."""
     check_observed(proposed)
     drawn, guessed = latents(joint), latents(proposed)
     if {*drawn} != {*guessed} or not drawn:
@@ -37,7 +44,6 @@ def check_pair(joint: poutine.Trace, proposed: poutine.Trace) -> None:
     for name in drawn:
         _check_distribution(name, drawn[name]["fn"], guessed[name]["fn"])
         _check_plates(name, drawn[name], guessed[name])
-        _check_mask(name, joint, guessed[name])
 
 
 def check_observed(proposed: poutine.Trace) -> None:
