@@ -163,22 +163,27 @@ def test_what_the_model_sums_over_is_not_the_guides():
     check_guide(Two(dist.Bernoulli(0.5 * ONE), infer={"enumerate": "parallel"}), nothing, IMAGES)
 
 
+def regions(images, shown=None, name="pixels", obs=None):
+    """A region of each pixel, of those that are shown (pixels, n): a model with obs, a guide without."""
+    with pyro.plate("images", len(images), dim=-1), pyro.plate(name, 256, dim=-2):
+        with poutine.mask(mask=shown):
+            pyro.sample("z_region", dist.Categorical(torch.ones(256, len(images), 3)))
+        if obs is not None:
+            pyro.sample("image", dist.Normal(0.0, 1.0), obs=obs)
+
+
 def test_pixels_in_a_plate_of_their_own_are_compared():
-    build, guide, settings = PAIRS["ECON"]
-    model = build(**settings)
+    pixels = IMAGES.flatten(1).T
+    seen = pixels > 0.5
 
-    def unmasked(images, inner=guide(model)):
-        with poutine.block(hide=["z_what_0"]):
-            trace = poutine.trace(inner).get_trace(images)
-        with pyro.plate("images", len(images), dim=-1):
-            for name in trace.stochastic_nodes:
-                if name.startswith("z_") and name != "z_region":
-                    pyro.sample(name, trace.nodes[name]["fn"])
-            with pyro.plate("pixels", len(trace.nodes["z_region"]["value"]), dim=-2):
-                pyro.sample("z_region", trace.nodes["z_region"]["fn"])
+    def model(images):
+        regions(images, seen, obs=pixels)
 
-    with pytest.raises(ValueError, match="z_what_0 where the model masks it out"):
-        check_guide(model, unmasked, torch.rand(N, *model.image_shape))
+    check_guide(model, lambda images: regions(images, seen), IMAGES)
+    with pytest.raises(ValueError, match="z_region where the model masks it out"):
+        check_guide(model, regions, IMAGES)
+    with pytest.raises(ValueError, match=r'z_region inside pyro.plate\("pixels", 256, dim=-2\)'):
+        check_guide(model, lambda images: regions(images, seen, "cells"), IMAGES)
 
 
 # What is refused.
