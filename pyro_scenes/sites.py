@@ -184,7 +184,7 @@ def _counted(site: Any) -> Bool[Tensor, "..."] | None:
     for mask, events in masks:
         if mask is not None:
             mask = torch.as_tensor(mask, device=site["value"].device)
-            mask = mask.reshape(*mask.shape, *[1] * events)
+            mask = mask[(..., *[None] * events)]
             counted = mask if counted is None else counted & mask
     return counted
 
