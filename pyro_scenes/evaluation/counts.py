@@ -100,10 +100,10 @@ def _goes_on(
         name: images.new_full((len(images),), float(k < count)) for k, name in enumerate(names)
     }
     trace = poutine.trace(poutine.condition(guide, data=present)).get_trace(images)
-    probs = [getattr(trace.nodes[name]["fn"], "probs", None) for name in names]
-    if any(each is None or each.shape != images.shape[:1] for each in probs):
+    choices = [trace.nodes[name]["fn"] for name in names]
+    if any(getattr(each, "probs", images).shape != images.shape[:1] for each in choices):
         raise ValueError(f"{', '.join(names)} must be Bernoulli, one number for each image")
-    return torch.stack(probs, -1)
+    return torch.stack([each.probs for each in choices], -1)
 
 
 def sample_counts(guide: Callable, images: Float[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
