@@ -54,7 +54,7 @@ def test_under_the_exact_posterior_every_weight_is_the_evidence():
 
 def test_weights_average_to_evidence_less_divergence_and_their_bound_nears_the_evidence():
     guide = LevelGuide(shift=0.3, stretch=1.5)
-    weights = log_weights(Level(), guide, IMAGES, particles=3000)
+    weights = log_weights(Level(), guide, IMAGES, particles=1000)
     exact = dist.Normal(0.0, LevelGuide().scale)
     divergence = torch.distributions.kl_divergence(dist.Normal(0.3, guide.scale), exact)
     torch.testing.assert_close(weights.mean(0), evidence(IMAGES) - divergence, rtol=0, atol=0.1)
