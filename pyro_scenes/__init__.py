@@ -21,6 +21,7 @@ from .models import (
     VAEGuide,
     sprite_scenes,
 )
+from .pairs import check_guide
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ __all__ = [
     "inference",
     "load_checkpoint",
     "networks",
+    "check_guide",
     "render",
     "save_checkpoint",
     "sprite_scenes",

@@ -1,14 +1,17 @@
 """What is asked of images, sizes, tensors and parts, where they enter."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
+    "TrainingModeWarning",
     "check_conditional",
     "check_decoder",
     "check_images",
@@ -16,7 +19,25 @@ __all__ = [
     "check_sizes",
     "check_tensors",
     "is_integer",
+    "warn_training_mode",
 ]
+
+
+class TrainingModeWarning(UserWarning):
+    """A guide is evaluated in training mode, in which it may be less sure than it is, or drop units."""
+
+
+def warn_training_mode(*programs: Callable) -> None:
+    """Warns the caller's caller, by a :class:`TrainingModeWarning`, of modules in training mode."""
+    modules = [poutine.unwrap(program) for program in programs]
+    names = [type(m).__name__ for m in modules if isinstance(m, nn.Module) and m.training]
+    if names:
+        warnings.warn(
+            f"{' and '.join(names)} in training mode, so this is not what they will do in use: call eval() "
+            "of the model and the guide first",
+            TrainingModeWarning,
+            stacklevel=3,
+        )
 
 
 def check_images(images: Tensor, blank: Tensor) -> Tensor:

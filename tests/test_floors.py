@@ -11,8 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "pyro_scenes"
 
 ROOMS = [
     "atomic random render networks",
-    "checks handlers conditionals",
+    "checks handlers conditionals sites",
     "base",
+    "pairs",
     "models data inference evaluation criticism viz",
     "recipes",
     "experiment",

@@ -7,13 +7,15 @@ in [0, 1]; use ``torch.no_grad()`` to save memory. ``floors`` has what trivial a
 from . import floors
 from .agreement import Agreement, agreement
 from .alignment import Alignment, alignment
-from .bounds import importance_bound, log_weights
+from .bounds import Bounds, estimate, importance_bound, log_weights
 from .codes import Probe, codes, probe
 from .counts import (
+    Counting,
     Interpretation,
     count_accuracy,
     count_confusion,
     count_probabilities,
+    counting,
     interpret,
     sample_counts,
 )
@@ -59,7 +61,9 @@ __all__ = [
     "Agreement",
     "Alignment",
     "Amodal",
+    "Bounds",
     "CountReader",
+    "Counting",
     "Decomposition",
     "DepthOrder",
     "Interpretation",
@@ -88,9 +92,11 @@ __all__ = [
     "count_classes",
     "count_confusion",
     "count_probabilities",
+    "counting",
     "decompose",
     "depth_order",
     "doubt",
+    "estimate",
     "explanations",
     "extra_share",
     "floors",

@@ -9,10 +9,10 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ..checks import warn_training_mode
 from ..handlers import expected
 from ..networks import mlp
 from ..random import fork_rng
-from .ready import warn_training_mode
 from .training import descend
 
 __all__ = ["Probe", "codes", "probe"]

@@ -9,10 +9,11 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..checks import warn_training_mode
 from ..handlers import expected
+from ..pairs import check_same_model
 from ..render import opacities
 from .bounds import check_pair
-from .ready import check_ready
 
 __all__ = [
     "Decomposition",
@@ -69,7 +70,8 @@ def decompose(
     Raises:
         ValueError: Model or guide has no such sites, or the guide is of another model.
     """
-    check_ready(model, guide)
+    check_same_model(model, guide)
+    warn_training_mode(model, guide)
     makers = getattr(model, "object_experts", None)
     parts = []
     for first in range(0, len(images), chunk):

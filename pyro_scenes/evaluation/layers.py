@@ -9,9 +9,10 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..checks import warn_training_mode
 from ..handlers import expected
+from ..pairs import check_same_model
 from .bounds import check_pair, log_weight
-from .ready import check_ready
 
 __all__ = ["Layers", "doubt", "explanations", "see_layers", "visible_layers"]
 
@@ -50,7 +51,8 @@ def see_layers(
     Raises:
         ValueError: The model has no such sites, or the guide is of another model.
     """
-    check_ready(model, guide)
+    check_same_model(model, guide)
+    warn_training_mode(model, guide)
     parts = []
     for part in images.split(chunk):
         with poutine.trace() as proposed, nullcontext() if draw else expected():
@@ -70,7 +72,8 @@ def explanations(
     """
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    check_ready(model, guide)
+    check_same_model(model, guide)
+    warn_training_mode(model, guide)
     scenes, weights = [], []
     for _ in range(draws):
         proposed = poutine.trace(guide).get_trace(images)

@@ -1,7 +1,8 @@
 """Training: ``fit``, and checkpoints. Objectives are Pyro's own ELBO objects."""
 
 from .checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
-from .fit import Diverged, Record, adam, fit
+from .fit import Diverged, Record, fit
+from .parameters import adam
 from .schedule import warm_up
 from .surrogate import MaskLoss, Surrogate
 from .weighted import Weighted, as_printed
