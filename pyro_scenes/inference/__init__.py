@@ -2,7 +2,7 @@
 
 from .checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
 from .fit import Diverged, Record, adam, fit
-from .schedule import warm_up
+from .schedule import falling, plateaus, ramp, scale_lr, warm_up
 from .surrogate import MaskLoss, Surrogate
 from .weighted import Weighted, as_printed
 
@@ -14,10 +14,14 @@ __all__ = [
     "Surrogate",
     "Weighted",
     "adam",
+    "as_printed",
+    "falling",
     "fit",
     "load_checkpoint",
-    "as_printed",
+    "plateaus",
+    "ramp",
     "read_checkpoint",
     "save_checkpoint",
+    "scale_lr",
     "warm_up",
 ]
