@@ -1,6 +1,12 @@
 """Training: ``fit``, and checkpoints. Objectives are Pyro's own ELBO objects."""
 
-from .checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
+from .checkpoint import (
+    CheckpointError,
+    describe_pair,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from .fit import Diverged, Record, adam, fit
 from .schedule import falling, plateaus, ramp, scale_lr, warm_up
 from .surrogate import MaskLoss, Surrogate
@@ -15,6 +21,7 @@ __all__ = [
     "Weighted",
     "adam",
     "as_printed",
+    "describe_pair",
     "falling",
     "fit",
     "load_checkpoint",

@@ -8,7 +8,9 @@ from torch.optim import Optimizer
 __all__ = ["falling", "plateaus", "ramp", "scale_lr", "warm_up"]
 
 
-def ramp(step: int, *, over: int | float, start: int | float = 0.0, end: int | float = 1.0) -> float:
+def ramp(
+    step: int, *, over: int | float, start: int | float = 0.0, end: int | float = 1.0
+) -> float:
     """A number that moves linearly from ``start`` to ``end`` over the first ``over`` steps, then stays.
 
     Example:
