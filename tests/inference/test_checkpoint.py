@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -279,7 +277,7 @@ CRAFTED = [
     lambda c: c["optim"].update({"class": 3}),
     lambda c: c["optim"].update(groups=None),
     lambda c: c["optim"].update(groups=[1, 2]),
-    lambda c: c["optim"].update(groups=c["optim"]["groups"][:1]),
+    lambda c: c["optim"].update(groups=c["optim"]["groups"] * 2),
     lambda c: c["optim"]["groups"][0].update(params=[]),
     lambda c: c["optim"]["groups"][0].update(params=5),
     lambda c: c["optim"]["groups"][0].update(lr="much"),
@@ -363,12 +361,3 @@ def test_another_optimiser_is_refused(original, other):
     modules, _ = small()
     optim = other([p for module in modules for p in module.parameters()])
     refused(original, modules, optim, match="another optimiser")
-
-
-def test_it_is_read_in_another_process(original):
-    """Names of parameters do not depend on what a process built before."""
-    code = (
-        "from test_checkpoint import *; m, o = small(); load_checkpoint(sys.argv[1], *m, optim=o)"
-    )
-    command = [sys.executable, "-c", code, str(original)]
-    subprocess.run(command, check=True, cwd=os.path.dirname(__file__))
