@@ -23,7 +23,7 @@ __all__ = [
 
 FORMAT = "pyro_scenes checkpoint 2"
 #: What a checkpoint holds, and of which type.
-TYPES = {
+TYPES: dict[str, Any] = {
     "names": list,
     "description": dict,
     "model": dict,
