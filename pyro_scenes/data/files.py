@@ -1,22 +1,25 @@
 """Scenes in files: an ``.npz`` of plain arrays, checked at the door, and written whole or not at all."""
 
-import os
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from .scenes import Scenes, as_images
+from ..atomic import write_whole
+from .archive import read_arrays
+from .images import as_images
+from .scenes import Scenes
 
 __all__ = ["load_scenes", "save_scenes"]
 
 #: Classes there may be: tables have a column for each.
-MANY = 10_000
-#: The arrays of a file, and what they are in :class:`Scenes`.
-PARTS = {"images": "images", "counts": "counts", "masks": "masks", "classes": "labels"}
+MOST_CLASSES = 10_000
+#: The arrays of a file, and their names in :class:`Scenes`.
+FIELDS = {"images": "images", "counts": "counts", "masks": "masks", "classes": "labels"}
 
 
 def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
@@ -24,8 +27,8 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
 
     ``counts`` (n,) are whole numbers. ``masks`` (n, objects, H, W), bool or 0 and 1, are full shapes,
     hidden parts included, object 0 in front. ``classes`` (n, objects) are whole numbers from 0 to 9999. An
-    empty mask and a class of -1 are padding, which comes last in a scene. All must tell of the same
-    number of objects. Other arrays are left alone.
+    empty mask and a class of -1 are padding, which comes last in a scene. All must agree about the number
+    of objects. Other arrays are ignored.
 
     Args:
         path: The file; see :func:`as_images` for what ``images`` may be.
@@ -37,8 +40,9 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not an npz, has no images, bad images, or other arrays that do not fit them or
-            each other.
+        PermissionError: The file must not be read.
+        ValueError: It is not an npz, damaged, or larger than memory; it has no images, images that
+            :func:`as_images` refuses, or other arrays that do not fit them or each other.
     """
     scenes = _scenes(_read(Path(path)))
     if scenes.counts is not None and most is not None:
@@ -51,15 +55,15 @@ def _scenes(arrays: dict[str, np.ndarray]) -> Scenes:
     size, _, height, width = images.shape
     masks = _masks(arrays["masks"], (size, height, width)) if "masks" in arrays else None
     labels = _labels(arrays["classes"], size, masks) if "classes" in arrays else None
-    told: dict[str, Tensor] = {}
+    objects: dict[str, Tensor] = {}
     if "counts" in arrays:
-        told["counts"] = _counts(arrays["counts"], size)
+        objects["counts"] = _counts(arrays["counts"], size)
     if masks is not None:
-        told["masks"] = _present("masks", masks.flatten(2).any(-1))
+        objects["masks"] = _count_present("masks", masks.flatten(2).any(-1))
     if labels is not None:
-        told["classes"] = _present("classes", labels >= 0)
-    _agree(told)
-    counts = told.get("counts", told.get("masks"))
+        objects["classes"] = _count_present("classes", labels >= 0)
+    _check_agreement(objects)
+    counts = objects.get("counts", objects.get("masks"))
     return Scenes(images, counts, labels, masks=masks)
 
 
@@ -73,32 +77,17 @@ def save_scenes(path: str | PathLike, scenes: Scenes) -> None:
         OSError: The file cannot be written. An older one is left as it was.
         ValueError: They could not be loaded again, as :func:`load_scenes` says. Nothing is written.
     """
-    parts = {name: getattr(scenes, part) for name, part in PARTS.items()}
+    parts = {name: getattr(scenes, field) for name, field in FIELDS.items()}
     arrays = {name: part.cpu().numpy() for name, part in parts.items() if part is not None}
     _scenes(arrays)
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with write_whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"no scenes at {path}: give an .npz with an array 'images'")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name in PARTS}
-    except Exception as error:  # there is no saying what a damaged file raises
-        raise ValueError(
-            f"{path} is no readable .npz of plain arrays (not .npy, no objects)"
-        ) from error
+    arrays = read_arrays(path, FIELDS)
     if "images" not in arrays:
         raise ValueError(
             f"{path} has no array 'images': save it with numpy.savez(path, images=...)"
@@ -106,19 +95,19 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _counts(counts: np.ndarray, size: int) -> Tensor:
+def _counts(counts: np.ndarray, size: int) -> Int64[Tensor, " {size}"]:
     if counts.shape != (size,):
         raise ValueError(
             f"counts must have shape ({size},), one for each image, got {counts.shape}"
         )
-    if not _whole(counts, 0):
+    if not _are_whole(counts, 0):
         raise ValueError("counts must be whole numbers from 0 up")
     return torch.as_tensor(counts.astype(np.int64))
 
 
-def _masks(masks: np.ndarray, scenes: tuple[int, int, int]) -> Tensor:
-    size, height, width = scenes
-    if masks.ndim != 4 or (len(masks), *masks.shape[2:]) != scenes:
+def _masks(masks: np.ndarray, like: tuple[int, int, int]) -> Bool[Tensor, "n objects h w"]:
+    size, height, width = like
+    if masks.ndim != 4 or (len(masks), *masks.shape[2:]) != like:
         raise ValueError(
             f"masks must have shape ({size}, objects, {height}, {width}), as many and as large as the "
             f"images, got {masks.shape}"
@@ -130,51 +119,54 @@ def _masks(masks: np.ndarray, scenes: tuple[int, int, int]) -> Tensor:
     return torch.as_tensor(np.ascontiguousarray(masks, bool))
 
 
-def _labels(classes: np.ndarray, size: int, masks: Tensor | None) -> Tensor:
+def _labels(
+    classes: np.ndarray, size: int, masks: Bool[Tensor, "n objects h w"] | None
+) -> Int64[Tensor, "n objects"]:
     objects = "objects" if masks is None else masks.shape[1]
     if classes.ndim != 2 or len(classes) != size or objects not in ("objects", classes.shape[1]):
         raise ValueError(
             f"classes must have shape ({size}, {objects}), one for each object, got {classes.shape}"
         )
-    if not _whole(classes, -1) or classes.max(initial=0) >= MANY:
+    if not _are_whole(classes, -1) or classes.max(initial=0) >= MOST_CLASSES:
         raise ValueError(
-            f"classes must be whole numbers from 0 to {MANY - 1}, and -1 where there is no object"
+            f"classes must be whole numbers from 0 to {MOST_CLASSES - 1}, and -1 where there is no object"
         )
     return torch.as_tensor(np.ascontiguousarray(classes, np.int64))
 
 
-def _whole(numbers: np.ndarray, least: int) -> bool:
-    """Whether all are whole numbers from the least up, which int64 holds."""
+def _are_whole(numbers: np.ndarray, least: int) -> bool:
+    """Whether all are whole numbers from the least to 2**31."""
     if numbers.dtype.kind not in "buif" or not np.isfinite(numbers).all():
         return False
     whole = (numbers == np.floor(numbers)) & (numbers >= least) & (numbers <= 2**31)
     return bool(whole.all())
 
 
-def _present(name: str, present: Tensor) -> Tensor:
-    """The number of objects of each scene (n,), of which are present (n, objects)."""
-    found = present.sum(1)
-    gaps = (present != (torch.arange(present.shape[1]) < found[:, None])).any(1)
+def _count_present(name: str, present: Bool[Tensor, "n objects"]) -> Int64[Tensor, " n"]:
+    """The number of objects present in each scene, if padding comes last."""
+    counts = present.sum(1)
+    gaps = (present != (torch.arange(present.shape[1]) < counts[:, None])).any(1)
     if gaps.any():
         raise ValueError(
             f"{name} of scene {int(gaps.int().argmax())} have padding before an object: put padding "
             "(an empty mask, a class of -1) last"
         )
-    return found
+    return counts
 
 
-def _agree(told: dict[str, Tensor]) -> None:
-    """Checks that the numbers of objects (n,), by the name of the array that tells, are the same."""
-    for (one, counts), (other, found) in pairwise(told.items()):
-        if (found != counts).any():
-            i = int((found != counts).int().argmax())
+def _check_agreement(objects: dict[str, Tensor]) -> None:
+    """Checks that the numbers of objects (n,) are the same by each array."""
+    for (one, counts), (other, others) in pairwise(objects.items()):
+        different = counts != others
+        if different.any():
+            i = int(different.int().argmax())
             raise ValueError(
                 f"{one} and {other} contradict each other: scene {i} has {counts[i]} objects by its "
-                f"{one} and {found[i]} by its {other}"
+                f"{one} and {others[i]} by its {other}"
             )
 
 
-def _check_most(counts: Tensor, most: int) -> None:
+def _check_most(counts: Int64[Tensor, " n"], most: int) -> None:
     if counts.max() > most:
         raise ValueError(
             f"counts go up to {counts.max()} but the model takes at most {most} steps: "

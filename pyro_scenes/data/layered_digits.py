@@ -12,19 +12,24 @@ order in depth. In colour the order shows wherever digits overlap.
 """
 
 import torch
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
-from .paint import middle, paint, stamp, uniform_corners
-from .scenes import Scenes, check_digits, tight_boxes
+from .images import LabelledImages, check_digits
+from .limits import check_memory, check_whole, seeded
+from .paint import check_crowding, middle, paint, stamp, tight_boxes, uniform_corners
+from .scenes import Scenes
 
 __all__ = ["layered_digits"]
 
-INK = 127  # the darkest grey level that is still paper
-CHUNK = 512  # scenes drawn at a time: these stay in the cache
+#: The brightest grey level that is still paper.
+INK = 127
+#: Scenes drawn at a time: so many stay in the processor's cache.
+CHUNK = 512
 
 
 def layered_digits(
-    digits: tuple[Tensor, Tensor],
+    digits: LabelledImages,
     size: int,
     *,
     count: int = 2,
@@ -39,7 +44,7 @@ def layered_digits(
     random order: each alone is uniform, and none tells how deep its digit lies.
 
     Args:
-        digits: Images uint8 (m, h, w), labels (m,). A pixel above 127 is ink.
+        digits: Images and labels. A pixel above 127 is ink.
         size: Number of scenes.
         count: Number of digits in every scene.
         canvas: Side of a scene, in pixels; at least that of a digit.
@@ -51,13 +56,16 @@ def layered_digits(
         masks and centres, object 0 in front. A digit may be hidden altogether, and counts all the same.
 
     Raises:
-        ValueError: Other digits, one without ink, one larger than the canvas, or a size or count
-            less than 1.
+        ValueError: Other digits, one without ink, one larger than the canvas, more of them than a canvas
+            can show, numbers that are not whole or less than 1, or more scenes than memory holds.
     """
+    check_whole(size=size, count=count, canvas=canvas)
     check_digits(digits)
     shapes, labels = digits[0] > INK, digits[1].long()
-    _check(shapes, size, count, canvas)
-    generator = torch.Generator().manual_seed(seed)
+    _check(shapes, count, canvas)
+    layers = count + (3 if colour else 1)
+    check_memory(1.2 * size * layers * canvas**2, f"{size} scenes|ask for fewer at a time")
+    generator = seeded(seed)
     chosen = torch.randint(len(shapes), (size, count), generator=generator)
     corners = uniform_corners(chosen.shape, shapes.shape[1:], canvas, generator)
     colours = _colours(size, count, generator) if colour else _white(size, count)
@@ -72,14 +80,13 @@ def layered_digits(
     )
 
 
-def _check(shapes: Tensor, size: int, count: int, canvas: int) -> None:
-    if size < 1 or count < 1:
-        raise ValueError(f"needs size >= 1 and count >= 1, got size={size}, count={count}")
+def _check(shapes: Bool[Tensor, "m h w"], count: int, canvas: int) -> None:
     height, width = shapes.shape[1:]
     if canvas < max(height, width):
         raise ValueError(
             f"digits of {height} x {width} pixels do not fit a canvas of {canvas} pixels"
         )
+    check_crowding("digits", count, min(height, width), canvas)
     blank = len(shapes) - int(shapes.flatten(1).any(1).sum())
     if blank:
         raise ValueError(
@@ -87,30 +94,33 @@ def _check(shapes: Tensor, size: int, count: int, canvas: int) -> None:
         )
 
 
-def _white(size: int, count: int) -> Tensor:
+def _white(size: int, count: int) -> UInt8[Tensor, "n count 1"]:
     return torch.full((size, count, 1), 255, dtype=torch.uint8)
 
 
-def _colours(size: int, count: int, generator: torch.Generator) -> Tensor:
-    """Hues evenly spaced, as red, green and blue: uint8 (size, count, 3)."""
+def _colours(size: int, count: int, generator: torch.Generator) -> UInt8[Tensor, "n count 3"]:
+    """Hues evenly spaced, as red, green and blue."""
     first = torch.rand(size, 1, generator=generator, dtype=torch.float32)
     order = torch.rand(size, count, generator=generator, dtype=torch.float32).argsort(1)
-    hue = 6 * (first + order / count).unsqueeze(
-        -1
-    )  # in sixths of the circle: red, yellow, green ...
+    # In sixths of the circle: red, yellow, green ...
+    hue = 6 * (first + order / count).unsqueeze(-1)
     along = (hue + torch.tensor([5, 3, 1])) % 6
     return (255 * (1 - along.minimum(4 - along).clamp(0, 1))).round().to(torch.uint8)
 
 
 def _draw(
-    shapes: Tensor, chosen: Tensor, corners: Tensor, colours: Tensor, canvas: int
-) -> tuple[Tensor, Tensor]:
-    """Images uint8 (size, C, canvas, canvas) and masks bool (size, count, canvas, canvas)."""
+    shapes: Bool[Tensor, "m h w"],
+    chosen: Int64[Tensor, "n count"],
+    corners: Int64[Tensor, "n count 2"],
+    colours: UInt8[Tensor, "n count c"],
+    canvas: int,
+) -> tuple[UInt8[Tensor, "n c {canvas} {canvas}"], Bool[Tensor, "n count {canvas} {canvas}"]]:
+    """Images, and the masks of their digits."""
     size, count = chosen.shape
     images = torch.zeros(size, colours.shape[-1], canvas, canvas, dtype=torch.uint8)
     masks = torch.zeros(size, count, canvas, canvas, dtype=torch.bool)
     for first in range(0, size, CHUNK):
-        some = slice(first, first + CHUNK)
-        stamp(masks[some], shapes[chosen[some]], corners[some])
-        paint(images[some], masks[some], colours[some])
+        chunk = slice(first, first + CHUNK)
+        stamp(masks[chunk], shapes[chosen[chunk]], corners[chunk])
+        paint(images[chunk], masks[chunk], colours[chunk])
     return images, masks

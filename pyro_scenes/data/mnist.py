@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jaxtyping import Int64, UInt8
 from torch import Tensor, library
 
 __all__ = ["mnist"]
@@ -15,12 +16,17 @@ FILES = {
     False: ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 
+#: How many digits the training and the test files hold.
+SIZES = {True: 60_000, False: 10_000}
+
 #: Declarations of operators live as long as what made them.
 DECLARED: list[library.Library] = []
 
 
-def mnist(root: str | PathLike, *, train: bool = True) -> tuple[Tensor, Tensor]:
-    """Returns images uint8 (60000 or 10000, 28, 28) and labels int64 of the training or test digits.
+def mnist(
+    root: str | PathLike, *, train: bool = True
+) -> tuple[UInt8[Tensor, "m 28 28"], Int64[Tensor, " m"]]:
+    """The images, from 0, paper, to 255, ink, and labels of the training or test digits.
 
     Args:
         root: A folder in torchvision's layout: the uncompressed idx files lie in ``root/MNIST/raw``.
@@ -28,10 +34,12 @@ def mnist(root: str | PathLike, *, train: bool = True) -> tuple[Tensor, Tensor]:
 
     Raises:
         FileNotFoundError: A file is missing; the message says which, and where to put it.
-        ValueError: A file is damaged.
+        PermissionError: A file must not be read.
+        ValueError: A file is damaged, or is not MNIST's: training and test files are swapped, say.
     """
     raw = Path(root) / "MNIST" / "raw"
-    needed = FILES[train] + FILES[not train]  # torchvision reads two, and wants all four there
+    # torchvision reads two, and wants all four there.
+    needed = FILES[train] + FILES[not train]
     missing = [name for name in needed if not (raw / name).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -39,16 +47,42 @@ def mnist(root: str | PathLike, *, train: bool = True) -> tuple[Tensor, Tensor]:
             "from any mirror (torchvision.datasets.MNIST(root, download=True) does so where there "
             "is a network), unpack them there, and give the folder above MNIST/ as the data root"
         )
+    images, labels = _read(Path(root), train)
+    _check(images, labels, train, raw)
+    return images, labels.long()
+
+
+def _read(root: Path, train: bool) -> tuple[Tensor, Tensor]:
+    files = f"the MNIST files {' and '.join(FILES[train])} in {root / 'MNIST' / 'raw'}"
     try:
         digits = _torchvision().datasets.MNIST(str(root), train=train)
+    except PermissionError as error:
+        raise PermissionError(
+            f"{files} cannot be read: their permissions do not allow it"
+        ) from error
     except (RuntimeError, ValueError, TypeError, OSError, AssertionError, LookupError) as error:
         raise ValueError(
-            f"the MNIST files {' and '.join(FILES[train])} in {raw} are damaged ({error}): "
-            "download and unpack them again"
+            f"{files} are damaged ({error}): download and unpack them again"
         ) from error
-    if digits.data.shape[1:] != (28, 28) or len(digits.data) != len(digits.targets):
+    return digits.data, digits.targets
+
+
+def _check(images: Tensor, labels: Tensor, train: bool, raw: Path) -> None:
+    """Checks that the files are MNIST's, and are what their names say."""
+    if images.shape[1:] != (28, 28) or len(images) != len(labels):
         raise ValueError(f"the MNIST files in {raw} do not match each other: unpack them again")
-    return digits.data, digits.targets.long()
+    names = " and ".join(FILES[train])
+    if len(images) != SIZES[train]:
+        swapped = len(images) == SIZES[not train]
+        advice = "are training and test files swapped?" if swapped else "they are not MNIST's"
+        raise ValueError(
+            f"{names} in {raw} hold {len(images)} digits, and MNIST has {SIZES[train]}: {advice}"
+        )
+    if labels.min() < 0 or labels.max() > 9:
+        raise ValueError(
+            f"{names} in {raw} have labels from {labels.min()} to {labels.max()}, and digits are 0 to 9: "
+            "they are damaged, or not MNIST's"
+        )
 
 
 def _torchvision() -> Any:
