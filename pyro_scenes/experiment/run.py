@@ -83,7 +83,8 @@ class Run:
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             if not self.kept:
                 raise
-            raise CheckpointError(f"the settings in {source} make no model: {error}") from error
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"the settings in {source} make no model: {reason}") from error
         if self.evaluate:
             print(f"evaluating {self.evaluate}, trained for {self.history[-1]['step']} steps")
             load_checkpoint(self.evaluate, model.eval(), guide.eval())
