@@ -75,8 +75,13 @@ class Folder:
         if name not in self.names and (self.path / name).exists():
             raise ValueError(f"{self.path / name} was not written by a run: move it")
         self.adopt(name)
-        with write_whole(self.path / name) as part:
-            yield part
+        try:
+            with write_whole(self.path / name) as part:
+                yield part
+        except OSError as error:
+            if error.errno is None or error.filename:
+                raise
+            raise OSError(f"cannot write {self.path / name}: {error.strerror}") from error
 
     def remove(self, name: str) -> None:
         """Removes a file, if a run has written it."""

@@ -154,9 +154,18 @@ class Run:
             figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
 
     def netcdf(self, name: str, data: Any) -> None:
-        """Saves ArviZ data as ``name.nc``."""
+        """Saves ArviZ data, an ``InferenceData`` or a ``DataTree``, as ``name.nc``."""
+        tree = data.to_datatree() if hasattr(data, "to_datatree") else data
+        compress = {
+            node.path: {
+                k: {"zlib": True} for k, v in node.data_vars.items() if v.dtype.kind in "biufc"
+            }
+            for node in tree.subtree
+        }
+        # In memory first: where a disk is full, HDF5 crashes at exit.
+        content = tree.to_netcdf(engine="h5netcdf", encoding=compress)
         with self.folder.write(f"{name}.nc") as part:
-            data.to_netcdf(str(part))
+            part.write_bytes(content)
 
     def write_history(self) -> None:
         """Writes ``metrics.csv``, the history."""

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import arviz
 import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+import xarray as xr
 from pyro.infer import Trace_ELBO
 
 from pyro_scenes import VAE, Pixels, VAEGuide, adam
@@ -129,24 +131,48 @@ def test_a_smoke_test_leaves_what_it_did_not_write(tmp_path):
     assert (tmp_path / "notes.csv").read_text() == "mine"
 
 
-def test_a_failed_write_leaves_no_part_and_the_older_file(tmp_path):
-    class Full:
+@pytest.fixture
+def full_disk():
+    """Files of more than 4 KB cannot be written."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_failed_write_leaves_no_part_and_the_older_file(tmp_path, full_disk):
+    class Figure:
         def savefig(self, part, **options):
-            part.write_text("half")
-            raise OSError("no space left on device")
+            part.write_bytes(bytes(9000))
 
-        def to_netcdf(self, part):
-            Path(part).write_text("half")
-            raise RuntimeError("Unable to flush file's cached information")
-
+    tree = xr.DataTree.from_dict({"/posterior": xr.Dataset({"z": ("draw", np.random.rand(9000))})})
     run = Run(parse(tmp_path))
-    for save, suffix in ((run.figure, "png"), (run.netcdf, "nc")):
-        run.folder.adopt(f"x.{suffix}")
-        (tmp_path / f"x.{suffix}").write_text("older")
-        with pytest.raises(OSError, match="no space|is the disk full"):
-            save("x", Full())
-        assert (tmp_path / f"x.{suffix}").read_text() == "older"
-    assert names(tmp_path) == {"x.png", "x.nc"}
+    run.text("a.json", "older")
+    run.netcdf("c", xr.DataTree())
+    older = (tmp_path / "c.nc").read_bytes()
+    full_disk()
+    for save, name, content in (
+        (run.text, "a.json", "x" * 9000),
+        (run.figure, "b", Figure()),
+        (run.netcdf, "c", tree),
+    ):
+        with pytest.raises(OSError, match=f"{name}.*(large|full)"):
+            save(name, content)
+    assert names(tmp_path) == {"a.json", "c.nc"}
+    assert (tmp_path / "a.json").read_text() == "older"
+    assert (tmp_path / "c.nc").read_bytes() == older
+
+
+def test_inference_data_is_written_as_arviz_does(tmp_path):
+    if not hasattr(arviz, "InferenceData"):
+        pytest.skip("ArviZ 1 has DataTrees")
+    posterior = {"z": np.random.rand(1, 3, 2), "label": np.array([["a", "b", "c"]])}
+    data = arviz.from_dict(posterior=posterior, observed_data={"image": np.ones((2, 2))})
+    data.to_netcdf(str(tmp_path / "theirs"))
+    Run(parse(tmp_path)).netcdf("ours", data)
+    ours, theirs = (arviz.from_netcdf(tmp_path / name) for name in ("ours.nc", "theirs"))
+    assert ours.groups() == theirs.groups() == ["posterior", "observed_data"]
+    assert all(ours[group].identical(theirs[group]) for group in ours.groups())
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

@@ -99,7 +99,7 @@ def test_the_loop_of_an_example(tmp_path):
     assert [row["presence"] for row in resumed] == [row["presence"] for row in whole]
 
 
-@pytest.mark.parametrize("moment", [1, 3, 4, 7, 11, 12])
+@pytest.mark.parametrize("moment", [1, 4, 9, 12])
 @pytest.mark.parametrize("early", [(), (0, 1, 5)])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, moment, early):
     whole, expected = train(tmp_path / "whole", early=early)
