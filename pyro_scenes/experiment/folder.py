@@ -33,7 +33,7 @@ class Folder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock.acquire(timeout=0)
-            marked = self.marker.read_text() if self.marker.exists() else ""
+            marked = self.marker.read_text(encoding="utf-8") if self.marker.exists() else ""
         except Timeout as error:
             raise ValueError(
                 f"another process writes to {self.path}: give another --out"
@@ -62,7 +62,7 @@ class Folder:
         if name not in self.names:
             self.names.append(name)
             with write_whole(self.marker) as part:
-                part.write_text("\n".join(self.names) + "\n")
+                part.write_text("\n".join(self.names) + "\n", encoding="utf-8")
 
     @contextmanager
     def write(self, name: str) -> Iterator[Path]:

@@ -35,7 +35,8 @@ class Run:
 
     Attributes:
         settings: What model and guide are built of, from the checkpoint of ``evaluate`` or ``--resume``.
-        state: What the loop of the training kept, from there too.
+        state: What the loop of the training kept, from there too: plain data that the checkpoint keeps, such
+            as the fingerprints of the images that it trains on.
         history: Its rows, see :class:`Training`.
 
     Raises:
@@ -80,7 +81,7 @@ class Run:
         self.settings = self.settings or settings
         try:
             model, guide = (module.to(self.device) for module in build(self.settings))
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except Exception as error:  # there is no saying what settings from a file raise
             if not self.kept:
                 raise
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -106,7 +107,7 @@ class Run:
             model: The model, called with each batch.
             guide: Its guide, called with each batch.
             source: Images (m, C, H, W), as :func:`batches` takes them, or a tuple of these and others.
-            optim: A torch optimiser over the parameters of both. Its learning rate is the caller's affair.
+            optim: A torch optimiser over the parameters of both. The caller sets its learning rate.
             elbo: The objective, any ELBO of Pyro.
             clip: Largest norm of the gradient of the loss per image.
 
@@ -146,7 +147,7 @@ class Run:
     def text(self, name: str, content: str) -> None:
         """Writes a text file into the folder."""
         with self.folder.write(name) as part:
-            part.write_text(content)
+            part.write_text(content, encoding="utf-8")
 
     def figure(self, name: str, figure: Any) -> None:
         """Saves a matplotlib figure as ``name.png``."""
