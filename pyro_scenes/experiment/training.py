@@ -1,6 +1,7 @@
 """A training whose loop belongs to the caller, and that survives being killed."""
 
 import math
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,11 @@ from ..random import fork_rng
 from .progress import Clock, log_row, progress_bar
 
 __all__ = ["Training"]
+
+#: How torch's samplers and distributions say that their parameters are not finite.
+NOT_FINITE = re.compile(
+    "Expected p_in|to satisfy the constraint|contains either `inf`|invalid multinomial"
+)
 
 
 class Training:
@@ -99,6 +105,13 @@ class Training:
         try:
             with torch.no_grad(), fork_rng(self.run.args.seed), pyro.validation_enabled(False):
                 yield numbers
+        except (RuntimeError, ValueError) as error:
+            if not NOT_FINITE.search(str(error)):
+                raise
+            reason = str(error).splitlines()[0].split(" (Could")[0]
+            raise Diverged(
+                f"step {self.step} was not saved: {reason}; {self._last_checkpoints()}"
+            ) from error
         finally:
             self._set_mode(train=True)
         values = {name: float(value) for name, value in numbers.items() if value is not None}

@@ -281,6 +281,27 @@ def test_a_step_whose_evaluation_is_not_finite_is_not_saved(tmp_path, value):
     assert [int(row["step"]) for row in table(tmp_path)] == [3, 6]
 
 
+def test_an_evaluation_that_diverges_is_not_saved(tmp_path):
+    """Weights of 1e30 are finite, what a sampler gets is not."""
+
+    def number():
+        if len(calls) == 2:
+            torch.bernoulli(torch.tensor(torch.nan))
+        calls.append(1)
+        return 0.0
+
+    calls = []
+    with pytest.raises(Diverged, match="step 9 was not saved: .*of step 6"):
+        train(tmp_path, number=number)
+    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 6
+
+
+def test_another_error_of_an_evaluation_is_itself(tmp_path):
+    with pytest.raises(RuntimeError, match="shape") as caught:
+        train(tmp_path, number=lambda: torch.zeros(2) @ torch.zeros(3, 3))
+    assert not isinstance(caught.value, Diverged)
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     _, training = start(tmp_path)
     with pytest.raises(
