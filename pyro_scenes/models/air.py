@@ -180,13 +180,11 @@ class AIRGuide(Guide):
         cell: Makes the recurrent cell, ``cell(inputs, hidden)``, called as ``cell(input, state)`` with
             ``state`` None at first: ``nn.LSTMCell``, ``nn.GRUCell``, or a function.
         presence: Logit of presence before training; above 0, so that objects get a chance to be learned.
-        certainty: In training mode, logits of presence stay within this of 0 (3 is 4.7 %). A decision
-            that is never taken is never learned about: a young guide would soon be sure of leaving
-            everything out, or of explaining each object by two. Call ``guide.eval()`` before using it:
-            then it may be as sure as it likes.
-        z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default: by
-            the prior's support, :func:`pyro_scenes.conditionals.proposal`. A discrete code is drawn, not
-            enumerated, under ``TraceEnum_ELBO`` too: it is trained by the score function.
+        certainty: In training mode, logits of presence stay within this of 0 (3 is 4.7 %): a young guide
+            would soon be sure of leaving everything out, or of explaining each object by two, and learn
+            about nothing else. Call ``guide.eval()`` before using it.
+        z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default: by the
+            prior's support. A discrete code is drawn, under ``TraceEnum_ELBO`` too.
     """
 
     def __init__(
@@ -206,8 +204,7 @@ class AIRGuide(Guide):
             raise ValueError(f"certainty must be a logit above 0, got {certainty}")
         self.window, self.steps = model.window, model.steps
         self.presence, self.certainty = presence, certainty
-        latents = model.latents()
-        pose, code = latents["z_where_0"], latents["z_what_0"]
+        _, pose, code, *_ = model.latents().values()
         self.sizes = sizes = pose.event_shape[0], code.event_shape[0]
         self.register_buffer("nothing", torch.zeros(sum(sizes)), persistent=False)
         self.embed = ImageEncoder(model.image_shape, hidden)

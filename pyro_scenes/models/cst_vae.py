@@ -37,11 +37,11 @@ from torch import Tensor
 
 from ..base import Guide
 from ..checks import check_images, check_sizes
-from ..conditionals import Conditional, proposal
+from ..conditionals import Conditional, PoseProposal, proposal
 from ..handlers import expected
 from ..networks import GlimpseEncoder, glorot
 from ..render import inverse, warp
-from .st_vae import Layer, Layered, PoseProposal, record
+from .st_vae import Layer, Layered, record
 
 __all__ = ["CSTVAE", "CSTVAEGuide"]
 
