@@ -31,7 +31,7 @@ class Competition:
     Attributes:
         appearance: The weight lambda of L_x in (g2). 0: sprites shall not differ by colour.
         temperature: Of (g2), in nats.
-        pixel_cap: The most nats that one pixel counts in L_x and in the gain: a worse one is another object's.
+        pixel_cap: The most nats that a pixel counts in L_x and in the gain: a worse one is another object's.
         gain_cap: The largest gain over the background, in nats, that counts in (g1).
         margin: Opacity logits further than this from 0 overrule attention; infinite: they never do.
     """

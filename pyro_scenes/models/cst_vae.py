@@ -28,6 +28,7 @@ Departs from the paper:
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import torch
@@ -126,6 +127,9 @@ class CSTVAEGuide(Guide):
             and that no checkpoint keeps; a young guide is better off with 1.
         z_what: Proposal, from features (n, hidden) to a distribution. Default: by the prior's support.
     """
+
+    model: CSTVAE
+    z_what: Any
 
     def __init__(
         self,

@@ -171,6 +171,7 @@ class ECONGuide(Guide):
     """
 
     model: ECON
+    proposals: Any
 
     def __init__(
         self,

@@ -20,8 +20,8 @@ __all__ = ["Painted", "draw_regions"]
 class Painted(Model):
     """The abstract base of models that paint layers, front first, and give each pixel to one of them.
 
-    Beside ``canvas`` it has the sites ``colours`` (n, layers, C, H, W) and ``masks`` (n, layers, 1, H, W), the
-    opacity of whole layers, hidden parts included. ``z_region`` has a plate ``pixels`` (dim -2) of its own
+    Beside ``canvas`` it has the sites ``colours`` (n, layers, C, H, W) and ``masks`` (n, layers, 1, H, W),
+    the opacity of whole layers, hidden parts included. ``z_region`` has a plate ``pixels`` (dim -2) of its own
     within ``images``; its last category is "no layer", and such a pixel is black.
 
     Attributes:

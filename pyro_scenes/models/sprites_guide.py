@@ -83,6 +83,7 @@ class SpritesGuide(Guide):
     """
 
     model: ECON
+    proposals: Any
 
     def __init__(
         self,
@@ -224,8 +225,8 @@ class SpritesGuide(Guide):
         """What each sprite would make of each candidate (candidates, n, 1, H, W)."""
         stride = self.stride if self.training else 1
         maps = seen.images, (seen.log_scope + logsigmoid(alpha)).exp(), seen.log_scope.exp()
-        maps = [part.unsqueeze(-4) for part in maps]
-        parameters = apply_each(self.proposals[:-1], *maps, event_dims=3)
+        each = [part.unsqueeze(-4) for part in maps]
+        parameters = apply_each(self.proposals[:-1], *each, event_dims=3)
         colours, opacity = self.paint(parameters, stride)
         images, best, scope, background_nll, alpha = (
             subsample(part, stride).unsqueeze(-4)

@@ -23,7 +23,7 @@ Departs from the paper:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -106,7 +106,8 @@ class Layered(Model):
             picture = warp(content, transform, self.image_shape)  # (d)
             return Layer(picture, picture, transform, False)
         both = warp(torch.cat([colour * opacity, opacity], -3), transform, self.image_shape)  # (d)
-        return Layer(*both.tensor_split([channels], -3), transform, True)
+        picture, opacity = both.tensor_split([channels], -3)
+        return Layer(picture, opacity, transform, True)
 
     def draw(self, scene: Scene, suffix: str) -> tuple[Scene, Layer]:
         """Draws one more layer, behind those of the scene."""
@@ -190,6 +191,7 @@ class STVAEGuide(Guide):
     """
 
     model: STVAE
+    z_what: Any
 
     def __init__(
         self,

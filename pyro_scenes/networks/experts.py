@@ -3,8 +3,9 @@
 Which one may be known on a GPU alone: nothing here asks it, so the host does not wait.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from jaxtyping import Int, Shaped
@@ -14,9 +15,7 @@ from torch.func import functional_call, vmap
 __all__ = ["apply_each", "apply_selected", "certain_logits", "select"]
 
 
-def apply_each(
-    modules: Sequence[Callable[..., Tensor]] | nn.ModuleList, *inputs: Tensor, event_dims: int
-) -> Tensor:
+def apply_each(modules: Iterable[Any], *inputs: Tensor, event_dims: int) -> Tensor:
     """Applies the k-th module to the k-th slice of each input.
 
     Args:
