@@ -217,7 +217,7 @@ def _colour(code: int, channels: int, after: int = 0) -> nn.Linear:
 
 
 def _code_of(colour: Tensor, layer: nn.Linear) -> Tensor:
-    """The mean of a standard Normal code (n, code), given colours (n, C) that it makes with a little noise."""
+    """The mean of a standard Normal code (n, code), given colours (n, C) of it, with a little noise."""
     logits = torch.logit(colour, eps=0.01) - layer.bias
     covariance = layer.weight @ layer.weight.mT
     noise = NOISE**2 * torch.ones_like(covariance[0])
