@@ -106,7 +106,7 @@ class Path(Messenger):
 
 
 def noise_of(guide, images):
-    """The standard Normal draws of each code, (*experts in front and its own, n, code), the first layer's first."""
+    """Standard Normal draws of the codes: for layer i, (experts of layers 0 to i ..., n, code)."""
     trace = poutine.trace(poutine.enum(guide, first_available_dim=-3)).get_trace(images)
     noise = []
     for i in range(guide.model.layers):
