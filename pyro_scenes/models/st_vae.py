@@ -62,7 +62,7 @@ class Layer(NamedTuple):
 
     picture: Float[Tensor, "batch c h w"]  # premultiplied: colour times opacity
     opacity: Float[Tensor, "batch #c h w"]
-    transform: Float[Tensor, "batch 2 3"]  # T, from the canvas to the window
+    transform: Float[Tensor, "batch 2 3"]  # T, of the pose alone
     occludes: bool  # whether its opacity is decoded; if not, it is as opaque as it is bright
 
 
@@ -105,13 +105,14 @@ class Layered(Model):
                 f"got {tuple(content.shape)}"
             )
         colour, opacity = content.tensor_split([channels], -3)
+        shifted = transform
         if self.centred:
             mass = centroid(opacity if opacity.numel() else colour)
-            transform = torch.cat([transform[..., :2], transform[..., 2:] + mass[..., None]], -1)
+            shifted = torch.cat([transform[..., :2], transform[..., 2:] + mass[..., None]], -1)
         if not opacity.numel():
-            picture = warp(content, transform, self.image_shape)  # (d)
+            picture = warp(content, shifted, self.image_shape)  # (d)
             return Layer(picture, picture, transform, False)
-        both = warp(torch.cat([colour * opacity, opacity], -3), transform, self.image_shape)  # (d)
+        both = warp(torch.cat([colour * opacity, opacity], -3), shifted, self.image_shape)  # (d)
         return Layer(*both.tensor_split([channels], -3), transform, True)
 
     def draw(self, scene: Scene, suffix: str) -> tuple[Scene, Layer]:

@@ -20,7 +20,7 @@ from pyro_scenes import (
     fit,
 )
 from pyro_scenes.networks import FreePoseDecoder, GlimpseDecoder
-from pyro_scenes.render import place, warp
+from pyro_scenes.render import inverse, place, warp
 
 IMAGE, WINDOW, CODE = (1, 12, 15), (1, 7, 6), 3
 COLOUR = {"image_shape": (3, 12, 15), "window": (3, 7, 6)}
@@ -225,16 +225,18 @@ def guided_by_hand(model, guide, images, sweeps):
                 if j != i:
                     residual = torch.relu(residual - other)
 
-            def take(name, head, features, i=i, last=last):
+            def take(name, proposal, i=i, last=last):
                 if not last:
-                    return head.guess(features)
-                proposal = head(features)
+                    return proposal.mean
                 value = proposal.rsample()
                 found[f"{name}_{i}"] = (value, proposal.log_prob(value))
                 return value
 
-            seen = [residual, images - residual] if model.layers > 1 else [residual]
-            transform, z_what = guide.recognise(torch.cat(seen, 1), model.pose, take)
+            both = [residual, images - residual] if model.layers > 1 else [residual]
+            both = torch.cat(both, 1)
+            transform = model.pose(take("z_where", guide.z_where(both, model.pose)))
+            glimpse = warp(both, inverse(transform), (both.shape[1], *model.window[1:]))
+            z_what = take("z_what", guide.z_what(guide.encode(glimpse)))
             picture = model.decoder(z_what)
             colour, mask = picture[:, : model.image_shape[0]], None
             if picture.shape[1] > colour.shape[1]:
@@ -307,10 +309,8 @@ def test_the_papers_guide_sees_the_residual_alone():
     """What is explained away leaves no trace: two images of one residual get one proposal behind."""
     model, guide = pair(2, guide={"sweeps": 1, "explained": False})
     seen = []
-    recognise = guide.recognise.forward
-    guide.recognise.forward = lambda picture, *rest: seen.append(picture) or recognise(
-        picture, *rest
-    )
+    z_where = guide.z_where.forward
+    guide.z_where.forward = lambda picture, pose: seen.append(picture) or z_where(picture, pose)
     proposed = seeded(guide, IMAGES)
     front = model.render(
         model.pose(proposed.nodes["z_where_0"]["value"]), proposed.nodes["z_what_0"]["value"]
@@ -323,7 +323,7 @@ def test_a_guide_holds_nothing_of_its_model():
     for model, guide in (pair(2), ((st := STVAE(IMAGE, WINDOW, CODE)), STVAEGuide(st, hidden=16))):
         assert not {id(p) for p in model.parameters()} & {id(p) for p in guide.parameters()}
         assert not set(model.modules()) & set(guide.modules())
-        assert all(name.startswith("recognise.") for name in guide.state_dict())
+        assert {name.split(".")[0] for name in guide.state_dict()} == {"z_where", "z_what", "encode"}
 
 
 @pytest.mark.parametrize("kind", [STVAE, CSTVAE])
