@@ -104,8 +104,12 @@ class CSTVAE(Layered):
             for i in pyro.markov(range(self.layers), history=self.layers):
                 scene, layer = self.draw(scene, f"_{i}")
                 layers.append(layer)
-            record(scene, layers)
-            return pyro.sample("image", self.image(scene), obs=images)  # (f)
+                if (
+                    i == self.layers - 1
+                ):  # not after the loop, where enumerated layers are out of scope
+                    record(scene, layers)
+                    images = pyro.sample("image", self.image(scene), obs=images)  # (f)
+        return images
 
 
 class CSTVAEGuide(Guide):

@@ -22,7 +22,7 @@ Departs from the paper:
     layers of 64 for it (the paper's: ``pose_hidden=32``), and starts out surer than the prior.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import pyro
@@ -150,10 +150,15 @@ class Layered(Model):
 def record(scene: Scene, layers: list[Layer]) -> None:
     """What was drawn, for those who read traces."""
     pictures, masks, transforms, _ = zip(*layers, strict=True)
-    pyro.deterministic("layers", torch.stack(pictures, -4), event_dim=4)
-    pyro.deterministic("masks", torch.stack(masks, -4), event_dim=4)
-    pyro.deterministic("transforms", torch.stack(transforms, -3), event_dim=3)
+    pyro.deterministic("layers", _stack(pictures, -4), event_dim=4)
+    pyro.deterministic("masks", _stack(masks, -4), event_dim=4)
+    pyro.deterministic("transforms", _stack(transforms, -3), event_dim=3)
     pyro.deterministic("canvas", scene.canvas, event_dim=3)
+
+
+def _stack(parts: Iterable[Tensor], dim: int) -> Tensor:
+    """Enumerated codes give layers batches of different shapes."""
+    return torch.stack(torch.broadcast_tensors(*parts), dim)
 
 
 def _normal(size: int) -> Prior:
@@ -221,9 +226,9 @@ class PoseProposal(nn.Module):
         self.head = Amortised(hidden + LOOK * (looks > 0), prior, narrow=0.14)
 
     def forward(
-        self, picture: Float[Tensor, "n c h w"], pose: Callable[[Tensor], Tensor]
+        self, picture: Float[Tensor, "*batch c h w"], pose: Callable[[Tensor], Tensor]
     ) -> dist.Distribution:
-        """The proposal, given how the model makes T (n, 2, 3) of a pose's code."""
+        """The proposal, given how the model makes T (..., 2, 3) of a pose's code."""
         features = first = self.embed(picture)
         if self.looks:
             offset = first.new_zeros(*first.shape[:-1], LOOK)
