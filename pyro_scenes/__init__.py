@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from . import data, evaluation, inference, networks, render
-from .conditionals import Amortised, Conditional, Persist, Pixels, Prior
+from .conditionals import Amortised, Conditional, Persist, Pixels, Prior, Product
 from .criticism import to_arviz
 from .inference import Weighted, adam, fit, load_checkpoint, save_checkpoint, warm_up
 from .models import (
@@ -21,6 +21,7 @@ from .models import (
     VAEGuide,
     sprite_scenes,
 )
+from .pairs import check_guide
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "Persist",
     "Pixels",
     "Prior",
+    "Product",
     "STVAE",
     "STVAEGuide",
     "SpritesGuide",
@@ -49,6 +51,7 @@ __all__ = [
     "inference",
     "load_checkpoint",
     "networks",
+    "check_guide",
     "render",
     "save_checkpoint",
     "sprite_scenes",

@@ -1,22 +1,44 @@
 """What is asked of images, sizes, tensors and parts, where they enter."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
+    "TrainingModeWarning",
     "check_conditional",
     "check_decoder",
+    "check_experts",
     "check_images",
     "check_regions",
     "check_sizes",
     "check_tensors",
     "is_integer",
+    "warn_training_mode",
 ]
+
+
+class TrainingModeWarning(UserWarning):
+    """A guide is evaluated in training mode, in which it may be less sure than it is, or drop units."""
+
+
+def warn_training_mode(*programs: Callable) -> None:
+    """Warns the caller's caller, by a :class:`TrainingModeWarning`, of modules in training mode."""
+    modules = [poutine.unwrap(program) for program in programs]
+    names = [type(m).__name__ for m in modules if isinstance(m, nn.Module) and m.training]
+    if names:
+        warnings.warn(
+            f"{' and '.join(names)} in training mode, so this is not what they will do in use: call eval() "
+            "of the model and the guide first",
+            TrainingModeWarning,
+            stacklevel=3,
+        )
 
 
 def check_images(images: Tensor, blank: Tensor) -> Tensor:
@@ -126,8 +148,15 @@ def check_conditional(
     return found
 
 
+def check_experts(name: str, parts: Sequence[Any], experts: int) -> Sequence[Any]:
+    """Returns the parts if there is one for each expert; raises a ValueError otherwise."""
+    if len(parts) != experts:
+        raise ValueError(f"{name} must be {experts}, one for each expert, got {len(parts)}")
+    return parts
+
+
 def check_regions(regions: Tensor | None, images: Tensor, layers: int) -> None:
-    """Raises a ValueError unless given regions are bool (n, layers, H, W), as many and as large as the images."""
+    """Raises a ValueError unless regions, if given, are bool (n, layers, H, W) and fit the images."""
     if regions is None:
         return
     size = (len(images), *images.shape[2:])

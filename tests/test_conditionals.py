@@ -1,10 +1,11 @@
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from torch.distributions import constraints
 
-from pyro_scenes import Amortised, Persist, Pixels, Prior
-from pyro_scenes.conditionals import Recognition
+from pyro_scenes import AIR, Amortised, Persist, Pixels, Prior, Product
+from pyro_scenes.conditionals import Recognition, proposal
 from pyro_scenes.models.air import Scene
 from pyro_scenes.render import inverse, warp
 
@@ -228,6 +229,64 @@ def test_a_binary_pixel_is_about_its_canvas():
     probs = Pixels(dist.Bernoulli)(Scene(0, canvas, torch.ones(3))).mean
     torch.testing.assert_close(probs, canvas, rtol=0, atol=2e-3)
     assert torch.equal(probs.flatten().argsort(), canvas.flatten().argsort())
+
+
+REPRS = {
+    "Prior(Normal, loc=[3, 0], scale=[0.2, 1])": Prior(
+        dist.Normal, loc=[3.0, 0.0], scale=[0.2, 1.0]
+    ),
+    "Prior(Gamma, concentration=2, rate=0.5, learn=True)": Prior(
+        dist.Gamma, concentration=2.0, rate=0.5, learn=True
+    ),
+    "Prior(Bernoulli, probs=[0.5, 0.5, 0.5, ... 50 numbers])": Prior(
+        dist.Bernoulli, probs=[0.5] * 50
+    ),
+    "Persist(probs=0.01)": Persist(0.01),
+    "Persist(probs=[0.5, 0.2], learn=True)": Persist([0.5, 0.2], learn=True),
+    "Pixels(Bernoulli)": Pixels(dist.Bernoulli),
+    "Pixels(Laplace, scale=0.3)": Pixels(dist.Laplace, scale=0.3),
+}
+
+
+@pytest.mark.parametrize("line", REPRS)
+def test_a_conditional_is_written_in_one_line_with_its_numbers(line):
+    assert repr(REPRS[line]) == line
+
+
+def test_reprs_of_models_name_families_and_numbers():
+    written = repr(AIR(z_where=Product(scale=Persist(0.1), shift=len)))
+    for line in (
+        "(z_pres): Persist(probs=0.01)",
+        "(scale): Persist(probs=0.1)",
+        "(shift): <built-in",
+    ):
+        assert line in written
+    assert "_Constrained" not in written and "parts" not in written
+    assert "support=" in repr(Amortised(3, normal(2))) and "start=[" in repr(
+        Amortised(3, normal(2))
+    )
+
+
+def test_no_conditional_waits_for_the_host():
+    """A meta tensor has no values: reading one, in an ``if``, an index or ``.item()``, is an error."""
+    far = Scene(0, torch.rand(3, 1, 4, 4, device="meta"), torch.ones(3, device="meta"))
+    pose = Prior(dist.Normal, loc=[0.0, 0.0], scale=[1.0, 1.0])
+    scale = Prior(dist.LogNormal, learn=True, loc=[1.0], scale=[0.2])
+    for prior in (Persist(0.3), Persist([0.3], learn=True), scale, Product(a=scale, b=pose)):
+        with pyro.validation_enabled(False):
+            drawn = prior.to("meta")(far).sample()
+            assert prior(far).log_prob(drawn).is_meta
+    bits = dist.Bernoulli(torch.full((3,), 0.5)).to_event(1)
+    for like in (*SUPPORTS.values(), dist.OneHotCategorical(torch.ones(3)), bits):
+        head = proposal(5, like).to("meta")
+        with pyro.validation_enabled(False):
+            proposed = head(torch.rand(6, 5, device="meta"))
+            assert proposed.log_prob(proposed.sample()).is_meta
+    for family in (dist.Laplace, dist.Bernoulli):
+        parts = {} if family is dist.Bernoulli else {"scale": 0.3}
+        with pyro.validation_enabled(False):
+            likelihood = Pixels(family, **parts).to("meta")(far)
+            assert likelihood.log_prob(far.canvas).is_meta
 
 
 PICTURE, WINDOW = (2, 12, 15), (5, 4)

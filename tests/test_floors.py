@@ -11,8 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "pyro_scenes"
 
 ROOMS = [
     "atomic random render networks",
-    "checks handlers conditionals",
+    "checks handlers sites",
+    "conditionals",
     "base",
+    "pairs",
     "models data inference evaluation criticism viz",
     "recipes",
     "experiment",

@@ -6,16 +6,23 @@ move with ``.to(device)`` and enter ``state_dict``.
 """
 
 from .amortised import Amortised
+from .discrete import AmortisedDiscrete, proposal
 from .families import Conditional, Persist, Pixels, Prior, persist
+from .pose import PoseProposal
+from .product import Product
 from .region import RegionProposal, SpriteProposal
 
 __all__ = [
     "Amortised",
+    "AmortisedDiscrete",
     "Conditional",
     "Persist",
     "Pixels",
+    "PoseProposal",
     "Prior",
+    "Product",
     "RegionProposal",
     "SpriteProposal",
     "persist",
+    "proposal",
 ]

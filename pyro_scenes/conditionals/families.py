@@ -1,4 +1,4 @@
-"""Priors and likelihoods: modules whose constants or weights are the parameters of a family."""
+"""Priors and likelihoods: modules that hold the parameters of a family, as buffers or as weights."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -6,6 +6,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
 from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 from torch.distributions import transform_to
@@ -18,7 +19,7 @@ __all__ = ["Conditional", "Persist", "Pixels", "Prior", "persist"]
 Conditional = Callable[[Any], Distribution]
 
 #: Probabilities of pixels stay this far from 0 and 1, so that one stray pixel is unlikely, not impossible.
-MARGIN = 1e-3
+MIN_PROBABILITY = 1e-3
 
 
 class Prior(nn.Module):
@@ -28,6 +29,10 @@ class Prior(nn.Module):
         family: A constructor such as ``dist.Normal``.
         learn: Whether its parameters are trained. They keep to their constraints (a scale stays positive).
         parameters: The family's parameters, numbers or sequences; all their dimensions are event dimensions.
+
+    Raises:
+        TypeError: A family that is not of ``pyro.distributions``.
+        ValueError: A parameter that the family does not take, or a value outside its constraint.
 
     Example:
         ``Prior(dist.Normal, loc=[3.0, 0.0, 0.0], scale=[0.2, 1.0, 1.0])`` draws poses.
@@ -42,12 +47,15 @@ class Prior(nn.Module):
         self(None)  # a wrong name or value is an error here, not at the first step
 
     def forward(self, scene: Any) -> Distribution:
-        plain = self.family(**{name: part() for name, part in self.parts.items()})
-        return plain.to_event(len(plain.batch_shape))
+        distribution = self.family(**{name: part() for name, part in self.parts.items()})
+        return distribution.to_event(len(distribution.batch_shape))
+
+    def __repr__(self) -> str:
+        return _written(self, **self.parts)
 
 
 class Persist(nn.Module):
-    """Presence goes on with probability ``probs`` and, once ended, never returns: z_pres in unary code.
+    """One more object with probability ``probs``, and none after an absent one: z_pres in unary code.
 
     With one number rho the count n is geometric, p(n) = rho^n (1 - rho), cut off at the number of steps.
 
@@ -71,15 +79,19 @@ class Persist(nn.Module):
             probs = probs[scene.step]
         return persist(torch.logit(probs), scene.z_pres)
 
+    def __repr__(self) -> str:
+        return _written(self, probs=self.probs)
 
-def persist(logits: Tensor, z_pres: Tensor) -> Distribution:
-    """Bernoulli with these logits where the last step was present, certainly 0 where it was not."""
-    logits = logits.clamp(-CERTAIN, CERTAIN)  # so that probabilities 0 and 1 stay finite as well
+
+def persist(logits: Float[Tensor, "*#batch"], z_pres: Float[Tensor, "*#batch"]) -> Distribution:
+    """Bernoulli of these logits where ``z_pres`` of the step before is 1; certainly 0 where it is 0."""
+    # Clamped so that probabilities 0 and 1 have finite logits.
+    logits = logits.clamp(-CERTAIN, CERTAIN)
     return dist.Bernoulli(logits=torch.where(z_pres.bool(), logits, -CERTAIN))
 
 
 class Pixels(nn.Module):
-    """The likelihood of independent pixels around ``scene.canvas``.
+    """The likelihood of independent pixels, centred at ``scene.canvas``.
 
     Args:
         family: With a ``loc`` (Normal, Laplace) or with ``probs`` (Bernoulli, for images of 0 and 1).
@@ -108,10 +120,13 @@ class Pixels(nn.Module):
     def forward(self, scene: Any) -> Distribution:
         canvas = scene.canvas
         if self.centre == "probs":
-            # Squeezed, not clamped: on a clamp's floor an unexplained bright pixel pulls at nothing.
-            canvas = MARGIN + (1 - 2 * MARGIN) * canvas.clamp(0, 1)
+            # Scaled, not clamped: where a clamp is flat, an unexplained bright pixel has no gradient.
+            canvas = MIN_PROBABILITY + (1 - 2 * MIN_PROBABILITY) * canvas.clamp(0, 1)
         parts = {name: part() for name, part in self.parts.items()}
         return self.family(**{self.centre: canvas}, **parts).to_event(3)
+
+    def __repr__(self) -> str:
+        return _written(self, **self.parts)
 
 
 class _Constrained(nn.Module):
@@ -134,5 +149,24 @@ class _Constrained(nn.Module):
         else:
             self.value = nn.Parameter(self.transform.inv(value))
 
-    def forward(self) -> Tensor:
+    def forward(self) -> Float[Tensor, "..."]:
         return self.value if self.transform is None else self.transform(self.value)
+
+
+def _written(conditional: nn.Module, **parameters: Any) -> str:
+    """One line for ``repr``: class, family, and the numbers of each parameter."""
+    family = getattr(conditional, "family", None)
+    words = [] if family is None else [family.__name__]
+    words += [f"{name}={as_numbers(part())}" for name, part in parameters.items()]
+    words += ["learn=True"] * any(part.transform is not None for part in parameters.values())
+    return f"{type(conditional).__name__}({', '.join(words)})"
+
+
+def as_numbers(tensor: Float[Tensor, "..."]) -> str:
+    """The numbers of a tensor in words for ``repr``: of many, the first three and how many there are."""
+    if not tensor.dim():
+        return f"{tensor.item():.4g}"
+    numbers = [f"{number:.4g}" for number in tensor.flatten().tolist()]
+    if len(numbers) > 6:
+        numbers = [*numbers[:3], f"... {len(numbers)} numbers"]
+    return f"[{', '.join(numbers)}]"

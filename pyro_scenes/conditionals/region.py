@@ -1,12 +1,14 @@
 """A proposal for what a region of an image shows."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 
 from ..networks import FlatDecoder, RegionEncoder, glorot
-from .amortised import Amortised, carried
+from .amortised import Amortised, transformed_normal
 
 __all__ = ["RegionProposal", "SpriteProposal"]
 
@@ -42,11 +44,11 @@ class RegionProposal(nn.Module):
         ],  # what was left when the regions were taken: not used here
     ) -> Float[Tensor, "n parameters"]:
         """Locations and scales on the unconstrained line, side by side."""
-        return self.head.scaled(self.head.head(self.encoder(images, regions)), self.head.start)
+        return self.head.around(self.head.head(self.encoder(images, regions)), self.head.start)
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
         """The proposal of these parameters, on the support of the prior."""
-        return carried(parameters, self.head.support)
+        return transformed_normal(parameters, self.head.support)
 
 
 class Correction(nn.Module):
@@ -72,7 +74,7 @@ class Correction(nn.Module):
     ) -> Float[Tensor, "n parameters"]:
         features = [] if self.encoder is None else [self.encoder(images, regions)]
         raw = self.head.head(torch.cat([*features, guesses], 1))
-        return self.head.scaled(raw, guesses)
+        return self.head.around(raw, guesses)
 
 
 class SpriteProposal(nn.Module):
@@ -84,7 +86,9 @@ class SpriteProposal(nn.Module):
         prior: The prior of the code, over all real numbers, as a guess may be any.
     """
 
-    def __init__(self, model: nn.Module, expert: int, prior: Distribution) -> None:
+    model: Any
+
+    def __init__(self, model: Any, expert: int, prior: Distribution) -> None:
         super().__init__()
         if getattr(prior.support, "base_constraint", None) is not constraints.real:
             raise ValueError(
@@ -118,4 +122,4 @@ class SpriteProposal(nn.Module):
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
         """The proposal of these parameters."""
-        return carried(parameters, self.correct.head.support)
+        return transformed_normal(parameters, self.correct.head.support)

@@ -21,7 +21,7 @@ does ``arviz.loo``, as a scene without its image is back at its prior. Example::
     tail_shares(p_values(checks))  # beside what a calibrated model has
 """
 
-from .draws import TrainingModeWarning, to_arviz
+from .draws import to_arviz
 from .predictive import (
     STATISTICS,
     TailShare,
@@ -35,7 +35,6 @@ from .predictive import (
 __all__ = [
     "STATISTICS",
     "TailShare",
-    "TrainingModeWarning",
     "p_values",
     "roughness",
     "statistics",

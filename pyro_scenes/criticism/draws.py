@@ -1,6 +1,5 @@
 """Draws from guide, model and prior, by site."""
 
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
@@ -10,17 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from pyro import poutine
-from pyro.poutine.messenger import unwrap
 from torch import Tensor
 
+from ..checks import warn_training_mode
+from ..pairs import check_same_model
 from ..random import fork_rng
 from .groups import assemble
 
-__all__ = ["TrainingModeWarning", "to_arviz"]
-
-
-class TrainingModeWarning(UserWarning):
-    """A model or a guide is evaluated in training mode, in which it may draw otherwise."""
+__all__ = ["to_arviz"]
 
 
 def to_arviz(
@@ -55,7 +51,8 @@ def to_arviz(
         TrainingModeWarning: Model or guide is in training mode.
     """
     labels = _check(images, draws, image_ids)
-    _check_pair(unwrap(model), unwrap(guide))
+    check_same_model(model, guide)
+    warn_training_mode(model, guide)
     with torch.no_grad(), nullcontext() if seed is None else fork_rng(seed):
         # The prior comes first: not even through the seed do its draws then depend on the images.
         prior = _complete(model, (poutine.Trace() for _ in range(draws)), len(images), rest)
@@ -76,20 +73,6 @@ def _check(images: Tensor, draws: int, image_ids: Collection | None) -> np.ndarr
     if labels.shape != (len(images),):
         raise ValueError(f"image_ids must be {len(images)} labels, got shape {labels.shape}")
     return labels
-
-
-def _check_pair(model: Callable, guide: Callable) -> None:
-    if getattr(guide, "model", model) is not model:
-        raise ValueError("this guide is of another model: give the one that it was built from")
-    training = [
-        name
-        for name, part in {"model": model, "guide": guide}.items()
-        if getattr(part, "training", False)
-    ]
-    if training:
-        calls = ", ".join(f"{name}.eval()" for name in training)
-        message = f"{' and '.join(training)} in training mode: call {calls} before"
-        warnings.warn(message, TrainingModeWarning, stacklevel=3)
 
 
 def _complete(

@@ -1,26 +1,32 @@
-"""Numbers on held-out images: bounds, counts, layers, segments, depth, experts, codes, samples.
+"""Numbers on held-out images: bounds, counts, layers, segments, depth, experts, codes, samples; and floors.
 
 Everything here reads named sites of traces or tensors, and imports no model. Images are float (n, C, H, W)
-in [0, 1]; use ``torch.no_grad()`` to save memory.
+in [0, 1]; use ``torch.no_grad()`` to save memory. ``floors`` has what trivial answers reach.
 """
 
-from .bounds import importance_bound, log_weights
+from . import floors
+from .agreement import Agreement, agreement
+from .alignment import Alignment, alignment
+from .bounds import Bounds, estimate, importance_bound, log_weights
 from .codes import Probe, codes, probe
 from .counts import (
+    Counting,
     Interpretation,
     count_accuracy,
     count_confusion,
     count_probabilities,
+    counting,
     interpret,
     sample_counts,
 )
 from .decomposition import (
     Decomposition,
-    ShapeFit,
-    count_classes,
+    Reconstruction,
     decompose,
+    extra_share,
+    reconstruction,
     repaint,
-    shape_fit,
+    softmax_masks,
 )
 from .depth import (
     Amodal,
@@ -28,37 +34,57 @@ from .depth import (
     amodal_iou,
     background_first,
     depth_order,
-    objects_found,
+    object_counts,
 )
-from .layers import (
-    Layers,
-    Match,
-    best_match,
-    explanations,
-    iou,
-    layer_iou,
-    match_layers,
-    overlap,
-    r_squared,
-    see_layers,
+from .layer_metrics import LayerMetrics, layer_metrics, r_squared
+from .layers import Layers, doubt, explanations, see_layers
+from .matching import Match, best_match, iou, layer_iou, match_layers, overlap
+from .reading import CountReader, ShapeReader, train_reader, train_shape_reader
+from .samples import (
+    Order,
+    Requested,
+    Roles,
+    Sample,
+    as_order,
+    mostly_visible,
+    paint,
+    paint_alone,
+    paint_to_order,
+    requested,
+    roles,
 )
-from .reading import CountReader, train_reader
 from .segments import adjusted_rand, mean_iou, segments, visible_parts
-from .specialisation import Specialisation, specialisation
+from .shapes import ShapeFit, SingleShapes, shape_fit, single_shapes
+from .specialisation import Specialisation, count_classes, specialisation
 
 __all__ = [
+    "Agreement",
+    "Alignment",
     "Amodal",
+    "Bounds",
     "CountReader",
+    "Counting",
     "Decomposition",
     "DepthOrder",
     "Interpretation",
+    "LayerMetrics",
     "Layers",
     "Match",
+    "Order",
     "Probe",
+    "Reconstruction",
+    "Requested",
+    "Roles",
+    "Sample",
     "ShapeFit",
+    "ShapeReader",
+    "SingleShapes",
     "Specialisation",
     "adjusted_rand",
+    "agreement",
+    "alignment",
     "amodal_iou",
+    "as_order",
     "background_first",
     "best_match",
     "codes",
@@ -66,26 +92,42 @@ __all__ = [
     "count_classes",
     "count_confusion",
     "count_probabilities",
+    "counting",
     "decompose",
     "depth_order",
+    "doubt",
+    "estimate",
     "explanations",
+    "extra_share",
+    "floors",
     "importance_bound",
     "interpret",
     "iou",
     "layer_iou",
+    "layer_metrics",
     "log_weights",
     "match_layers",
     "mean_iou",
-    "objects_found",
+    "mostly_visible",
+    "object_counts",
     "overlap",
+    "paint",
+    "paint_alone",
+    "paint_to_order",
     "probe",
     "r_squared",
+    "reconstruction",
     "repaint",
+    "requested",
+    "roles",
     "sample_counts",
     "see_layers",
     "segments",
     "shape_fit",
+    "single_shapes",
+    "softmax_masks",
     "specialisation",
     "train_reader",
+    "train_shape_reader",
     "visible_parts",
 ]

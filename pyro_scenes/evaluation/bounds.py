@@ -1,62 +1,120 @@
-"""Bounds on the likelihood of images."""
+"""Bounds on the log likelihood of images, with their standard errors."""
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Float
 from pyro import poutine
 from pyro.poutine.util import site_is_subsample
-from torch import Tensor, nn
+from torch import Tensor, stack
 
-__all__ = ["importance_bound", "log_weights"]
+from ..checks import check_tensors, warn_training_mode
+from ..pairs import check_same_model, replay
+from ..sites import check_pair
+
+__all__ = ["Bounds", "check_pair", "estimate", "importance_bound", "log_weights"]
+
+
+class Bounds(NamedTuple):
+    """Two lower bounds on log p(image), in nats, as means over images.
+
+    Floor: the bound of a model that explains nothing, such as an untrained one. Ceiling: log p(image), which
+    the gap between the two bounds says something about: both reach it under the exact posterior.
+    """
+
+    elbo: float  # the evidence lower bound: the mean of the log weights, unbiased for any particles
+    elbo_error: float  # its standard error, over images and draws together; NaN for one image
+    iwae: float  # the importance-weighted bound, tighter the more particles
+    iwae_error: float  # its standard error, alike
+    particles: int  # draws of the guide for each image
+    images: int  # how many
 
 
 def log_weights(
-    model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"], *, particles: int = 1
+    model: Callable,
+    guide: Callable,
+    images: Float[Tensor, "n c h w"],
+    *rest: Any,
+    particles: int = 1,
 ) -> Float[Tensor, "particles n"]:
     """log p(image, z) - log q(z | image) for draws z of the guide, in nats.
 
-    Its mean over particles estimates the ELBO of each image; :func:`importance_bound` a tighter bound.
+    Its mean over particles estimates the ELBO of each image; :func:`importance_bound` a tighter bound;
+    :func:`estimate` gives both with standard errors.
+
+    Args:
+        model: Called as ``model(images, *rest)``.
+        guide: Called alike. Call ``guide.eval()`` before.
+        images: Each has a weight of its own, so they must be independent of each other in both.
+        particles: Draws of the guide.
+
+    Raises:
+        ValueError: The guide is of another model, or the two do not agree in what they draw (see
+            :func:`pyro_scenes.check_guide`); a latent is shared by several images.
+
+    Warns:
+        TrainingModeWarning: The guide is in training mode.
     """
     if particles < 1:
         raise ValueError(f"particles must be at least 1, got {particles}")
-    proposals = (poutine.trace(guide).get_trace(images) for _ in range(particles))
-    return torch.stack([log_weight(model, proposed, images) for proposed in proposals])
+    check_same_model(model, guide)
+    warn_training_mode(guide)
+    proposals = (poutine.trace(guide).get_trace(images, *rest) for _ in range(particles))
+    return stack([log_weight(model, proposed, images, *rest) for proposed in proposals])
 
 
-def log_weight(model: nn.Module, proposed: poutine.Trace, images: Tensor) -> Float[Tensor, " n"]:
+def log_weight(
+    model: Callable, proposed: poutine.Trace, images: Float[Tensor, "n c h w"], *rest: Any
+) -> Float[Tensor, " n"]:
     """The same for one draw, a trace of the guide."""
-    joint = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(images)
-    check_pair(joint, proposed)
-    return _log_prob(joint) - _log_prob(proposed)
+    joint = replay(model, proposed, images, *rest)
+    return _log_prob(joint, len(images)) - _log_prob(proposed, len(images))
 
 
-def check_pair(joint: poutine.Trace, proposed: poutine.Trace) -> None:
-    """Raises a ValueError unless the guide drew just what the model draws: the rest would be of the prior."""
-    drawn, guessed = (_latents(trace) for trace in (joint, proposed))
-    if drawn != guessed or not drawn:
-        raise ValueError(
-            f"model and guide do not belong together: the model draws {sorted(drawn)}, the guide "
-            f"{sorted(guessed)}"
-        )
-
-
-def _latents(trace: poutine.Trace) -> set[str]:
-    names = (name for name in trace.stochastic_nodes if not site_is_subsample(trace.nodes[name]))
-    return {*names} - {"image"}
-
-
-def _log_prob(trace: poutine.Trace) -> Tensor:
-    """Of each image (n,): the last dimension of a site's batch; others, as of pixels, are summed over."""
+def _log_prob(trace: poutine.Trace, size: int) -> Float[Tensor, " n"]:
+    """Of each image: the last dimension of a site's batch. Others, as of pixels, are summed over."""
     trace.compute_log_prob()
-    sites = (site for site in trace.nodes.values() if site["type"] == "sample")
-    terms = (site["log_prob"] for site in sites if not site_is_subsample(site))
-    return sum(term.flatten(0, -2).sum(0) if term.dim() > 1 else term for term in terms)
+    total: Any = 0.0
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and not site_is_subsample(site):
+            term = site["log_prob"]
+            if (term.shape[-1] if term.dim() else 1) != size:
+                raise ValueError(
+                    f"{name} is of all images at once: its batch shape is {tuple(term.shape)}, for {size} "
+                    'images. Draw it inside pyro.plate("images", len(images), dim=-1)'
+                )
+            total = total + (term.flatten(0, -2).sum(0) if term.dim() > 1 else term.reshape(size))
+    return total
 
 
 def importance_bound(weights: Float[Tensor, "particles n"]) -> Float[Tensor, " n"]:
     """The importance-weighted bound (Burda et al., 2016, Eq. 8) of each image, in nats.
 
     It is never looser than the ELBO in expectation, and tightens as particles grow.
+
+    Raises:
+        ValueError: The weights are not those of :func:`log_weights`, of two dimensions.
     """
+    check_tensors(weights.dim() == 2 and weights.numel(), "log weights (particles, n)", weights)
     return weights.logsumexp(0) - math.log(len(weights))
+
+
+def estimate(weights: Float[Tensor, "particles n"]) -> Bounds:
+    """Both bounds with their standard errors, of the weights of :func:`log_weights`.
+
+    The error is the spread between images, divided by the root of their number: of the mean over other
+    images of the same kind, each with other draws. With K particles the importance-weighted bound lies
+    below log p(image) in expectation, the less so the larger K.
+
+    Raises:
+        ValueError: The weights are not of two dimensions.
+    """
+    bounds = importance_bound(weights).double(), weights.double().mean(0)
+    (iwae, iwae_error), (elbo, elbo_error) = (_mean(each) for each in bounds)
+    return Bounds(elbo, elbo_error, iwae, iwae_error, *weights.shape)
+
+
+def _mean(values: Float[Tensor, " n"]) -> tuple[float, float]:
+    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return values.mean().item(), error

@@ -1,4 +1,4 @@
-"""What the codes of images tell: read at the guide's medians, and classified by a small network."""
+"""What the codes of images say: read at the guide's medians, and classified by a small network."""
 
 import re
 from typing import NamedTuple
@@ -7,18 +7,38 @@ import torch
 from jaxtyping import Float, Int
 from pyro import poutine
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from ..checks import warn_training_mode
 from ..handlers import expected
 from ..networks import mlp
 from ..random import fork_rng
+from .training import descend
 
 __all__ = ["Probe", "codes", "probe"]
 
 
 def codes(
-    guide: nn.Module, images: Float[Tensor, "n c h w"], *, site: str = "z_what"
+    guide: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    *,
+    site: str = "z_what",
+    chunk: int = 500,
 ) -> Float[Tensor, "n code"]:
-    """The medians of ``z_what`` (or of ``z_what_0``, ``z_what_1``, ... side by side) for images."""
+    """The medians of ``z_what`` (or of ``z_what_0``, ``z_what_1``, ... side by side) for images.
+
+    Args:
+        site: The name, without the number of a layer.
+        chunk: Images at a time, which bounds the memory.
+
+    Raises:
+        ValueError: The guide has no such site.
+    """
+    warn_training_mode(guide)
+    return torch.cat([_codes(guide, part, site) for part in images.split(chunk)])
+
+
+def _codes(guide: nn.Module, images: Tensor, site: str) -> Float[Tensor, "n code"]:
     trace = poutine.trace(expected()(guide)).get_trace(images)
     names = [name for name in trace.nodes if re.fullmatch(rf"{re.escape(site)}(_\d+)?", name)]
     if not names:
@@ -28,10 +48,10 @@ def codes(
 
 
 class Probe(NamedTuple):
-    """Accuracies in [0, 1] of a classifier on the codes it was trained on, and on others."""
+    """Accuracies in [0, 1] of a classifier of codes; the commonest label's share is the floor."""
 
-    train: float
-    test: float
+    train: float  # on the codes it was trained on
+    test: float  # on others
 
 
 def probe(
@@ -50,32 +70,27 @@ def probe(
 
     Args:
         train, test: Codes, and labels from 0 up.
+
+    Raises:
+        ValueError: Not a label for each code, too few codes, or codes that are not finite.
     """
     (codes, labels), (others, truth) = train, test
     if len(codes) != len(labels) or len(others) != len(truth) or len(codes) < 2 or not len(others):
         raise ValueError("needs a label for each code, and codes to train (2 or more) and to test")
     if not (codes.isfinite().all() and others.isfinite().all()):
         raise ValueError("codes must be finite")
-    codes, others = codes.detach(), others.detach()
+    codes, others, labels = codes.detach(), others.detach(), labels.to(codes.device)
     middle, spread = codes.mean(0), codes.std(0) + 1e-6
     codes, others = (codes - middle) / spread, (others - middle) / spread
-    with fork_rng(), torch.enable_grad():
-        torch.manual_seed(seed)
+    with fork_rng(seed), torch.enable_grad():
         network = mlp(codes.shape[1], *hidden, int(labels.max()) + 1).to(codes)
-        _train(network, codes, labels.to(codes.device), epochs, batch_size, lr)
+        orders = [torch.randperm(len(codes)).split(batch_size) for _ in range(epochs)]
+        descend(
+            torch.optim.Adam(network.parameters(), lr),
+            [index for order in orders for index in order],
+            lambda index: cross_entropy(network(codes[index]), labels[index]),
+        )
     return Probe(*(_accuracy(network, x, y) for x, y in ((codes, labels), (others, truth))))
-
-
-def _train(
-    network: nn.Module, codes: Tensor, labels: Tensor, epochs: int, batch_size: int, lr: float
-) -> None:
-    optim = torch.optim.Adam(network.parameters(), lr)
-    batches = [i for _ in range(epochs) for i in torch.randperm(len(codes)).split(batch_size)]
-    for step, index in enumerate(batches):
-        optim.param_groups[0]["lr"] = lr * (1 - step / len(batches))
-        optim.zero_grad()
-        nn.functional.cross_entropy(network(codes[index]), labels[index]).backward()
-        optim.step()
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """How many objects: the guide's presences, read and compared with the truth."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -7,46 +8,123 @@ from jaxtyping import Float, Int
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..checks import warn_training_mode
+from ..pairs import check_same_model, replay
 from ..render import box
 
 __all__ = [
+    "Counting",
     "Interpretation",
     "count_accuracy",
     "count_confusion",
     "count_probabilities",
+    "counting",
     "interpret",
     "sample_counts",
 ]
 
+#: Largest probability of presence after a 0 that is taken for none.
+IMPOSSIBLE = 1e-3
+
+
+class Counting(NamedTuple):
+    """Shares of images whose count is right, in [0, 1]."""
+
+    count_accuracy: float  # of the guide's likeliest count
+    count_accuracy_sample: float  # of the count in one draw of the guide
+    count_accuracy_floor: float  # of the commonest true count, given for every image
+
+
+def counting(
+    guide: Callable, images: Float[Tensor, "n c h w"], truth: Int[Tensor, " n"], *, draws: int = 10
+) -> Counting:
+    """How often the guide counts right, beside the share that one count for all images reaches.
+
+    Args:
+        guide: As for :func:`count_probabilities`.
+        images: Float images in [0, 1].
+        truth: How many objects each has (``Scenes.counts``).
+        draws: As for :func:`count_probabilities`.
+    """
+    warn_training_mode(guide)
+    mode = _count_probabilities(guide, images, draws).argmax(-1)
+    commonest = truth.bincount().argmax().expand_as(truth) if len(truth) else truth
+    counts = mode, _sample_counts(guide, images), commonest
+    return Counting(*(count_accuracy(each, truth) for each in counts))
+
 
 def count_probabilities(
-    guide: nn.Module, images: Float[Tensor, "n c h w"], *, draws: int = 10
+    guide: Callable, images: Float[Tensor, "n c h w"], *, draws: int = 10
 ) -> Float[Tensor, "n counts"]:
     """q(count | image) for counts 0 .. N: exact in the presences, averaged over draws of the rest.
 
-    Its argmax is the *mode* count. Reads the Bernoulli sites ``z_pres_0 .. z_pres_{N-1}`` of the guide.
+    Its argmax is the *mode* count. Reads the Bernoulli sites ``z_pres_0 .. z_pres_{N-1}`` of the guide, which
+    must be in unary code: after a 0 there are only 0s.
+
+    Raises:
+        ValueError: There are no such sites, or they are in no unary code, as those of a grid are.
+
+    Warns:
+        TrainingModeWarning: The guide is in training mode.
     """
+    warn_training_mode(guide)
+    return _count_probabilities(guide, images, draws)
+
+
+def _count_probabilities(
+    guide: Callable, images: Float[Tensor, "n c h w"], draws: int
+) -> Float[Tensor, "n counts"]:
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     names = _presence(poutine.trace(guide).get_trace(images))
-    present = {name: images.new_ones(len(images)) for name in names}
+    for first in range(len(names) - 1):
+        later = _goes_on(guide, images, names, first)[:, first + 1 :]
+        if later.max() > IMPOSSIBLE:
+            raise ValueError(
+                f"the presences of this guide are not in unary code: after {names[first]} = 0 another is "
+                f"1 with probability {later.max():.2g}. Count draws by sample_counts"
+            )
     total = images.new_zeros(len(images), len(names) + 1)
     for _ in range(draws):
-        trace = poutine.trace(poutine.condition(guide, data=present)).get_trace(images)
-        goes_on = torch.stack([trace.nodes[name]["fn"].probs for name in names], -1)
+        goes_on = _goes_on(guide, images, names, len(names))
         reached = nn.functional.pad(goes_on.cumprod(-1), (1, 0), value=1.0)  # P(count >= k)
         total += reached - nn.functional.pad(reached[:, 1:], (0, 1))
     return total / draws
 
 
-def sample_counts(guide: nn.Module, images: Float[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
-    """The count in one draw of the guide for each image: a *sample*, not the mode."""
+def _goes_on(
+    guide: Callable, images: Float[Tensor, "n c h w"], names: list[str], count: int
+) -> Float[Tensor, "n steps"]:
+    """The probability of each presence, if the first ``count`` are 1 and the others 0."""
+    present = {
+        name: images.new_full((len(images),), float(k < count)) for k, name in enumerate(names)
+    }
+    trace = poutine.trace(poutine.condition(guide, data=present)).get_trace(images)
+    choices = [trace.nodes[name]["fn"] for name in names]
+    if any(getattr(each, "probs", images).shape != images.shape[:1] for each in choices):
+        raise ValueError(f"{', '.join(names)} must be Bernoulli, one number for each image")
+    return torch.stack([each.probs for each in choices], -1)
+
+
+def sample_counts(guide: Callable, images: Float[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
+    """The count in one draw of the guide for each image: a *sample*, not the mode.
+
+    The sum of the sites ``z_pres_...``, in unary code or not.
+
+    Warns:
+        TrainingModeWarning: The guide is in training mode.
+    """
+    warn_training_mode(guide)
+    return _sample_counts(guide, images)
+
+
+def _sample_counts(guide: Callable, images: Float[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
     trace = poutine.trace(guide).get_trace(images)
     return sum(trace.nodes[name]["value"] for name in _presence(trace)).long()
 
 
 def _presence(trace: poutine.Trace) -> list[str]:
-    names = [name for name in trace.nodes if name.startswith("z_pres_")]
+    names = [name for name in trace.stochastic_nodes if name.startswith("z_pres_")]
     if not names:
         raise ValueError(
             "this guide has no sites z_pres_0, z_pres_1, ...: it does not count objects"
@@ -80,17 +158,44 @@ class Interpretation(NamedTuple):
     canvas: Float[Tensor, "n c h w"]  # the reconstruction
 
 
-def interpret(
-    model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"]
-) -> Interpretation:
+def interpret(model: Callable, guide: Callable, images: Float[Tensor, "n c h w"]) -> Interpretation:
     """Draws one interpretation of each image: where objects are, how many, and the image they explain.
 
-    Reads ``z_pres_t`` and ``z_where_t`` (a pose) of the guide, and ``canvas`` of the model.
+    Reads ``z_pres_t`` and ``z_where_t`` of the guide, a pose (scale, x, y) on the whole canvas, and
+    ``canvas`` of the model.
+
+    Raises:
+        ValueError: A site is missing, a pose has other than three numbers, or model and guide do not agree.
+
+    Warns:
+        TrainingModeWarning: The guide is in training mode.
     """
+    check_same_model(model, guide)
+    warn_training_mode(guide)
     trace = poutine.trace(guide).get_trace(images)
-    names = _presence(trace)
-    present = torch.stack([trace.nodes[name]["value"] for name in names], 1)
-    poses = [trace.nodes[name.replace("z_pres", "z_where")]["value"] for name in names]
-    boxes = box(torch.stack(poses, 1), images.shape).where(present.bool()[..., None], torch.nan)
-    scene = poutine.trace(poutine.replay(model, trace=trace)).get_trace(size=len(images))
+    present, poses = _objects(trace)
+    boxes = box(poses, images.shape).where(present.bool()[..., None], torch.nan)
+    scene = replay(model, trace, size=len(images))
+    if "canvas" not in scene.nodes:
+        raise ValueError("this model has no site canvas: there is no reconstruction to show")
     return Interpretation(boxes, present.sum(1).long(), scene.nodes["canvas"]["value"])
+
+
+def _objects(
+    trace: poutine.Trace,
+) -> tuple[Float[Tensor, "n steps"], Float[Tensor, "n steps 3"]]:
+    """Presences and poses of the objects in a trace of the guide."""
+    names = _presence(trace)
+    where = [name.replace("z_pres", "z_where") for name in names]
+    shapes = {
+        tuple(trace.nodes[name]["fn"].event_shape) if name in trace else None for name in where
+    }
+    if shapes != {(3,)}:
+        raise ValueError(
+            f"boxes are read from poses (scale, x, y) at {', '.join(where)}: this guide has none, or of "
+            "another shape"
+        )
+    present, poses = (
+        torch.stack([trace.nodes[name]["value"] for name in each], 1) for each in (names, where)
+    )
+    return present, poses

@@ -1,19 +1,29 @@
-"""Decomposition: a scene as competing experts explain it, and whether its shapes are true ones."""
+"""Decomposition: a scene as competing experts explain it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from pyro import poutine
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import pad
 
-from ..checks import check_tensors, is_integer
+from ..checks import warn_training_mode
 from ..handlers import expected
+from ..pairs import check_same_model
 from ..render import opacities
 from .bounds import check_pair
 
-__all__ = ["Decomposition", "ShapeFit", "count_classes", "decompose", "repaint", "shape_fit"]
+__all__ = [
+    "Decomposition",
+    "Reconstruction",
+    "decompose",
+    "extra_share",
+    "reconstruction",
+    "repaint",
+    "softmax_masks",
+]
 
 
 class Decomposition(NamedTuple):
@@ -22,133 +32,158 @@ class Decomposition(NamedTuple):
     regions: Float[Tensor, "n layers h w"]  # what each layer takes of a pixel; they sum to 1
     masks: Float[Tensor, "n layers h w"]  # its opacity, hidden parts included
     colours: Float[Tensor, "n layers c h w"]  # everywhere, whatever the opacity
-    experts: Int[Tensor, "n layers"]  # which made it; -1: there is no object
+    experts: Int[Tensor, "n layers"]  # which made it; -1: one that makes no object
     canvas: Float[Tensor, "n c h w"]  # colours by regions: the reconstruction
+
+    def of_objects(self, maps: Float[Tensor, "n layers h w"]) -> Float[Tensor, "n layers h w"]:
+        """Regions or masks with 0 for layers that show no object: the background's, and empty ones."""
+        return maps * (self.experts >= 0)[..., None, None]
 
 
 @torch.no_grad()
 def decompose(
-    model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"], *, softmax: bool = False
+    model: nn.Module,
+    guide: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    *,
+    layers: int | None = None,
+    regions: Bool[Tensor, "n layers h w"] | Float[Tensor, "n layers h w"] | None = None,
+    softmax: bool = False,
+    chunk: int = 100,
 ) -> Decomposition:
-    """Takes images apart by the guide, each continuous latent at its proposal's median.
+    """Takes images apart by the guide, each latent at its proposal's median or mode.
 
-    Call ``guide.eval()`` before: in training experts are chosen by chance. Where the guide tries proposals
-    at random, as ECON's does, draws still depend on torch's random state a little.
+    Experts that the model's attribute ``object_experts`` does not name make no objects. If it is None, or
+    there is none, any expert may make objects, and any layer may be the background.
 
     Args:
         model: With the sites ``masks`` (n, layers, 1, H, W), ``colours`` and ``z_expert_0``, ... of ``ECON``.
-            A last layer without ``z_expert`` is of the last expert, the background's, and that number
-            means no object elsewhere.
         guide: Its guide, with a site ``z_region`` of a categorical for each pixel and image, (pixels, n). A
             category beyond the layers is "none of them", and left out.
-        images: What is to be explained.
+        images: What is to be explained, on the model's device.
+        layers: How many there are, if not as many as the model has; given to model and guide.
+        regions: The true regions, for a guide that takes them.
         softmax: Whether opacities are those of a softmax over the layers, as ``MaskLoss`` trains them: a mask
-            is then what its layer would have of a pixel beside the last layer alone, whose own mask is 1.
+            is then its layer's share beside the last layer alone, whose own mask is 1.
+        chunk: Images at a time, which bounds the memory. The result is on the CPU.
 
     Raises:
         ValueError: Model or guide has no such sites, or the guide is of another model.
     """
-    if getattr(guide, "model", model) is not model:
-        raise ValueError("this guide is of another model: give the one that it was built from")
+    check_same_model(model, guide)
+    warn_training_mode(model, guide)
+    makers = getattr(model, "object_experts", None)
+    parts = []
+    for first in range(0, len(images), chunk):
+        part = slice(first, first + chunk)
+        given = images[part], None if regions is None else regions[part]
+        traces = _traces(model, guide, *given, layers)
+        decomposition = _read(*traces, images.shape[2:], softmax, makers)
+        parts.append([value.cpu() for value in decomposition])
+    return Decomposition(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _traces(
+    model: nn.Module, guide: nn.Module, images: Tensor, regions: Tensor | None, layers: int | None
+) -> tuple[poutine.Trace, poutine.Trace]:
+    """Of the guide, and of the model that is given what the guide drew."""
+    given = (images,) if regions is None else (images, regions.to(images.device))
+    number = {} if layers is None else {"layers": layers}
     with poutine.trace() as proposed, expected():
-        guide(images)
-    drawn = poutine.trace(poutine.replay(model, trace=proposed.trace)).get_trace(size=len(images))
-    check_pair(drawn, proposed.trace)
-    _lacking({"z_region", "z_expert_0"} - proposed.trace.nodes.keys(), "guide")
-    _lacking({"masks", "colours"} - drawn.nodes.keys(), "model")
+        guide(*given, **number)
+    replayed = poutine.trace(poutine.replay(model, trace=proposed.trace))
+    return proposed.trace, replayed.get_trace(size=len(images), **number)
+
+
+def _read(
+    proposed: poutine.Trace,
+    drawn: poutine.Trace,
+    size: torch.Size,
+    softmax: bool,
+    makers: Sequence[int] | None,
+) -> Decomposition:
+    check_pair(drawn, proposed)
+    _check_sites({"z_region", "z_expert_0"} - proposed.nodes.keys(), "guide")
+    _check_sites({"masks", "colours"} - drawn.nodes.keys(), "model")
     masks, colours = (drawn.nodes[name]["value"] for name in ("masks", "colours"))
     layers = masks.shape[1]
     if softmax:
-        masks = _against_last(drawn.nodes["z_region"]["fn"].logits, layers, images.shape[2:])
-    shares = proposed.trace.nodes["z_region"]["fn"].probs[..., :layers].permute(1, 2, 0)
-    regions = shares.unflatten(2, images.shape[2:])
+        masks = _against_last(drawn.nodes["z_region"]["fn"].logits, layers, size)
+    shares = proposed.nodes["z_region"]["fn"].probs[..., :layers].permute(1, 2, 0)
+    regions = shares.unflatten(2, size)
     canvas = (regions[:, :, None] * colours).sum(1)
-    return Decomposition(regions, masks[:, :, 0], colours, _experts(proposed.trace, layers), canvas)
+    return Decomposition(
+        regions, masks[:, :, 0], colours, _experts(proposed, layers, makers), canvas
+    )
 
 
-def _against_last(shown: Tensor, layers: int, size: torch.Size) -> Tensor:
-    logits = opacities(shown, -1)[..., :layers]
-    if logits.shape[-1] == layers:  # no layer is opaque by construction, of logit 0
-        logits = (logits - logits[..., -1:])[..., :-1]
-    masks = functional.pad(logits.sigmoid(), (0, 1), value=1.0)
+def _against_last(
+    log_visibility: Float[Tensor, "pixels n parts"], layers: int, size: torch.Size
+) -> Float[Tensor, "n layers 1 h w"]:
+    logits = opacities(log_visibility, -1)[..., :layers]
+    masks = (logits - logits[..., -1:])[..., :-1].sigmoid()
+    masks = pad(masks, (0, 1), value=1.0)
     return masks.permute(1, 2, 0).unflatten(2, size)[:, :, None]
 
 
-def _lacking(names: set[str], which: str) -> None:
-    if names:
+def _check_sites(missing: set[str], which: str) -> None:
+    if missing:
         raise ValueError(
-            f"this {which} draws no {', '.join(sorted(names))}: it has no regions of experts"
+            f"this {which} draws no {', '.join(sorted(missing))}: it has no regions of experts"
         )
 
 
-def _experts(trace: poutine.Trace, layers: int) -> Tensor:
+def _experts(
+    trace: poutine.Trace, layers: int, makers: Sequence[int] | None
+) -> Int[Tensor, "n layers"]:
     names = [f"z_expert_{i}" for i in range(layers)]
-    background = names[-1] not in trace.nodes
-    _lacking({*names[: layers - background]} - trace.nodes.keys(), "guide")
-    experts = torch.stack([trace.nodes[name]["value"] for name in names[: layers - background]], 1)
-    if not background:
+    _check_sites({*names} - trace.nodes.keys(), "guide")
+    experts = torch.stack([trace.nodes[name]["value"] for name in names], 1)
+    if makers is None:
         return experts
-    last = trace.nodes[names[0]]["fn"].probs.shape[-1] - 1
-    return functional.pad(experts.where(experts != last, -1), (0, 1), value=last)
+    return experts.where(torch.isin(experts, experts.new_tensor([*makers])), -1)
 
 
-def repaint(seen: Decomposition) -> Float[Tensor, "n c h w"]:
+def repaint(decomposition: Decomposition) -> Float[Tensor, "n c h w"]:
     """The scene painted anew from full shapes alone, rounded, front to back; black where there is none.
 
     It equals ``canvas`` where what a layer takes of a pixel is what its shape and those in front say.
     """
-    masks = (seen.masks > 0.5).to(seen.colours)
+    masks = (decomposition.masks > 0.5).to(decomposition.colours)
     scopes = torch.cat([torch.ones_like(masks[:, :1]), 1 - masks[:, :-1]], 1).cumprod(1)
-    return ((scopes * masks)[:, :, None] * seen.colours).sum(1)
+    return ((scopes * masks)[:, :, None] * decomposition.colours).sum(1)
 
 
-class ShapeFit(NamedTuple):
-    """How well each mask is one of the known shapes."""
+class Reconstruction(NamedTuple):
+    """Mean squared errors of colours in [0, 1]. The image copied into one opaque layer has 0 in both."""
 
-    iou: Float[Tensor, " n"]  # the best, in [0, 1]; 0 for an empty mask
-    label: Int[Tensor, " n"]  # of which class; -1 for an empty mask
-
-
-def shape_fit(
-    masks: Float[Tensor, "n height width"], stencils: Bool[Tensor, "classes h w"]
-) -> ShapeFit:
-    """The best IoU of each mask with any class's shape, at any place by whole pixels.
-
-    Places may be partly outside the canvas, which then crops the shape as it does the mask.
-
-    Args:
-        masks: What is above one half counts.
-        stencils: The shape of each class (``data.shape_masks``).
-
-    Raises:
-        ValueError: Another rank or type.
-    """
-    check_tensors(masks.dim() == 3 and masks.is_floating_point(), "float masks (n, H, W)", masks)
-    right = stencils.dim() == 3 and stencils.dtype == torch.bool
-    check_tensors(right, "bool stencils (classes, h, w)", stencils)
-    shapes, kernels = (masks > 0.5)[:, None].float(), stencils[:, None].to(masks.device).float()
-    edge = kernels.shape[2] - 1, kernels.shape[3] - 1
-    both = functional.conv2d(shapes, kernels, padding=edge)
-    sizes = functional.conv2d(torch.ones_like(shapes[:1]), kernels, padding=edge)  # on the canvas
-    either = shapes.sum((2, 3), keepdim=True) + sizes - both
-    best = (both / either.clamp(min=1)).flatten(2).amax(2)
-    found = best.max(1)
-    return ShapeFit(found.values, found.indices.where(found.values > 0, -1))
+    # Colours by the guide's regions. Segments of one colour each, and no shapes at all, have about 0.
+    mse: float
+    # The scene painted from full shapes (:func:`repaint`): wrong shapes and orders count.
+    mse_full_shapes: float
 
 
-def count_classes(labels: Int[Tensor, "n objects"], classes: int) -> Int[Tensor, "n classes"]:
-    """How many objects of each class there are.
+def reconstruction(
+    decomposition: Decomposition, images: Float[Tensor, "n c h w"]
+) -> Reconstruction:
+    """Compares images with both ways to put them together again."""
+    pictures = decomposition.canvas, repaint(decomposition)
+    return Reconstruction(*((part - images.cpu()).square().mean().item() for part in pictures))
+
+
+def softmax_masks(masks: Float[Tensor, "n layers h w"]) -> Float[Tensor, "n layers h w"]:
+    """What MONet calls masks, a softmax over all layers, of those of ``decompose(softmax=True)``."""
+    logits = torch.logit(masks.double(), eps=1e-12)
+    logits[:, -1] = 0
+    return logits.softmax(1).float()
+
+
+def extra_share(regions: Float[Tensor, "n layers h w"], layers: int) -> float:
+    """The share of pixels, in [0, 1], that spare layers take; 0 if they stay empty.
 
     Args:
-        labels: The class, from 0, of each object; -1 is padding.
-        classes: How many there are.
-
-    Raises:
-        ValueError: Another rank or type, or a label that is out of range.
+        regions: Of a decomposition into more layers than the scenes need.
+        layers: How many they need: of the layers from the last of these on, all but the largest are spare.
     """
-    check_tensors(labels.dim() == 2 and is_integer(labels), "integer labels (n, objects)", labels)
-    if ((labels < -1) | (labels >= classes)).any():
-        raise ValueError(
-            f"labels must be from -1 to below {classes}, got {labels.unique().tolist()}"
-        )
-    return (labels[..., None] == torch.arange(classes, device=labels.device)).sum(1)
+    taken = regions[:, layers - 1 :].mean((2, 3))
+    return (taken.sum(1) - taken.amax(1)).mean().item()

@@ -1,14 +1,17 @@
-"""Reading: how many objects of each class an image shows, by a small network trained on true scenes."""
+"""Reading: what an image shows, by a small network trained on true scenes."""
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from ..checks import check_tensors, is_integer
-from ..networks import UNet
+from ..networks import ImageEncoder, UNet, mlp
 from ..random import fork_rng
+from ..render import centroid, warp
+from .training import as_floats, descend
 
-__all__ = ["CountReader", "train_reader"]
+__all__ = ["CountReader", "ShapeReader", "train_reader", "train_shape_reader"]
 
 
 class CountReader(nn.Module):
@@ -31,10 +34,13 @@ class CountReader(nn.Module):
         return self.network(images - 0.5).sum((2, 3)) / 100
 
     @torch.no_grad()
-    def read(self, images: Float[Tensor, "n c h w"]) -> Int[Tensor, "n classes"]:
-        """Counts, from 0 up."""
-        parts = [self(part).round().long().clamp(min=0) for part in images.split(500)]
-        return torch.cat(parts)
+    def read(
+        self, images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"]
+    ) -> Int[Tensor, "n classes"]:
+        """Counts, from 0 up, on the CPU."""
+        device = next(self.parameters()).device
+        parts = [self(as_floats(part.to(device))).round() for part in images.split(500)]
+        return torch.cat(parts).long().clamp(min=0).cpu()
 
 
 def train_reader(
@@ -48,7 +54,7 @@ def train_reader(
 ) -> CountReader:
     """Trains a reader on the squared error of counts. Adam, its learning rate falling linearly to 0.
 
-    Try it on other true scenes before its word on a model's is taken.
+    Its figures on other true scenes are the ceiling of those on a model's.
 
     Args:
         images: uint8, or float in [0, 1]; height and width even.
@@ -57,22 +63,85 @@ def train_reader(
     Raises:
         ValueError: Another rank or type, or not a row of counts for each image.
     """
-    right = images.dim() == 4 and counts.dim() == 2 and len(counts) == len(images) > 0
+    valid = images.dim() == 4 and counts.dim() == 2 and len(counts) == len(images) > 0
     check_tensors(
-        right and is_integer(counts),
+        valid and is_integer(counts),
         "images (n, C, H, W) and integer counts (n, classes)",
         images,
         counts,
     )
-    with fork_rng(), torch.enable_grad():
-        torch.manual_seed(seed)
+    counts = counts.to(images.device)
+    with fork_rng(seed), torch.enable_grad():
         reader = CountReader(images.shape[1], counts.shape[1]).to(images.device)
-        optim = torch.optim.Adam(reader.parameters(), lr, fused=True)
-        for step in range(steps):
-            optim.param_groups[0]["lr"] = lr * (1 - step / steps)
-            some = torch.randint(len(images), (batch_size,)).to(images.device)
-            seen = images[some] / 255 if images.dtype == torch.uint8 else images[some]
-            optim.zero_grad()
-            (reader(seen) - counts.to(images.device)[some]).square().mean().backward()
-            optim.step()
+
+        def loss(index: Tensor) -> Tensor:
+            return (reader(as_floats(images[index])) - counts[index]).square().mean()
+
+        batches = torch.randint(len(images), (steps, batch_size)).to(images.device).unbind()
+        descend(torch.optim.Adam(reader.parameters(), lr, fused=True), batches, loss)
+    return reader.eval()
+
+
+class ShapeReader(nn.Module):
+    """Reads the class of one shape on a canvas, wherever it lies: two convolutions and a hidden layer.
+
+    Args:
+        size: (H, W) of the canvas.
+        classes: How many there are.
+    """
+
+    def __init__(self, size: tuple[int, int], classes: int) -> None:
+        super().__init__()
+        self.network = nn.Sequential(ImageEncoder((1, *size), 128), mlp(128, classes))
+
+    def forward(self, shapes: Bool[Tensor, "n h w"]) -> Float[Tensor, "n classes"]:
+        """Logits."""
+        pictures = shapes[:, None].float()
+        turn = torch.eye(2, device=shapes.device).expand(len(shapes), 2, 2)
+        to_middle = torch.cat([turn, centroid(pictures)[..., None]], -1)
+        return self.network(warp(pictures, to_middle, pictures.shape))
+
+    @torch.no_grad()
+    def read(self, shapes: Bool[Tensor, "n h w"]) -> Int[Tensor, " n"]:
+        """The likeliest class of each."""
+        return torch.cat([self(part).argmax(1) for part in shapes.split(1000)])
+
+
+def train_shape_reader(
+    masks: Bool[Tensor, "n objects h w"],
+    labels: Int[Tensor, "n objects"],
+    *,
+    epochs: int = 5,
+    batch_size: int = 100,
+    lr: float = 1e-3,
+    seed: int = 0,
+) -> ShapeReader:
+    """Trains a reader of single shapes. Adam, its learning rate falling linearly to 0.
+
+    Its figures on true shapes of other scenes are the ceiling of those on layers.
+
+    Args:
+        masks: Full shapes of objects, on their canvases (``Scenes.masks``). Empty ones are padding.
+        labels: The class, from 0, of each.
+
+    Raises:
+        ValueError: Another rank or type, not a label for each object, or no objects.
+    """
+    valid = masks.dtype == torch.bool and masks.dim() == 4 and masks.any()
+    check_tensors(
+        valid and is_integer(labels) and labels.shape == masks.shape[:2],
+        "bool masks (n, objects, H, W), not all empty, and integer labels (n, objects)",
+        masks,
+        labels,
+    )
+    is_object = masks.flatten(2).any(-1)
+    shapes, classes = masks[is_object], labels[is_object]
+    with fork_rng(seed), torch.enable_grad():
+        reader = ShapeReader((masks.shape[2], masks.shape[3]), int(classes.max()) + 1)
+        epoch_orders = [torch.randperm(len(shapes)).split(batch_size) for _ in range(epochs)]
+        descend(
+            torch.optim.Adam(reader.parameters(), lr, fused=True),
+            [index for order in epoch_orders for index in order],
+            lambda index: cross_entropy(reader(shapes[index]), classes[index]),
+        )
     return reader.eval()

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..checks import check_tensors, is_integer
-from .layers import best_match
+from .matching import best_match
 
 __all__ = ["adjusted_rand", "mean_iou", "segments", "visible_parts"]
 
@@ -43,7 +43,7 @@ def segments(truth: Bool[Tensor, "n objects h w"]) -> Int[Tensor, "n h w"]:
 
 
 def adjusted_rand(
-    found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"], *, foreground: bool = False
+    partition: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"], *, foreground: bool = False
 ) -> Float[Tensor, " n"]:
     """The adjusted Rand index (Hubert & Arabie, 1985, Eq. 5): 1 for equal partitions, 0 by chance.
 
@@ -51,19 +51,20 @@ def adjusted_rand(
     pixel, are equal and have 1; if only one of them is trivial it is 0.
 
     Args:
-        found: Any number for each part.
+        partition: Any number for each part.
         truth: The same, as :func:`segments` gives it.
         foreground: Counts only the pixels whose true segment is not 0; NaN for scenes without any.
 
     Raises:
         ValueError: Not two integer tensors of one shape (n, H, W), of a pixel at least.
     """
-    table = contingency(found, truth, foreground=foreground).double()  # pairs squared are many
+    # Squares of the number of pairs overflow int64.
+    table = contingency(partition, truth, foreground=foreground).double()
     together = _pairs(table).sum((1, 2))
-    in_found, in_truth = _pairs(table.sum(2)).sum(1), _pairs(table.sum(1)).sum(1)
+    in_partition, in_truth = _pairs(table.sum(2)).sum(1), _pairs(table.sum(1)).sum(1)
     pixels = table.sum((1, 2))
-    expected = in_found * (in_truth / _pairs(pixels).clamp(min=1))
-    room = (in_found + in_truth) / 2 - expected
+    expected = in_partition * (in_truth / _pairs(pixels).clamp(min=1))
+    room = (in_partition + in_truth) / 2 - expected
     score = torch.where(room > 0, (together - expected) / room, 1.0)
     return score.where(pixels > 0, torch.nan).float()
 
@@ -72,19 +73,20 @@ def _pairs(count: Tensor) -> Tensor:
     return count * (count - 1) / 2
 
 
-def mean_iou(found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Float[Tensor, " n"]:
-    """The mean IoU, in [0, 1], of the true segments, the background among them, with what is found.
+def mean_iou(partition: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Float[Tensor, " n"]:
+    """The mean IoU, in [0, 1], of the true segments, the background among them, with matching parts.
 
-    The parts are matched one to one so that it is the most; a true segment that is left alone has 0.
+    The match is one to one, and its IoUs sum to the most; a true segment without a part has 0.
 
     Args:
-        found: Any number for each part.
+        partition: Any number for each part.
         truth: The same, as :func:`segments` gives it.
 
     Raises:
         ValueError: Not two integer tensors of one shape (n, H, W), of a pixel at least.
     """
-    both = contingency(found, truth).mT.double()  # rows are true segments
+    # Rows are true segments.
+    both = contingency(partition, truth).mT.double()
     sizes, others = both.sum(2, keepdim=True), both.sum(1, keepdim=True)
     table = both / (sizes + others - both).clamp(min=1)
     match = best_match(table)[..., None]
@@ -93,25 +95,26 @@ def mean_iou(found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Float[
 
 
 def contingency(
-    found: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"], *, foreground: bool = False
-) -> Int[Tensor, "n found truth"]:
-    """How many pixels of each image lie in a found (row) and a true part (column), in order of number.
+    partition: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"], *, foreground: bool = False
+) -> Int[Tensor, "n parts segments"]:
+    """How many pixels of each image lie in a part (row) and a true segment (column), in order of number.
 
     A part of any image has a row or column in all of them. Arguments and errors are those of
     :func:`adjusted_rand`.
     """
-    right = found.dim() == 3 and found.shape == truth.shape and min(found.shape[1:]) > 0
+    valid = partition.dim() == 3 and partition.shape == truth.shape and min(truth.shape[1:]) > 0
     check_tensors(
-        right and is_integer(found) and is_integer(truth),
-        "integers found and true (n, H, W)",
-        found,
+        valid and is_integer(partition) and is_integer(truth),
+        "integers (n, H, W), a partition and the true one,",
+        partition,
         truth,
     )
-    truth = truth.to(found.device)
+    truth = truth.to(partition.device)
     counted = truth != 0 if foreground else torch.ones_like(truth, dtype=torch.bool)
-    rows, row = found.unique(return_inverse=True)
+    rows, row = partition.unique(return_inverse=True)
     columns, column = truth.unique(return_inverse=True)
-    shape = (len(found), len(rows), len(columns))
-    image = torch.arange(len(found), device=found.device)[:, None, None]
-    cell = (image * shape[1] + row) * shape[2] + column  # each image has its own table
+    shape = (len(truth), len(rows), len(columns))
+    image = torch.arange(len(truth), device=truth.device)[:, None, None]
+    # Each image has a table of its own.
+    cell = (image * shape[1] + row) * shape[2] + column
     return cell[counted].bincount(minlength=shape[0] * shape[1] * shape[2]).reshape(shape)

@@ -10,18 +10,19 @@ from ..checks import check_tensors, is_integer
 from .depth import match_visible
 from .segments import visible_parts
 
-__all__ = ["Specialisation", "specialisation"]
+__all__ = ["Specialisation", "count_classes", "specialisation"]
 
 
 class Specialisation(NamedTuple):
     """Which experts make which classes. Read the wins as well: one expert that wins all may look pure."""
 
     wins: Int[Tensor, "experts classes"]  # objects of a class whose layer an expert made
-    unmatched: int  # visible objects that have no layer, or one that no expert made
-    purity: (
-        float  # share in [0, 1] of visible objects in their expert's commonest class; NaN for none
-    )
-    mutual_information: float  # of expert and class, normalised to [0, 1]; NaN without wins
+    unmatched: int  # visible objects that have no layer, or one without an expert
+    # Share in [0, 1] of visible objects in their expert's commonest class; NaN for none. One expert for all
+    # has the share of the commonest class (1/3 of three), random ones about .4.
+    purity: float
+    # Of expert and class, normalised to [0, 1]; 0 for one expert or random ones. NaN without wins.
+    mutual_information: float
 
 
 def specialisation(
@@ -90,8 +91,27 @@ def _normalised_information(wins: Tensor) -> float:
     joint = wins / wins.sum()
     apart = (_entropy(joint.sum(1)) + _entropy(joint.sum(0))).item()
     shared = apart - _entropy(joint).item()
-    return min(max(2 * shared / apart, 0.0), 1.0) if apart > 0 else 1.0  # rounding may leave [0, 1]
+    # Rounding may leave [0, 1].
+    return min(max(2 * shared / apart, 0.0), 1.0) if apart > 0 else 1.0
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
     return -torch.xlogy(probabilities, probabilities).sum()
+
+
+def count_classes(labels: Int[Tensor, "n objects"], classes: int) -> Int[Tensor, "n classes"]:
+    """How many objects of each class there are.
+
+    Args:
+        labels: The class, from 0, of each object; -1 is padding.
+        classes: How many there are.
+
+    Raises:
+        ValueError: Another rank or type, or a label that is out of range.
+    """
+    check_tensors(labels.dim() == 2 and is_integer(labels), "integer labels (n, objects)", labels)
+    if ((labels < -1) | (labels >= classes)).any():
+        raise ValueError(
+            f"labels must be from -1 to below {classes}, got {labels.unique().tolist()}"
+        )
+    return (labels[..., None] == torch.arange(classes, device=labels.device)).sum(1)

@@ -1,6 +1,7 @@
 """What examples share: their flags, an output folder, and a training that survives being killed."""
 
-from .flags import flags, launch, path, positive, rate
+from .flags import flags, launch, natural, path, positive, rate, up_to
 from .run import Run
+from .training import Training
 
-__all__ = ["Run", "flags", "launch", "path", "positive", "rate"]
+__all__ = ["Run", "Training", "flags", "launch", "natural", "path", "positive", "rate", "up_to"]

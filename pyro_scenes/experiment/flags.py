@@ -9,56 +9,79 @@ from typing import Any
 
 from ..inference import Diverged
 
-__all__ = ["flags", "launch", "natural", "path", "positive", "rate"]
+__all__ = ["flags", "launch", "natural", "path", "positive", "rate", "up_to"]
 
 
 def flags(
-    description: str, *, out: str, steps: int, batch_size: int = 64
+    description: str, *, out: str, steps: int, batch_size: int = 64, data_root: bool = False
 ) -> argparse.ArgumentParser:
-    """The flags that every example has. Add the example's own with ``add_argument``."""
+    """The flags that every example has. Add the example's own with ``add_argument``.
+
+    Args:
+        description: The help's text.
+        out: Default of ``--out``.
+        steps: Default of ``--steps``.
+        batch_size: Default of ``--batch-size``.
+        data_root: Whether the example reads MNIST, and so has ``--data-root``.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
+    add("--out", type=path, metavar="DIR", default=out, help="output folder (%(default)s)")
+    add("--seed", type=natural, default=0, metavar="N", help="random seed (%(default)s)")
+    add("--steps", type=positive, default=steps, metavar="N", help="training steps (%(default)s)")
     add(
-        "--out",
-        type=path,
-        metavar="DIR",
-        default=out,
-        help="the run's folder (%(default)s)",
+        "--batch-size",
+        type=up_to(100_000),
+        default=batch_size,
+        metavar="N",
+        help="images in a batch (%(default)s)",
     )
-    add("--seed", type=natural, default=0, metavar="N", help="of scenes and weights (%(default)s)")
-    add("--steps", type=positive, default=steps, metavar="N", help="of training (%(default)s)")
-    add("--batch-size", type=positive, default=batch_size, metavar="N", help="images (%(default)s)")
     add("--device", default="cpu", metavar="cpu|cuda", help="where to compute (%(default)s)")
-    add("--data-root", type=path, metavar="DIR", help="MNIST lies in DIR/MNIST/raw (no download)")
-    add("--smoke", action="store_true", help="a few tiny steps, only to see that everything runs")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
+    if data_root:
+        help_text = "read MNIST from DIR/MNIST/raw (default: drawn digits)"
+        add("--data-root", type=path, metavar="DIR", help=help_text)
+    add("--smoke", action="store_true", help="take ten small steps, to check that everything runs")
+    add("--resume", action="store_true", help="continue from the checkpoint in --out, if any")
     return parser
 
 
 def launch(main: Callable[[argparse.Namespace], Any], parser: argparse.ArgumentParser) -> None:
-    """Runs an example's main; what a user can mend becomes one line on stderr, without a traceback."""
+    """Runs an example's main; an error that a user can mend is one line on stderr, without a traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers stop jobs with it
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show stops nothing
+            stream.reconfigure(errors="backslashreplace")
     try:
         main(parser.parse_args())
     except (Diverged, OSError, ValueError) as error:
         text = str(error).split("Trace Shapes:")[0].strip()  # Pyro appends pages
         sys.exit(f"error: {' '.join(text.split())}")
-    except KeyboardInterrupt:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         sys.exit(
-            "\nstopped; with --resume it goes on from its last checkpoint, if there is one yet"
+            "error: not enough memory: give fewer or smaller images, or a smaller --batch-size "
+            f"({' '.join(str(error).split())[:200] or 'MemoryError'})"
         )
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; --resume continues from the last checkpoint, if there is one")
 
 
 def natural(text: str) -> int:
     """A flag's whole number from 0 up."""
-    return _whole(text, 0)
+    return _whole(text, 0, 2**32 - 1)
 
 
 def positive(text: str) -> int:
     """A flag's whole number from 1 up."""
-    return _whole(text, 1)
+    return _whole(text, 1, 2**32 - 1)
+
+
+def up_to(most: int) -> Callable[[str], int]:
+    """A flag's whole number from 1 to ``most``: ``add_argument("--objects", type=up_to(10))``."""
+    return lambda text: _whole(text, 1, most)
 
 
 def path(text: str) -> str:
@@ -79,11 +102,19 @@ def rate(text: str) -> float:
     return value
 
 
-def _whole(text: str, least: int) -> int:
+def _whole(text: str, least: int, most: int) -> int:
     try:
         value = int(text)
     except ValueError:
         value = -1
-    if not least <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"needs a whole number from {least} up, got {text!r}")
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(
+            f"needs a whole number from {least} to {most}, got {text!r}"
+        )
     return value
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether it is Python's, numpy's or torch's word for too little memory."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

@@ -1,11 +1,13 @@
-"""What a training tells while it runs."""
+"""What a training reports while it runs."""
 
+import csv
+import io
 import time
 from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["Clock", "Row", "progress", "tell"]
+__all__ = ["Clock", "Row", "as_table", "log_row", "progress_bar"]
 
 #: One line of a training's history: numbers by name.
 Row = dict[str, int | float]
@@ -24,16 +26,26 @@ class Clock:
         return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
 
 
-def progress(steps: int, start: int) -> Any:
+def progress_bar(steps: int, start: int) -> Any:
     """A bar with the time left; none where the output is no terminal."""
     return tqdm(total=steps, initial=start, disable=None, unit="step", dynamic_ncols=True)
 
 
-def tell(bar: Any, row: Row) -> None:
+def log_row(bar: Any, row: Row) -> None:
     """Puts a row of the history beside the bar, or into the log where there is no bar."""
-    known = [name for name in row if name not in ("step", "seconds", "cpu_seconds", "train_elbo")]
-    shown = ", ".join(f"{name.replace('_', ' ')} {row[name]:.4g}" for name in known)
-    bar.set_postfix_str(shown)
-    if bar.disable:  # not a terminal: lines for a log
+    names = [name for name in row if name not in ("step", "seconds", "cpu_seconds", "train_elbo")]
+    text = ", ".join(f"{name.replace('_', ' ')} {row[name]:.4g}" for name in names)
+    bar.set_postfix_str(text)
+    if bar.disable:
         train = f"train ELBO {row['train_elbo']:.1f} " if "train_elbo" in row else ""
-        print(f"step {row['step']}, {row['seconds']:.0f} s: {train}{shown}", flush=True)
+        print(f"step {row['step']}, {row['seconds']:.0f} s: {train}{text}", flush=True)
+
+
+def as_table(history: list[Row]) -> str:
+    """A history as CSV, with a column for each name that a row has."""
+    table = io.StringIO()
+    names = dict.fromkeys(name for row in reversed(history) for name in row)
+    writer = csv.DictWriter(table, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return table.getvalue()

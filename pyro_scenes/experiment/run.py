@@ -1,30 +1,27 @@
-"""An output folder, and a training that survives being killed.
+"""An output folder: the checkpoint of a training, its numbers and its figures.
 
-A folder holds ``checkpoint.pt``, ``metrics.csv`` (over time), ``metrics.json`` (at the end) and figures.
+It gets ``checkpoint.pt`` and ``checkpoint.previous.pt``, ``metrics.csv`` (over time), ``metrics.json`` (at
+the end), figures and ArviZ data; ``.run`` lists them.
 """
 
 import argparse
-import csv
-import io
 import json
-import os
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import pyro
-import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from ..data import batches
-from ..inference import Diverged, Record, fit, load_checkpoint, read_checkpoint, save_checkpoint
-from ..random import fork_rng
-from .door import fingerprint, flag, locked_folder, plain, usable_device
-from .progress import Clock, Row, progress, tell
+from ..inference import CheckpointError, fit, load_checkpoint
+from .folder import Folder
+from .preflight import Kept, check_same_run, fingerprint, read_kept, resume_key, usable_device
+from .progress import Row, as_table
+from .training import Training
 
 __all__ = ["Run"]
 
@@ -33,207 +30,209 @@ class Run:
     """One run of an example: its folder, device and seed.
 
     Args:
-        args: As parsed by :func:`flags`. Sets the seed of all random draws.
-        trains: Whether it will train. A run that does not needs a folder without a checkpoint.
+        args: As parsed by :func:`flags`. Sets the seed of all random draws; ``--smoke`` shortens it.
+        evaluate: A checkpoint to evaluate: it does not train then. Its folder must hold no training.
+
+    Attributes:
+        settings: What model and guide are built of, from the checkpoint of ``evaluate`` or ``--resume``.
+        state: What the loop of the training kept, from there too: plain data that the checkpoint keeps, such
+            as the fingerprints of the images that it trains on.
+        history: Its rows, see :class:`Training`.
 
     Raises:
-        ValueError: The device is unknown or absent, the folder cannot be written, another process
-            writes to it, or it holds another run and ``--resume`` was not given.
+        ValueError: The device is unknown or absent; the folder cannot be written, another process writes
+            to it, or it holds files of the user's own, another run, or a run and no ``--resume`` was given.
+        CheckpointError: A checkpoint is damaged, or not of a run.
     """
 
-    def __init__(self, args: argparse.Namespace, *, trains: bool = True) -> None:
+    def __init__(self, args: argparse.Namespace, *, evaluate: str | None = None) -> None:
         if args.smoke:
             args.steps, args.batch_size = min(args.steps, 10), min(args.batch_size, 8)
-        self.args = args
+        self.args, self.key = args, resume_key(args)
         self.device = usable_device(args.device)
-        self.out, self.lock = locked_folder(args.out)
-        self.checkpoint = self.out / "checkpoint.pt"
-        if self.checkpoint.exists() and trains and not (args.smoke and args.resume):
-            if read_checkpoint(self.checkpoint)["extra"].get("args", {}).get("smoke"):
-                self.checkpoint.unlink()  # nobody wants to go on from a smoke test
-        if self.checkpoint.exists() and not trains:
-            raise ValueError(f"{self.out} holds a trained run: give an --out of its own")
-        if self.checkpoint.exists() and not args.resume:
-            raise ValueError(
-                f"{self.out} holds a run already: add --resume to go on with it, or give another --out"
-            )
+        self.folder = Folder(args.out)
+        self.out = self.folder.path
+        self.checkpoints = self.out / "checkpoint.pt", self.out / "checkpoint.previous.pt"
+        self.evaluate = evaluate
+        self.kept = self._open()
+        self.settings: dict[str, Any] = self.kept.settings if self.kept else {}
+        self.state: dict[str, Any] = self.kept.state if self.kept else {}
+        self.history: list[Row] = self.kept.history if self.kept else []
+        self.images: list[list[int]] = []
         pyro.set_rng_seed(args.seed)
 
-    def fit(
+    def restore(
+        self, build: Callable[[dict[str, Any]], tuple[Any, Any]], settings: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """Builds a model and its guide of the checkpoint's settings, or of these where there is none.
+
+        Where a checkpoint is evaluated, their weights are loaded, and they are in evaluation mode.
+
+        Args:
+            build: From settings to a model and its guide.
+            settings: Plain data by name, ``image_shape`` (that of the scenes at hand) among it.
+
+        Raises:
+            CheckpointError: The checkpoint is of another example, another model, or images of another shape.
+        """
+        source = self.evaluate or self.checkpoints[0]
+        if self.kept:
+            _check_settings(str(source), self.settings, settings)
+        self.settings = self.settings or settings
+        try:
+            model, guide = (module.to(self.device) for module in build(self.settings))
+        except Exception as error:  # there is no saying what settings from a file raise
+            if not self.kept:
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"the settings in {source} make no model: {reason}") from error
+        if self.evaluate:
+            print(f"evaluating {self.evaluate}, trained for {self.history[-1]['step']} steps")
+            load_checkpoint(self.evaluate, model.eval(), guide.eval())
+        return model, guide
+
+    def training(
         self,
         model: nn.Module,
         guide: nn.Module,
-        images: Tensor,
+        source: Tensor | tuple[Tensor, ...],
         *,
         optim: Optimizer,
         elbo: ELBO,
-        evaluate: Callable[[int], Row],
-        every: int = 250,
-        early: Collection[int] = (),
         clip: float = float("inf"),
-        extra: dict[str, Any] | None = None,
-        before: Callable[[int], None] = lambda step: None,
-        done: Callable[[], bool] = lambda: False,
-    ) -> list[Row]:
-        """Trains for ``--steps``; returns the history: a row each ``every`` steps, and at ``early`` ones.
+    ) -> Training:
+        """The training for ``--steps``, to loop over; from the checkpoint on with ``--resume``.
 
-        The learning rate falls linearly to a hundredth over the second half of the steps. Rows hold
-        step, seconds, cpu_seconds, train_elbo (nats per image in training mode, with what weights the
-        objective has, mean over the batches since the last row; not at step 0) and what ``evaluate(step)``
-        returns, in evaluation mode, in which model and guide are left. After each row a checkpoint is
-        written, with ``extra``. ``before(k)`` is called before the step that follows k others: the place
-        to warm something up. ``clip`` is the largest norm of a gradient. It ends before ``--steps`` if
-        after a row it is ``done()``.
+        Args:
+            model: The model, called with each batch.
+            guide: Its guide, called with each batch.
+            source: Images (m, C, H, W), as :func:`batches` takes them, or a tuple of these and others.
+            optim: A torch optimiser over the parameters of both. The caller sets its learning rate.
+            elbo: The objective, any ELBO of Pyro.
+            clip: Largest norm of the gradient of the loss per image.
+
+        Raises:
+            ValueError: The checkpoint is of other images, of another model, guide or optimiser.
         """
         args, start = self.args, 0
-        every = 2 if args.smoke else every
-        history: list[Row] = []
-        extra = {"images": fingerprint(images), **(extra or {})}
-        if args.resume and self.checkpoint.exists():
-            start, history = self._resume(model, guide, optim, extra["images"])
-            self._table(history)  # it may have been killed between checkpoint and table
-            if start >= args.steps:
-                print(f"it has taken its {start} steps already; for more, raise --steps")
-        elif args.resume:
-            print(f"there is no checkpoint in {self.out} yet: starting")
-        schedule = _falling(optim, args.steps, start)
-        stream = batches(images, args.batch_size, seed=args.seed, start=start, device=self.device)
-        stream = islice(stream, 0 if done() else max(0, args.steps - start))
-        clock = Clock(history)
-        losses: list[float] = []
+        self.images = [fingerprint(p) for p in (source if isinstance(source, tuple) else (source,))]
+        if self.kept:
+            start = self._resume(model, guide, optim)
+        stream = batches(source, args.batch_size, seed=args.seed, start=start, device=self.device)
+        stream = islice(stream, max(0, args.steps - start))
+        records = fit(model, guide, stream, elbo=elbo, optim=optim, start=start, clip=clip)
+        return Training(self, model, guide, optim, records)
 
-        def look(step: int) -> None:
-            row = {"step": step, **clock()}
-            if losses:
-                row["train_elbo"] = -sum(losses) / len(losses)
-            with fork_rng(args.seed), _evaluating(model, guide):
-                found = {name: float(value) for name, value in evaluate(step).items()}
-            history.append(row | found)
-            losses.clear()
-            self._record(model, guide, optim, history, extra)
-            tell(bar, history[-1])
+    def write(self, *metrics: Any) -> None:
+        """Writes ``metrics.json``, one flat dictionary, and prints it.
 
-        with progress(args.steps, start) as bar, pyro.validation_enabled(False):
-            before(start)
-            if 0 in early and not history:
-                look(0)
-            training = fit(model, guide, stream, elbo=elbo, optim=optim, start=start, clip=clip)
-            for record in self._steps(training):
-                schedule.step()
-                before(record.step)
-                losses.append(record.loss)
-                bar.set_description_str(f"ELBO per image {-record.loss:.0f} nats", refresh=False)
-                bar.update()
-                if record.step % every == 0 or record.step in {*early, args.steps}:
-                    look(record.step)
-                    if done():
-                        break
-        model.eval()
-        guide.eval()
-        return history
+        Args:
+            metrics: Dictionaries or NamedTuples of numbers; what is None, infinite or NaN becomes null.
 
-    def write(self, metrics: dict[str, Any]) -> None:
-        """Writes ``metrics.json``, one flat dictionary, and prints it."""
-        self.text("metrics.json", json.dumps(metrics, indent=2) + "\n")
-        width = max(map(len, metrics))
-        for name, value in metrics.items():
-            shown = f"{value:.4f}" if isinstance(value, float) else value
-            print(f"  {name:{width}}  {shown}")
+        Raises:
+            ValueError: Two of them have a number of the same name.
+        """
+        flat: dict[str, Any] = {}
+        for part in metrics:
+            values = part._asdict() if hasattr(part, "_asdict") else part
+            twice = flat.keys() & values.keys()
+            if twice:
+                raise ValueError(f"two metrics have the same name: {', '.join(sorted(twice))}")
+            flat |= {name: _plain_number(value) for name, value in values.items()}
+        self.text("metrics.json", json.dumps(flat, indent=2) + "\n")
+        width = max(map(len, flat), default=0)
+        for name, value in flat.items():
+            print(f"  {name:{width}}  {f'{value:.4f}' if isinstance(value, float) else value}")
 
     def text(self, name: str, content: str) -> None:
-        """Writes a text file into the folder in one move."""
-        part = self.out / f".{name}.part"
-        part.write_text(content)
-        os.replace(part, self.out / name)
+        """Writes a text file into the folder."""
+        with self.folder.write(name) as part:
+            part.write_text(content, encoding="utf-8")
 
     def figure(self, name: str, figure: Any) -> None:
         """Saves a matplotlib figure as ``name.png``."""
-        part = self.out / f".{name}.png.part"
-        figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
-        os.replace(part, self.out / f"{name}.png")
+        with self.folder.write(f"{name}.png") as part:
+            figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
 
     def netcdf(self, name: str, data: Any) -> None:
-        """Saves ArviZ data as ``name.nc``."""
-        part = self.out / f".{name}.nc.part"
-        data.to_netcdf(str(part))
-        os.replace(part, self.out / f"{name}.nc")
+        """Saves ArviZ data, an ``InferenceData`` or a ``DataTree``, as ``name.nc``."""
+        tree = data.to_datatree() if hasattr(data, "to_datatree") else data
+        compress = {
+            node.path: {
+                k: {"zlib": True} for k, v in node.data_vars.items() if v.dtype.kind in "biufc"
+            }
+            for node in tree.subtree
+        }
+        # In memory first: where a disk is full, HDF5 crashes at exit.
+        content = tree.to_netcdf(engine="h5netcdf", encoding=compress)
+        with self.folder.write(f"{name}.nc") as part:
+            part.write_bytes(content)
 
-    def floats(self, images: Tensor) -> Tensor:
-        """Images, uint8 or float, as floats in [0, 1] on the run's device."""
-        images = images.to(self.device)
-        return images / 255 if images.dtype == torch.uint8 else images
+    def write_history(self) -> None:
+        """Writes ``metrics.csv``, the history."""
+        self.text("metrics.csv", as_table(self.history))
 
-    def _resume(
-        self, model: nn.Module, guide: nn.Module, optim: Optimizer, images: list
-    ) -> tuple[int, list[Row]]:
-        kept = read_checkpoint(self.checkpoint)["extra"]
-        if not kept.get("history"):
-            raise ValueError(f"{self.checkpoint} is of no run that can go on: give another --out")
-        was, now = kept["args"], plain(self.args)
-        other = [
-            flag(name, was.get(name)) for name in {**was, **now} if was.get(name) != now.get(name)
-        ]
-        if other:
-            raise ValueError(
-                f"the run in {self.out} had {', '.join(other)}: resume it with the same"
-            )
-        if kept["images"] != images:
+    def extra(self) -> dict[str, Any]:
+        """What the checkpoint keeps of the run beside the weights."""
+        kept = Kept(0, self.key, self.images, self.settings, self.state, self.history)._asdict()
+        return {name: value for name, value in kept.items() if name != "step"}
+
+    def _open(self) -> Kept | None:
+        """What is kept in the checkpoint to continue or to evaluate, if any."""
+        last, args = self.checkpoints[0], self.args
+        kept = read_kept(last) if last.exists() else None
+        if kept:
+            if self.evaluate:
+                raise ValueError(f"{self.out} holds a trained run: give an --out of its own")
+            self.folder.adopt(last.name)
+            if kept.args.get("smoke") and not (args.smoke and args.resume):
+                kept = None
+                self._forget()
+            elif not args.resume:
+                raise ValueError(
+                    f"{self.out} holds a run already: add --resume to go on with it, or give another --out"
+                )
+            else:
+                check_same_run(self.out, kept.args, self.key)
+        elif args.resume and not self.evaluate:
+            print(f"there is no checkpoint in {self.out} yet: starting")
+        self.folder.check()
+        return read_kept(self.evaluate) if self.evaluate else kept
+
+    def _forget(self) -> None:
+        """Removes the checkpoints of a smoke test: nobody wants to continue it."""
+        for path in self.checkpoints:
+            self.folder.remove(path.name)
+
+    def _resume(self, model: nn.Module, guide: nn.Module, optim: Optimizer) -> int:
+        if self.kept is None or self.kept.images != self.images:
             raise ValueError(
                 f"the run in {self.out} began with other images: resume it with the same"
             )
-        content = load_checkpoint(self.checkpoint, model, guide, optim=optim)
-        print(f"going on from step {content['step']} of {self.checkpoint}")
-        return content["step"], kept["history"]
-
-    def _steps(self, training: Iterator[Record]) -> Iterator[Record]:
-        try:
-            yield from training
-        except Diverged as error:
-            kept = f"the last good checkpoint is {self.checkpoint}"
-            step = read_checkpoint(self.checkpoint)["step"] if self.checkpoint.exists() else None
-            where = "there is no checkpoint yet" if step is None else f"{kept}, of step {step}"
-            raise Diverged(f"{error}; {where}") from error
-
-    def _record(
-        self,
-        model: nn.Module,
-        guide: nn.Module,
-        optim: Optimizer,
-        history: list,
-        extra: dict | None,
-    ) -> None:
-        step = history[-1]["step"]
-        values = [*model.parameters(), *guide.parameters()]
-        if not all(value.isfinite().all() for value in values):
-            raise Diverged(f"the parameters after step {step} are not finite; it was not saved")
-        kept = {"args": plain(self.args), "history": history, **(extra or {})}
-        save_checkpoint(self.checkpoint, model, guide, optim=optim, step=step, extra=kept)
-        self._table(history)
-
-    def _table(self, history: list[Row]) -> None:
-        table = io.StringIO()
-        names = dict.fromkeys(name for row in reversed(history) for name in row)
-        writer = csv.DictWriter(table, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
-        self.text("metrics.csv", table.getvalue())
+        load_checkpoint(self.checkpoints[0], model, guide, optim=optim)
+        self.write_history()  # it may have been killed between checkpoint and table
+        step = self.kept.step
+        print(f"going on from step {step} of {self.checkpoints[0]}")
+        if step >= self.args.steps:
+            print(f"it has taken its {step} steps already; for more, raise --steps")
+        return step
 
 
-@contextmanager
-def _evaluating(*modules: nn.Module) -> Iterator[None]:
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for module in modules:
-            module.train()
+def _check_settings(path: str, kept: dict[str, Any], own: dict[str, Any]) -> None:
+    if kept.keys() != own.keys():
+        raise CheckpointError(
+            f"{path} was written by another example: its settings are {', '.join(map(str, kept))}, "
+            f"here they are {', '.join(own)}"
+        )
+    of, here = (part["image_shape"] for part in (kept, own))
+    if not isinstance(of, list | tuple) or tuple(of) != tuple(here):
+        raise CheckpointError(
+            f"{path} is of images {of} (channels, height, width), these are {here}: give images of the "
+            "same shape"
+        )
 
 
-def _falling(optim: Optimizer, steps: int, start: int) -> LambdaLR:
-    def factor(step: int) -> float:
-        return max(0.01, min(1.0, 2 * (steps - step) / steps))
-
-    for group in optim.param_groups:
-        group.setdefault("initial_lr", group["lr"])
-    return LambdaLR(optim, factor, last_epoch=start - 1)
+def _plain_number(value: Any) -> Any:
+    """A number or a text for JSON."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

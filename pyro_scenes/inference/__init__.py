@@ -1,8 +1,15 @@
 """Training: ``fit``, and checkpoints. Objectives are Pyro's own ELBO objects."""
 
-from .checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
-from .fit import Diverged, Record, adam, fit
-from .schedule import warm_up
+from .checkpoint import (
+    CheckpointError,
+    describe_pair,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from .fit import Diverged, Record, fit
+from .parameters import adam
+from .schedule import falling, plateaus, ramp, scale_lr, warm_up
 from .surrogate import MaskLoss, Surrogate
 from .weighted import Weighted, as_printed
 
@@ -14,10 +21,15 @@ __all__ = [
     "Surrogate",
     "Weighted",
     "adam",
+    "as_printed",
+    "describe_pair",
+    "falling",
     "fit",
     "load_checkpoint",
-    "as_printed",
+    "plateaus",
+    "ramp",
     "read_checkpoint",
     "save_checkpoint",
+    "scale_lr",
     "warm_up",
 ]

@@ -1,6 +1,5 @@
 """Checkpoints: plain dictionaries of tensors, numbers and strings, written whole or not at all."""
 
-import os
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,40 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["CheckpointError", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
+from ..atomic import write_whole
+from .description import describe, differences
+from .optimiser import kind, pack, unpack
 
-FORMAT = "pyro_scenes checkpoint 1"
-KEYS = {"names", "model", "guide", "optim", "step", "random", "extra"}
+__all__ = [
+    "CheckpointError",
+    "describe_pair",
+    "load_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+]
+
+FORMAT = "pyro_scenes checkpoint 2"
+#: What a checkpoint holds, and of which type.
+TYPES: dict[str, Any] = {
+    "names": list,
+    "description": dict,
+    "model": dict,
+    "guide": dict,
+    "optim": (dict, type(None)),
+    "step": int,
+    "random": dict,
+    "extra": dict,
+}
 _DAMAGED = "the checkpoint {} is damaged or of another kind: remove it, or give another one"
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is damaged, or of another model."""
+
+
+def describe_pair(model: nn.Module, guide: nn.Module) -> dict[str, dict[str, str]]:
+    """What :func:`describe` says of a model and its guide: a checkpoint is compared by it."""
+    return {"model": describe(model), "guide": describe(guide)}
 
 
 def save_checkpoint(
@@ -29,13 +53,16 @@ def save_checkpoint(
     optim: Optimizer | None = None,
     step: int = 0,
     extra: dict[str, Any] | None = None,
+    description: dict[str, dict[str, str]] | None = None,
 ) -> None:
-    """Writes parameters, the optimiser's state, the step and torch's random state.
+    """Writes parameters, settings, the optimiser's state, the step and torch's random state.
 
     The file replaces an older one in one move: a program killed at any moment leaves one or the other.
 
     Args:
         extra: Plain data (numbers, strings, tensors, and lists and dictionaries of them) to keep along.
+        description: As :func:`describe_pair` returned it before a loop assigned to settings of model or
+            guide. Default: as they are now.
 
     Raises:
         TypeError: ``extra`` holds something else, which could not be loaded safely.
@@ -45,26 +72,16 @@ def save_checkpoint(
     content = {
         "format": FORMAT,
         "names": [type(model).__name__, type(guide).__name__],
+        "description": description or describe_pair(model, guide),
         "model": model.state_dict(),
         "guide": guide.state_dict(),
-        "optim": None if optim is None else optim.state_dict(),
+        "optim": None if optim is None else pack(optim, _names(model, guide)),
         "step": step,
         "random": _random_state(),
         "extra": extra or {},
     }
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError):  # torch's word for a full disk
-            raise OSError(f"cannot write {path} (is the disk full?)") from error
-        raise
+    with write_whole(path) as part:
+        torch.save(content, part)
 
 
 def read_checkpoint(path: str | PathLike) -> dict[str, Any]:
@@ -76,16 +93,20 @@ def read_checkpoint(path: str | PathLike) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(f"there is no checkpoint at {path}")
     try:
-        whole = ZipFile(path).testzip() is None  # torch does not look at its sums
+        with ZipFile(path) as file:
+            whole = file.testzip() is None  # torch does not compare the checksums
         content = torch.load(path, map_location="cpu", weights_only=True) if whole else None
     except Exception as error:  # there is no saying what a damaged file raises
         raise CheckpointError(_DAMAGED.format(path)) from error
     if not whole:
         raise CheckpointError(_DAMAGED.format(path))
-    if not isinstance(content, dict) or content.get("format") != FORMAT or KEYS - content.keys():
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} was not written by save_checkpoint of this version ({FORMAT})"
         )
+    wrong = [key for key, types in TYPES.items() if not isinstance(content.get(key, ...), types)]
+    if wrong or isinstance(content["step"], bool) or content["step"] < 0:
+        raise CheckpointError(f"{_DAMAGED.format(path)} ({', '.join(wrong) or 'step'})")
     return content
 
 
@@ -95,13 +116,14 @@ def load_checkpoint(
     """Restores a model and its guide; with ``optim`` the optimiser and torch's random state too.
 
     With all of it, training goes on as if it had never stopped (same device, same number of threads).
-    Everything is checked first: after an error nothing has been changed.
+    Everything is compared first: classes, parts, families, functions and sizes of model and guide; names,
+    shapes and types of their weights; the optimiser and its state. After an error nothing has changed.
 
     Returns:
         The checkpoint's content; ``["step"]`` and ``["extra"]`` as they were saved.
 
     Raises:
-        CheckpointError: As :func:`read_checkpoint`; or the parameters' names or shapes are others.
+        CheckpointError: As :func:`read_checkpoint`; or something differs, or weights are not finite.
     """
     content = read_checkpoint(path)
     names = [type(model).__name__, type(guide).__name__]
@@ -109,19 +131,34 @@ def load_checkpoint(
         raise CheckpointError(
             f"{path} is a checkpoint of another model: {content['names']} in the file, {names} here"
         )
+    own = describe_pair(model, guide)
     for part, module in (("model", model), ("guide", guide)):
-        _check(path, part, content[part], module.state_dict())
-    if optim is not None:
-        if content["optim"] is None:
-            raise CheckpointError(f"{path} holds no optimiser: it can be evaluated, not resumed")
-        try:
-            optim.load_state_dict(content["optim"])  # checks, then copies
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(f"{path} was trained with another optimiser: {error}") from error
-        _set_random_state(content["random"])
-    model.load_state_dict(content["model"])
-    guide.load_state_dict(content["guide"])
+        _compare(path, part, content["description"].get(part), own[part])
+        _compare(path, part, _shapes(content[part]), _shapes(module.state_dict()))
+        _check_finite(path, content[part], module)
+    if optim is None:
+        _load(content, model, guide)
+        return content
+    if content["optim"] is None:
+        raise CheckpointError(f"{path} holds no optimiser: it can be evaluated, not resumed")
+    try:
+        state = unpack(content["optim"], optim, _names(model, guide))
+    except ValueError as error:
+        raise CheckpointError(f"{path} was trained with another optimiser: {error}") from error
+    _set_random_state(path, content["random"])
+    _load(content, model, guide)
+    optim.load_state_dict(state)
     return content
+
+
+def _load(content: dict[str, Any], model: nn.Module, guide: nn.Module) -> None:
+    model.load_state_dict(dict(content["model"]))
+    guide.load_state_dict(dict(content["guide"]))
+
+
+def _names(model: nn.Module, guide: nn.Module) -> dict[Tensor, str]:
+    parts = {"model": model, "guide": guide}
+    return {p: f"{part}.{name}" for part in parts for name, p in parts[part].named_parameters()}
 
 
 def _check_plain(value: Any) -> None:
@@ -139,23 +176,34 @@ def _check_plain(value: Any) -> None:
         )
 
 
-def _check(
-    path: str | PathLike, part: str, saved: dict[str, Tensor], own: dict[str, Tensor]
-) -> None:
-    wrong = [
-        f"{name} {_shape(saved, name)} in the file, {_shape(own, name)} here"
-        for name in sorted({*saved, *own})
-        if _shape(saved, name) != _shape(own, name)
-    ]
+def _compare(path: str | PathLike, part: str, saved: Any, own: dict[str, Any]) -> None:
+    wrong = (
+        differences(saved, own, part) if isinstance(saved, dict) else ["no description in the file"]
+    )
     if wrong:
         raise CheckpointError(
             f"{path} is a checkpoint of another {part}: {'; '.join(wrong[:3])}"
-            + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+            + (f"; and {len(wrong) - 3} more differences" if len(wrong) > 3 else "")
         )
 
 
-def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | str:
-    return tuple(state[name].shape) if name in state else "absent"
+def _shapes(state: dict[Any, Any]) -> dict[str, str]:
+    """Of each tensor: whether float, integer ..., and its shape."""
+    return {
+        (
+            name if isinstance(name, str) else repr(name)
+        ): f"{kind(value)} {tuple(getattr(value, 'shape', ()))}"
+        for name, value in state.items()
+    }
+
+
+def _check_finite(path: str | PathLike, state: dict[str, Tensor], module: nn.Module) -> None:
+    names = [name for name, _ in module.named_parameters() if not state[name].isfinite().all()]
+    if names:
+        raise CheckpointError(
+            f"{path} has weights that are not finite numbers ({', '.join(names[:3])}): the training "
+            "had diverged, give an earlier checkpoint"
+        )
 
 
 def _random_state() -> dict[str, Any]:
@@ -163,7 +211,11 @@ def _random_state() -> dict[str, Any]:
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def _set_random_state(path: str | PathLike, state: dict[str, Any]) -> None:
+    try:
+        torch.Generator().set_state(state["cpu"])  # raises where the state is none
+        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{_DAMAGED.format(path)} (random)") from error
     torch.set_rng_state(state["cpu"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,17 +1,24 @@
 """``fit``: stochastic variational inference as a generator; between steps it is the caller's loop."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any, NamedTuple
 
 import torch
-from pyro.infer import ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
+from jaxtyping import Float
+from pyro import poutine
+from pyro.infer import ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
-from ..base import Guide, Model
+from ..pairs import check_guide, check_same_model
+from .compiled import check_compiled
+from .parameters import Parameters
 from .weighted import Weighted
 
-__all__ = ["Diverged", "Record", "adam", "fit"]
+__all__ = ["Diverged", "Record", "fit"]
 
 
 class Record(NamedTuple):
@@ -26,25 +33,10 @@ class Diverged(RuntimeError):
     """A step's loss or gradient was not finite. The step was not taken: parameters are the last good ones."""
 
 
-def adam(
-    model: nn.Module, guide: nn.Module, *, lr: float = 1e-3, baseline_lr: float = 1e-2
-) -> Adam:
-    """One Adam over both; parameters with ``baseline`` in their name have a learning rate of their own."""
-    for name, rate in (("lr", lr), ("baseline_lr", baseline_lr)):
-        if not 0 <= rate < float("inf"):
-            raise ValueError(f"{name} must be a number from 0 up, got {rate}")
-    named = [*model.named_parameters(), *guide.named_parameters()]
-    groups = [
-        {"params": [value for name, value in named if "baseline" not in name], "lr": lr},
-        {"params": [value for name, value in named if "baseline" in name], "lr": baseline_lr},
-    ]
-    return Adam([group for group in groups if group["params"]], fused=True)
-
-
 def fit(
     model: Callable,
     guide: Callable,
-    batches: Iterable[Tensor],
+    batches: Iterable[Float[Tensor, "n c h w"] | tuple | list],
     *,
     elbo: ELBO | None = None,
     optim: Optimizer | None = None,
@@ -53,20 +45,29 @@ def fit(
 ) -> Iterator[Record]:
     """Trains a model and its guide, one step for each batch, and yields a record after each.
 
+    At the first step :func:`pyro_scenes.check_guide` compares the two. Pyro's effects are global to a
+    process: run two trainings in two processes, not in two threads.
+
     Args:
-        model: A Pyro model of images, called as ``model(images)``.
-        guide: Its guide, called as ``guide(images)``.
-        batches: Float images (n, C, H, W) in [0, 1], for as many steps as there are batches.
+        model: A Pyro model of images, called as ``model(images)``: a module, a function, or one of these
+            inside handlers, such as ``poutine.condition(model, ...)``.
+        guide: Its guide, called alike.
+        batches: Float images, for as many steps as there are batches; or tuples and lists whose first part
+            is the images: both are then called with all parts, ``model(*batch)``.
         elbo: Any ELBO of Pyro. Default: ``TraceGraph_ELBO()``, the score function with baselines. A
-            ``TraceEnum_ELBO`` sums exactly over every finite discrete latent of the guide.
-        optim: A torch optimiser over the parameters to train. Default: :func:`adam`.
+            ``TraceEnum_ELBO`` sums exactly over every finite discrete latent of the guide that is one
+            number; vectors (one-hot codes) are drawn.
+        optim: A torch optimiser over the parameters to train. Default: :func:`adam`, which also takes in
+            parameters of parts that are swapped in later.
         start: Number of steps taken before, where training is resumed.
         clip: Largest norm of the gradient of the loss per image, in each group of the optimiser.
 
     Raises:
-        Diverged: The loss or the gradient is not finite; that step is not taken.
-        ValueError: The guide knows its model, as ECON's does, and it is another.
-        RuntimeError: No parameter of the optimiser gets a gradient.
+        Diverged: The loss, the gradient or a distribution's parameter is not finite, or outside its
+            constraint; that step is not taken.
+        ValueError: Model and guide do not agree (:func:`pyro_scenes.check_guide`), or one of them changed
+            under a ``Jit*_ELBO``, which would not see it.
+        RuntimeError: No parameter of the optimiser gets a gradient, or one that was swapped in is not in it.
 
     Example:
         ``for record in fit(model, guide, batches): print(record.step, -record.loss)``
@@ -80,48 +81,121 @@ def fit(
         )
     if not clip > 0:
         raise ValueError(f"clip must be above 0, got {clip}")
-    named = isinstance(model, Model) and isinstance(guide, Guide)  # not a wrapped one
-    if named and getattr(guide, "model", model) is not model:
-        raise ValueError("this guide is of another model: give the one that it was built from")
-    optim = adam(model, guide) if optim is None else optim  # type: ignore[arg-type]
+    check_same_model(model, guide)
     inner = elbo
     while isinstance(inner, Weighted):
         inner = inner.elbo
-    proposal = config_enumerate(guide) if isinstance(inner, TraceEnum_ELBO) else guide
-    for step, images in enumerate(batches, start + 1):
-        yield _step(model, proposal, images, elbo, optim, step, clip)
+    proposal = (
+        poutine.infer_config(guide, _enumerated) if isinstance(inner, TraceEnum_ELBO) else guide
+    )
+    parameters = None
+    for step, batch in enumerate(batches, start + 1):
+        parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+        if not torch.is_grad_enabled():
+            raise RuntimeError("fit needs gradients: take its steps outside torch.no_grad()")
+        if parameters is None:
+            parameters = _first(model, guide, parts, optim, step)
+        check_compiled(inner, model, guide)
+        yield _step(model, proposal, parts, elbo, parameters, step, clip)
+
+
+def _first(
+    model: Callable, guide: Callable, parts: tuple, optim: Optimizer | None, step: int
+) -> Parameters:
+    """Checks model and guide, and finds their parameters in the same run."""
+    for function in (model, guide):
+        _check_call(function, parts)
+    with poutine.trace(param_only=True) as used, _divergence(step):
+        check_guide(model, guide, *parts)
+    return Parameters(model, guide, optim, used.trace)
+
+
+def _check_call(function: Callable, parts: tuple) -> None:
+    module = poutine.unwrap(function)
+    called = module.forward if isinstance(module, nn.Module) else module
+    try:
+        signature(called).bind(*parts)
+    except TypeError as error:
+        name = getattr(module, "__name__", type(module).__name__)
+        raise TypeError(
+            f"a batch has {len(parts)} parts, with which {name} cannot be called ({error}). Of batches "
+            "(images, labels) give the images: (images for images, labels in loader)"
+        ) from error
+
+
+def _enumerated(site: Any) -> dict[str, Any]:
+    """A site's own setting comes first, as with ``config_enumerate``."""
+    fn = site["fn"]
+    free = site["type"] == "sample" and not site["is_observed"] and "enumerate" not in site["infer"]
+    if free and getattr(fn, "has_enumerate_support", False) and fn.event_dim == 0:
+        return {"enumerate": "parallel", "expand": site["infer"].get("expand", False)}
+    return {}
 
 
 def _step(
     model: Callable,
     guide: Callable,
-    images: Tensor,
+    parts: tuple,
     elbo: ELBO,
-    optim: Optimizer,
+    parameters: Parameters,
     step: int,
     clip: float,
 ) -> Record:
+    optim, size = parameters.optim, len(parts[0])
     optim.zero_grad()
-    loss = elbo.loss_and_grads(model, guide, images) / len(images)
-    norms = [_clip(group["params"], len(images), clip) for group in optim.param_groups]
+    with poutine.trace(param_only=True) as used, _divergence(step):
+        loss = elbo.loss_and_grads(model, guide, *parts) / size
+    parameters.update(used.trace)
+    norms = _clip(optim, size, clip)
     if not any(norms):
         raise RuntimeError(
             "no parameter gets a gradient: is the optimiser over this model and guide, and is "
             "neither a deep copy? (a copy keeps its original's name in Pyro: construct a new one)"
         )
     if not all(abs(number) < float("inf") for number in (loss, *norms)):
-        raise Diverged(
-            f"step {step} diverged: loss {loss:.4g}, gradient norm {max(norms):.4g}. The parameters "
-            f"are those of step {step - 1}. Try a smaller learning rate, or clip the gradient"
-        )
+        _diverge(step, f"loss {loss:.4g}, gradient norm {max(norms):.4g}")
     optim.step()
     return Record(step, loss, norms[0])
 
 
-def _clip(parameters: list[Tensor], size: int, clip: float) -> float:
-    """Turns gradients of a sum over images into those of the mean, and clips them. Returns their norm."""
-    gradients = [value.grad for value in parameters if value.grad is not None]
-    if not gradients:
-        return 0.0
-    torch._foreach_div_(gradients, size)
-    return torch.nn.utils.clip_grad_norm_(parameters, clip).item()
+def _clip(optim: Optimizer, size: int, clip: float) -> list[float]:
+    """Turns gradients of a sum over images into those of the mean, and clips them, in each group.
+
+    Returns:
+        The groups' norms before clipping, in one transfer from the device.
+    """
+    norms = []
+    for group in optim.param_groups:
+        gradients = [value.grad for value in group["params"] if value.grad is not None]
+        if gradients:
+            torch._foreach_div_(gradients, size)
+            norms.append(torch.nn.utils.clip_grad_norm_(group["params"], clip))
+        else:
+            norms.append(group["params"][0].new_zeros(()))
+    return torch.stack(norms).tolist()
+
+
+# What torch says of parameters and draws of a distribution that are not finite.
+_NOT_FINITE = re.compile(
+    r"Expected parameter .* to satisfy the constraint"
+    r"|Expected value argument (.|\n)* within the support(.|\n)*\bnan\b"
+    r"|probability tensor contains either|Expected p_in >= 0|invalid multinomial distribution"
+)
+
+
+@contextmanager
+def _divergence(step: int) -> Iterator[None]:
+    """Says :class:`Diverged` where Pyro's validation, or a sampler, is the first to notice."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if match := _NOT_FINITE.search(str(error)):
+            _diverge(step, match[0].splitlines()[0], error)
+        raise
+
+
+def _diverge(step: int, what: str, cause: Exception | None = None) -> None:
+    raise Diverged(
+        f"step {step} diverged: {what}. The parameters are those of step {step - 1}. Try a smaller "
+        "learning rate, or clip the gradient"
+    ) from cause

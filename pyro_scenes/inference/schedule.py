@@ -1,20 +1,35 @@
-"""Schedules: plain functions of the number of steps taken."""
+"""Schedules: pure functions of the step, or of the history, for the loop that trains to assign."""
 
 import math
+from collections.abc import Iterable
 
-__all__ = ["warm_up"]
+from torch.optim import Optimizer
+
+__all__ = ["falling", "plateaus", "ramp", "scale_lr", "warm_up"]
+
+
+def ramp(
+    step: int, *, over: int | float, start: int | float = 0.0, end: int | float = 1.0
+) -> float:
+    """A number that moves linearly from ``start`` to ``end`` over the first ``over`` steps, then stays.
+
+    Example:
+        ``elbo.weights = {"z_what": ramp(step, over=3000)}`` lets the codes cost nothing at first.
+    """
+    if not over > 0:
+        raise ValueError(f"over must be above 0, got {over}")
+    return start + (end - start) * min(1.0, step / over)
 
 
 def warm_up(step: int, *, over: int = 500, start: float = 0.9999, end: float = 0.01) -> float:
     """A probability that moves from ``start`` to ``end`` over the first steps, linearly in its log odds.
 
     For a presence prior. Before a model knows what an object looks like, an object explains nothing, and
-    a guide that may leave all out soon does, for good. So at first nearly every object is there, and
-    becomes dear as it becomes useful::
+    a guide that may leave all objects out soon does, for good. So at first nearly every object is present
+    a priori, and absence becomes likelier as objects become useful::
 
-        model.z_pres = Persist(warm_up(0))
-        for record in fit(model, guide, batches):
-            model.z_pres = Persist(warm_up(record.step))
+        for step in training:
+            model.z_pres = Persist(warm_up(step))
 
     Eslami et al. (2016) do not mention it; that they annealed this prior is known from A. Kosiorek's
     account of his re-implementation (2017).
@@ -22,4 +37,40 @@ def warm_up(step: int, *, over: int = 500, start: float = 0.9999, end: float = 0
     if over < 1 or not (0 < start < 1 and 0 < end < 1):
         raise ValueError(f"needs over >= 1 and probabilities in (0, 1), got {over}, {start}, {end}")
     first, last = (math.log(p) - math.log1p(-p) for p in (start, end))
-    return 1 / (1 + math.exp(-(first + (last - first) * min(1.0, step / over))))
+    return 1 / (1 + math.exp(-ramp(step, over=over, start=first, end=last)))
+
+
+def falling(step: int, steps: int, *, floor: float = 0.01) -> float:
+    """A factor for the learning rate: 1 in the first half of the steps, then linearly down to ``floor``."""
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    return max(floor, min(1.0, 2 * (steps - step) / steps))
+
+
+def plateaus(losses: Iterable[float], *, patience: int = 5) -> int:
+    """How many times the loss went ``patience`` evaluations without a new minimum.
+
+    The rule of von Kuegelgen et al. (2020, App. C.3): at each plateau the learning rate falls by a factor
+    of sqrt(10), and at the fifth the training ends::
+
+        losses = [row["validation_loss"] for row in training.history]
+        if plateaus(losses) == 5:
+            break
+        scale_lr(optim, 10 ** (-plateaus(losses) / 2))
+
+    Args:
+        losses: Validation losses so far, in order.
+        patience: Evaluations without a new minimum that make a plateau.
+    """
+    best, waited, count = math.inf, 0, 0
+    for loss in losses:
+        best, waited = (loss, 0) if loss < best else (best, waited + 1)
+        if waited == patience:
+            waited, count = 0, count + 1
+    return count
+
+
+def scale_lr(optim: Optimizer, factor: float) -> None:
+    """Sets the learning rate of each group to ``factor`` times the one that it was constructed with."""
+    for group in optim.param_groups:
+        group["lr"] = factor * group.setdefault("initial_lr", group["lr"])

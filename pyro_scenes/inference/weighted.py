@@ -12,31 +12,32 @@ __all__ = ["Weighted", "as_printed"]
 
 
 class Weighted(ELBO):
-    """An ELBO of Pyro with weights on sites: both log p and log q of a site are multiplied by its weight.
+    """An ELBO of Pyro in which the log p and the log q of chosen sites are multiplied by a weight.
 
-    For a latent that is a weight on its KL divergence: the beta of a beta-VAE, or a warm-up::
+    For a latent this is a weight on its KL divergence: the beta of a beta-VAE, or a warm-up::
 
         elbo = Weighted(TraceMeanField_ELBO(), z_what=0.0)
         for record in fit(model, guide, batches, elbo=elbo):
             elbo.weights["z_what"] = min(1.0, record.step / 1000)
 
-    With any weight but 1 it is no ELBO of the model; below 1 it is not even a bound. Evaluate by
-    :func:`pyro_scenes.evaluation.log_weights`, which no weight enters.
+    With weights other than 1 it is not the ELBO of the model, and with weights below 1 no bound. Evaluate by
+    :func:`pyro_scenes.evaluation.log_weights`, which has no weights.
 
     Args:
-        elbo: Does the work.
-        weights: By the name of a site, without the number of its step: ``z_what`` is all ``z_what_0``,
-            ``z_what_1``, ... Numbers from 0 up.
+        elbo: The ELBO that is weighted.
+        weights: Numbers from 0 up by the name of a site without its step: ``z_what`` stands for
+            ``z_what_0``, ``z_what_1``, ...
 
     Raises:
-        ValueError: A weight that is no number from 0 up; in a step, one of a site that there is not.
+        TypeError: ``elbo`` is not an ELBO object.
+        ValueError: A weight is not a number from 0 up; or, in a step, there is no site of that name.
     """
 
     def __init__(self, elbo: ELBO, **weights: float) -> None:
         super().__init__()
         if not isinstance(elbo, ELBO):
             raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r}")
-        self.elbo, self.weights, self.prior_only = elbo, _checked(weights), False
+        self.elbo, self.weights, self.prior_only = elbo, _check_weights(weights), False
 
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
         return self._run(self.elbo.loss, model, guide, args, kwargs)
@@ -52,12 +53,14 @@ class Weighted(ELBO):
     def _run(
         self, loss: Callable, model: Callable, guide: Callable, args: tuple, kwargs: dict
     ) -> Any:
-        weigh = _Weigh(_checked(self.weights))
-        found = loss(weigh(model), guide if self.prior_only else weigh(guide), *args, **kwargs)
-        if lacking := self.weights.keys() - weigh.names:
-            known = ", ".join(sorted(weigh.names))
-            raise ValueError(f"there is no site {', '.join(sorted(lacking))} to weigh, but {known}")
-        return found
+        weigh = _Weigh(_check_weights(self.weights))
+        result = loss(weigh(model), guide if self.prior_only else weigh(guide), *args, **kwargs)
+        if unknown := self.weights.keys() - weigh.names:
+            names = ", ".join(sorted(weigh.names))
+            raise ValueError(
+                f"there is no site {', '.join(sorted(unknown))} to weigh; there are {names}"
+            )
+        return result
 
     def _get_trace(self, *args: Any) -> Any:
         return self.elbo._get_trace(*args)
@@ -66,17 +69,22 @@ class Weighted(ELBO):
 def as_printed(latents: Collection[str] = ("z_where", "z_what")) -> Weighted:
     """Eq. 3.1 of Huang and Murphy (2016) as it is printed: E_q[log p(image | z) - log q(z)].
 
-    It lacks log p(z), so it is no bound on log p(image), and rewards any latent that the image does not
-    need for spreading without end. For comparison only.
+    It lacks log p(z), so it is no bound on log p(image): a latent that the image does not determine gains
+    without limit as its proposal widens. For comparison only.
+
+    Args:
+        latents: Names of the sites whose log p is left out, without the number of the step.
     """
     if isinstance(latents, str):
-        raise TypeError(f"latents must be a collection of names, got {latents!r}: ({latents!r},)")
+        raise TypeError(
+            f"latents must be a collection of names, got {latents!r}: write ({latents!r},)"
+        )
     objective = Weighted(Trace_ELBO(), **dict.fromkeys(latents, 0.0))
     objective.prior_only = True
     return objective
 
 
-def _checked(weights: dict[str, float]) -> dict[str, float]:
+def _check_weights(weights: dict[str, float]) -> dict[str, float]:
     wrong = {
         name: weight
         for name, weight in weights.items()

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Amortised, Conditional, Persist, Pixels, Prior, persist
+from ..conditionals import Conditional, Persist, Pixels, Prior, persist, proposal
 from ..networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
 from ..random import fork_rng
 from ..render import glance, place
@@ -52,7 +52,7 @@ __all__ = ["AIR", "AIRGuide", "Scene"]
 
 
 class Scene(NamedTuple):
-    """What has been drawn before step ``step``: what every conditional of AIR is given."""
+    """What has been drawn before step ``step``; for z_what, ``z_where`` is already that of this step."""
 
     step: int
     canvas: Float[Tensor, "*batch c h w"]
@@ -128,7 +128,7 @@ class AIR(Model):
         z_pres = pyro.sample(f"z_pres_{t}", self.z_pres(scene))  # (a)
         with poutine.mask(mask=z_pres.bool()):
             z_where = pyro.sample(f"z_where_{t}", self.z_where(scene))  # (b)
-            z_what = pyro.sample(f"z_what_{t}", self.z_what(scene))  # (c)
+            z_what = pyro.sample(f"z_what_{t}", self.z_what(scene._replace(z_where=z_where)))  # (c)
             layer = place(self.decoder(z_what), z_where, self.image_shape)
             if images is None:
                 layer = z_pres[..., None, None, None] * layer
@@ -150,7 +150,8 @@ class AIR(Model):
             raise ValueError("z_pres must be 0 after a 0: multiply its probability by scene.z_pres")
         with fork_rng():
             z_where = check_conditional("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
-            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+            given = scene._replace(z_where=z_where)
+            z_what = check_conditional("z_what", self.z_what, given, 1).sample().reshape(1, -1)
         glimpse = check_decoder("decoder", self.decoder, z_what, self.window)
         canvas = place(glimpse, z_where, self.image_shape)
         check_conditional("image", self.image, scene._replace(canvas=canvas), self.image_shape)
@@ -179,10 +180,11 @@ class AIRGuide(Guide):
         cell: Makes the recurrent cell, ``cell(inputs, hidden)``, called as ``cell(input, state)`` with
             ``state`` None at first: ``nn.LSTMCell``, ``nn.GRUCell``, or a function.
         presence: Logit of presence before training; above 0, so that objects get a chance to be learned.
-        certainty: In training mode, logits of presence stay within this of 0 (3 is 4.7 %). A decision
-            that is never taken is never learned about: a young guide would soon be sure of leaving
-            everything out, or of explaining each object by two. Call ``guide.eval()`` before using it:
-            then it may be as sure as it likes.
+        certainty: In training mode, logits of presence stay within this of 0 (3 is 4.7 %): a young guide
+            would soon be sure of leaving everything out, or of explaining each object by two, and learn
+            about nothing else. Call ``guide.eval()`` before using it.
+        z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default: by the
+            prior's support. A discrete code is drawn, under ``TraceEnum_ELBO`` too.
     """
 
     def __init__(
@@ -193,6 +195,8 @@ class AIRGuide(Guide):
         cell: Callable[[int, int], Callable] = nn.LSTMCell,
         presence: float = 1.0,
         certainty: float = 3.0,
+        z_where: Callable[[Tensor], dist.Distribution] | None = None,
+        z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
         super().__init__(model, AIR)
         check_sizes(hidden=hidden)
@@ -200,17 +204,15 @@ class AIRGuide(Guide):
             raise ValueError(f"certainty must be a logit above 0, got {certainty}")
         self.window, self.steps = model.window, model.steps
         self.presence, self.certainty = presence, certainty
-        latents = model.latents()
-        z_where, z_what = latents["z_where_0"], latents["z_what_0"]
-        sizes = z_where.event_shape[0], z_what.event_shape[0]
+        _, pose, code, *_ = model.latents().values()
+        self.sizes = sizes = pose.event_shape[0], code.event_shape[0]
         self.register_buffer("nothing", torch.zeros(sum(sizes)), persistent=False)
-        self.sizes = sizes
         self.embed = ImageEncoder(model.image_shape, hidden)
         self.cell = cell(hidden + sum(sizes), hidden)
         self.z_pres = mlp(hidden, 200, 1)
-        self.z_where = Amortised(hidden, z_where, hidden=(200,))
+        self.z_where = proposal(hidden, pose, hidden=(200,)) if z_where is None else z_where
         self.encode = GlimpseEncoder(self.window)
-        self.z_what = Amortised(200, z_what, hidden=(100,))
+        self.z_what = proposal(200, code, hidden=(100,)) if z_what is None else z_what
         self.baseline = mlp(hidden, 200, 1)
         self.to(model.blank)
 
@@ -234,7 +236,8 @@ class AIRGuide(Guide):
         with poutine.mask(mask=z_pres.bool()):
             z_where = pyro.sample(f"z_where_{t}", self.z_where(h))  # (h)
             glimpse = glance(images, z_where, self.window)
-            z_what = pyro.sample(f"z_what_{t}", self.z_what(self.encode(glimpse)))  # (i)
+            q_what = self.z_what(self.encode(glimpse))
+            z_what = pyro.sample(f"z_what_{t}", q_what, infer={"enumerate": None})  # (i)
         return Seen(seen.features, z_pres, z_where, z_what, state)
 
     def control(self, h: Tensor, z_pres: Tensor) -> dict[str, Any]:

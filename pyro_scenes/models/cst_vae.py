@@ -28,19 +28,21 @@ Departs from the paper:
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Distribution
 from torch import Tensor
 
 from ..base import Guide
 from ..checks import check_images, check_sizes
-from ..conditionals import Amortised, Conditional
+from ..conditionals import Conditional, PoseProposal, proposal
 from ..handlers import expected
 from ..networks import GlimpseEncoder, glorot
 from ..render import inverse, warp
-from .st_vae import Layer, Layered, PoseProposal, record
+from .st_vae import Layer, Layered, record
 
 __all__ = ["CSTVAE", "CSTVAEGuide"]
 
@@ -127,7 +129,11 @@ class CSTVAEGuide(Guide):
             its best guesses: then the residual of a layer lacks the later layers as well. The bound is
             exact, but no gradient flows through those guesses. An attribute that may change between steps,
             and that no checkpoint keeps; a young guide is better off with 1.
+        z_what: Proposal, from features (n, hidden) to a distribution. Default: by the prior's support.
     """
+
+    model: CSTVAE
+    z_what: Any
 
     def __init__(
         self,
@@ -138,6 +144,7 @@ class CSTVAEGuide(Guide):
         looks: int = 2,
         sweeps: int = 2,
         explained: bool = True,
+        z_what: Callable[[Tensor], Distribution] | None = None,
     ) -> None:
         super().__init__(model, CSTVAE)
         check_sizes(hidden=hidden, pose_hidden=pose_hidden, sweeps=sweeps)
@@ -155,8 +162,9 @@ class CSTVAEGuide(Guide):
             looks=looks,
         )
         self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
-        self.z_what = Amortised(hidden, latents["z_what_0"])
-        glorot(self)
+        self.z_what = proposal(hidden, latents["z_what_0"]) if z_what is None else z_what
+        for part in (self.z_where, self.encode, *([self.z_what] if z_what is None else [])):
+            glorot(part)
         glorot(self.z_where.head, last=0.1)
         self.to(model.blank)
 

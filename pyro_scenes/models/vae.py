@@ -15,7 +15,7 @@ Departs from the paper:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Amortised, Conditional, Pixels, Prior
+from ..conditionals import Conditional, Pixels, Prior, proposal
 from ..networks import GlimpseDecoder, GlimpseEncoder, glorot
 from ..random import fork_rng
 
@@ -97,14 +97,26 @@ class VAEGuide(Guide):
     Args:
         model: Read for its image shape and the shape and support of its latent.
         hidden: Widths of the two hidden layers.
+        z_what: Proposal, from features (n, hidden) to a distribution. Default: by the prior's support.
     """
 
-    def __init__(self, model: VAE, *, hidden: int = 256) -> None:
+    model: VAE
+    z_what: Any
+
+    def __init__(
+        self,
+        model: VAE,
+        *,
+        hidden: int = 256,
+        z_what: Callable[[Tensor], dist.Distribution] | None = None,
+    ) -> None:
         super().__init__(model, VAE)
         check_sizes(hidden=hidden)
         self.encode = GlimpseEncoder(model.image_shape, hidden, hidden=(hidden,))
-        self.z_what = Amortised(hidden, model.latents()["z_what"])
-        glorot(self)
+        self.z_what = proposal(hidden, model.latents()["z_what"]) if z_what is None else z_what
+        glorot(self.encode)
+        if z_what is None:
+            glorot(self.z_what)
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Networks: tensors in, tensors out. Torch only: nothing here knows about probability."""
 
 from .attention import SeededAttention, settle
-from .experts import apply_each, apply_selected, select
+from .experts import apply_each, apply_selected, certain_logits, select
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
 from .layers import (
@@ -36,6 +36,7 @@ __all__ = [
     "UNet",
     "apply_each",
     "apply_selected",
+    "certain_logits",
     "glorot",
     "mlp",
     "select",

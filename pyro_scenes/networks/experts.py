@@ -3,20 +3,19 @@
 Which one may be known on a GPU alone: nothing here asks it, so the host does not wait.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-__all__ = ["apply_each", "apply_selected", "select"]
+__all__ = ["apply_each", "apply_selected", "certain_logits", "select"]
 
 
-def apply_each(
-    modules: Sequence[Callable[..., Tensor]] | nn.ModuleList, *inputs: Tensor, event_dims: int
-) -> Tensor:
+def apply_each(modules: Iterable[Any], *inputs: Tensor, event_dims: int) -> Tensor:
     """Applies the k-th module to the k-th slice of each input.
 
     Args:
@@ -52,6 +51,13 @@ def select(
     return stacked.gather(len(batch), index.expand(*batch, 1, *event)).squeeze(len(batch))
 
 
+def certain_logits(choice: Int[Tensor, "*batch"], size: int) -> Shaped[Tensor, "*batch size"]:
+    """The logits of a categorical that gives these numbers for sure."""
+    others = torch.arange(size, device=choice.device) != choice.unsqueeze(-1)
+    zeros = torch.zeros(others.shape, device=choice.device)
+    return zeros.masked_fill(others, -torch.inf)
+
+
 def apply_selected(
     modules: Sequence[nn.Module] | nn.ModuleList, choice: Int[Tensor, " n"], *inputs: Tensor
 ) -> Tensor:
@@ -79,9 +85,14 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _kind(module: nn.Module) -> tuple:
+def _kind(module: nn.Module) -> list:
     """Equal for modules that differ in the values of their parameters and buffers alone."""
-    return type(module), repr(module), [(k, part.shape) for k, part in _state(module).items()]
+    plain = bool | int | float | str | tuple | None
+    settings = [
+        (name, type(part), {k: v for k, v in vars(part).items() if isinstance(v, plain)})
+        for name, part in module.named_modules()
+    ]
+    return [settings, [(name, part.shape) for name, part in _state(module).items()]]
 
 
 def _with_chosen_weights(modules: list[nn.Module], choice: Tensor, *inputs: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ class GlimpseDecoder(nn.Module):
         code: Size of the code.
         window: Shape ``(C, h, w)`` of a glimpse.
         hidden: Widths of the hidden layers.
-        bias: Added before the sigmoid. Negative starts with dark glimpses: an untrained object then
-            costs the image little, and the guide does not learn to leave every object out.
+        bias: Added to the logits of the pixels. A negative one makes untrained glimpses dark: they change
+            the image little, so that the guide does not learn to leave every object out.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class GlimpseDecoder(nn.Module):
 
 
 class GlimpseEncoder(nn.Module):
-    """Encodes a glimpse ``(..., *window)`` to ``(..., features)``, to be read by a proposal's head.
+    """Encodes a glimpse ``(..., *window)`` to ``(..., features)``, the input of a proposal's head.
 
     Args:
         window: Shape ``(C, h, w)`` of a glimpse.

@@ -10,8 +10,11 @@ __all__ = ["ImageEncoder"]
 class ImageEncoder(nn.Module):
     """Encodes images ``(n, *image_shape)`` to ``(n, features)``: strided convolutions, then a linear layer.
 
-    Convolutions, because what is looked for looks alike everywhere; strides rather than pooling,
-    because where it is matters as much.
+    Convolutions, as an object looks the same at every place; strides and no pooling, as its place matters.
+
+    Args:
+        image_shape: Shape ``(C, H, W)`` of an image.
+        features: Width of the last layer.
     """
 
     def __init__(self, image_shape: tuple[int, ...], features: int) -> None:

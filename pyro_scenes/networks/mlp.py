@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons."""
+"""Multi-layer perceptrons, and the logit of certainty."""
 
 from itertools import pairwise
 from typing import TypeVar
@@ -7,9 +7,8 @@ from torch import nn
 
 __all__ = ["CERTAIN", "glorot", "mlp"]
 
-#: A logit that no float can tell from certainty, and that stays finite times any weight.
+#: A logit whose probability no float tells from 1, and that stays finite times any weight.
 CERTAIN = 100.0
-
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -27,11 +26,11 @@ def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
 
 
 def glorot(module: Module, *, last: float = 1.0) -> Module:
-    """Draws the weights of all its linear layers anew (Glorot and Bengio, 2010, Eq. 16); biases are 0.
+    """Draws the weights of all linear layers anew (Glorot and Bengio, 2010, Eq. 16) and sets biases to 0.
 
     Args:
-        module: Is changed, and returned.
-        last: Multiplies the weights of the last of the layers: near 0, what it is added to decides at first.
+        module: The module to change; it is returned.
+        last: Factor of the last layer's weights. Near 0, the module's output starts near 0.
     """
     linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     for layer in linear:

@@ -15,16 +15,17 @@ __all__ = ["FreePoseDecoder", "PoseDecoder", "PoseEncoder"]
 class PoseDecoder(nn.Module):
     """Decodes ``(..., 6)`` to an affine map ``(..., 2, 3)`` that always has an inverse.
 
-    The six numbers are, each plus a multilayer perceptron of all: width, height, rotation (clockwise) and
-    shear, kept within ``reach`` of their start, and the centre (x, y) of the window on the canvas, which
-    is free. So that a standard Normal covers a canvas at once, a unit of the last two is ``spread``.
+    The six numbers are width, height, rotation (clockwise), shear, and the centre (x, y) of the window on
+    the canvas; to each, a multilayer perceptron of all six is added. The first four stay within ``reach`` of
+    their start; the centre is free. The centres of standard Normal codes have standard deviation ``spread``,
+    so that they cover the canvas from the start.
 
     Args:
         hidden: Width of the two hidden layers.
         zoom: The canvas is this many windows wide, and high, to start with.
         reach: Bound on the logarithms of width and height relative to that, on the rotation in radians,
             and on the shear.
-        spread: Of the centres (x, y) a standard Normal draws, in canvas coordinates (-1 to 1).
+        spread: Standard deviations of the centres (x, y), in canvas coordinates (-1 to 1).
     """
 
     zoom: Tensor
@@ -40,7 +41,7 @@ class PoseDecoder(nn.Module):
         spread: Sequence[float] = (0.4, 0.4),
     ) -> None:
         super().__init__()
-        # Buffers, as a checkpoint must keep what says where a code lies.
+        # Buffers, as a checkpoint must keep the constants that decide what a code means.
         self.register_buffer("zoom", torch.tensor([*zoom]))
         self.register_buffer("reach", torch.tensor(float(reach)))
         self.layers = glorot(mlp(6, hidden, hidden, 6, activation=nn.Tanh), last=0.1)
@@ -60,9 +61,12 @@ class PoseDecoder(nn.Module):
 
 
 class FreePoseDecoder(nn.Module):
-    """f_T as in the paper: any affine map ``(..., 2, 3)``, about the identity to start with.
+    """Decodes ``(..., 6)`` to any affine map ``(..., 2, 3)``, near the identity at first.
 
-    Nothing keeps it from being singular: read through it by the guarded ``render.inverse``.
+    This is f_T of Huang and Murphy (2016). It may be singular: invert it by the guarded ``render.inverse``.
+
+    Args:
+        hidden: Width of the two hidden layers.
     """
 
     identity: Tensor
@@ -77,7 +81,14 @@ class FreePoseDecoder(nn.Module):
 
 
 class PoseEncoder(nn.Module):
-    """Encodes an image ``(..., *image_shape)`` to ``(..., features)``: the paper's two layers of tanh."""
+    """Encodes an image ``(..., *image_shape)`` to ``(..., features)``: two layers of tanh.
+
+    As in Huang and Murphy (2016).
+
+    Args:
+        image_shape: Shape ``(C, H, W)`` of an image.
+        features: Width of both layers.
+    """
 
     def __init__(self, image_shape: tuple[int, ...], features: int = 64) -> None:
         super().__init__()

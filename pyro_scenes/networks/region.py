@@ -10,14 +10,15 @@ __all__ = ["RegionEncoder"]
 class RegionEncoder(nn.Module):
     """Encodes images ``(n, C, H, W)`` and regions ``(n, 1, H, W)`` to ``(n, features)``.
 
-    Blocks of a 3 x 3 convolution, ReLU and pooling by two see both, the image not masked; two linear layers
-    follow, the second of which is that of a proposal (von Kuegelgen et al., 2020, App. C.2.1).
+    Blocks of a 3 x 3 convolution, ReLU and pooling by two read the image, not masked, with the region as one
+    more channel. A linear layer follows (von Kuegelgen et al., 2020, App. C.2.1, whose second linear layer
+    is the head of the proposal).
 
     Args:
         image_shape: (C, H, W).
-        features: Of the linear layer; the paper has 4 for each number of a code.
-        channels: Of each block.
-        blocks: How many.
+        features: Width of the linear layer; the paper has 4 for each number of a code.
+        channels: Channels of each block.
+        blocks: Number of blocks.
         fold: Squares of this many pixels a side become channels first.
 
     Raises:
@@ -47,8 +48,8 @@ class RegionEncoder(nn.Module):
             layers += [nn.MaxPool2d(2)]
         self.filters = nn.Sequential(*layers, nn.Flatten())
         with torch.no_grad():
-            seen = self.filters(torch.zeros(1, image_shape[0] + 1, *size)).numel()
-        self.features = nn.Sequential(nn.Linear(seen, features), nn.ReLU())
+            inputs = self.filters(torch.zeros(1, image_shape[0] + 1, *size)).numel()
+        self.features = nn.Sequential(nn.Linear(inputs, features), nn.ReLU())
 
     def forward(
         self, images: Float[Tensor, "n c h w"], regions: Float[Tensor, "n 1 h w"]

@@ -14,7 +14,8 @@ class UNet(nn.Module):
     """Maps ``(n, inputs, H, W)`` to ``(n, outputs, H, W)``, seeing the image at several scales.
 
     Each block is a 3 x 3 convolution, instance normalisation and ReLU; from block to block the map is
-    halved on the way down and doubled on the way up, where each block sees its like of the way down too.
+    halved on the way down and doubled on the way up, where each block also reads the map of its size from
+    the way down.
 
     Args:
         inputs: Channels.
@@ -22,6 +23,9 @@ class UNet(nn.Module):
         outputs: Channels.
         fold: Squares of this many pixels a side become channels first, and pixels again last: 2 saves three
             quarters of the work. Height and width must be multiples of it.
+
+    Raises:
+        ValueError: Images (when called) that are no multiple of ``fold``, or too small to be halved so often.
     """
 
     def __init__(
@@ -49,16 +53,15 @@ class UNet(nn.Module):
                 "each of which halves them: give the U-Net fewer widths, or another fold"
             )
         maps = functional.pixel_unshuffle(images, self.fold)
-        seen = []
+        skips = []
         for i, block in enumerate(self.down):
             maps = block(functional.avg_pool2d(maps, 2) if i else maps)
-            seen.append(maps)
+            skips.append(maps)
         maps = self.bottom(maps)
-        for block, beside in zip(reversed(self.up), reversed(seen)):
-            maps = functional.interpolate(
-                maps, beside.shape[-2:]
-            )  # where the size is odd, not twice it
-            maps = block(torch.cat([maps, beside], 1))
+        for block, skip in zip(reversed(self.up), reversed(skips)):
+            # To the size of the skipped map, which is not twice as large where that size is odd.
+            maps = functional.interpolate(maps, skip.shape[-2:])
+            maps = block(torch.cat([maps, skip], 1))
         return functional.pixel_shuffle(self.last(maps), self.fold)
 
 

@@ -5,8 +5,8 @@ so ``warp(glimpse, T, canvas_shape)`` puts a glimpse on a canvas, STN(C, T) of H
 and ``warp(canvas, inverse(T), window_shape)`` reads it back. Coordinates are those of
 :mod:`pyro_scenes.render.transform`, whose pose ``(scale, x, y)`` is the T of rows (scale, 0, x) and
 (0, scale, y): here too, **a big scale is a small object**. As y points down, an object is turned clockwise
-by the angle a if T's linear part is scale times (cos a, sin a; -sin a, cos a). Both axes run from -1 to 1:
-what turns on a square canvas, with a square window, is sheared as well on any other.
+by the angle a if T's linear part is scale times (cos a, sin a; -sin a, cos a). Both axes run from -1 to 1,
+so a rotation also shears unless canvas and window are square.
 """
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.functional import grid_sample
 
 __all__ = ["MIN_DETERMINANT", "centre", "centroid", "inverse", "warp"]
 
-#: A determinant nearer to zero than this is moved there before it is divided by.
+#: A determinant is kept this far from zero before it is divided by.
 MIN_DETERMINANT = 1e-3
 
 
@@ -31,19 +31,20 @@ def warp(
     """
     height, width = shape[-2:]
     batch = transform.shape[:-2]
-    if picture.shape[:-3] != batch:  # asked first, as broadcasting by hand is slow
+    # Compared first, as broadcasting takes time.
+    if picture.shape[:-3] != batch:
         batch = torch.broadcast_shapes(picture.shape[:-3], batch)
         picture = picture.expand(*batch, *picture.shape[-3:])
         transform = transform.expand(*batch, 2, 3)
     x, y = (_coordinates(size, transform) for size in (width, height))
     across, down, shift = transform.reshape(-1, 1, 1, 2, 3).unbind(-1)
     grid = across * x[:, None] + (down * y[:, None, None] + shift)
-    found = grid_sample(picture.reshape(-1, *picture.shape[-3:]), grid, align_corners=False)
-    return found.reshape(*batch, *found.shape[1:])
+    target = grid_sample(picture.reshape(-1, *picture.shape[-3:]), grid, align_corners=False)
+    return target.reshape(*batch, *target.shape[1:])
 
 
 def inverse(transform: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3"]:
-    """The map back, finite for any T: a determinant is taken to be ``MIN_DETERMINANT`` at least."""
+    """The inverse map, always finite: a determinant is kept ``MIN_DETERMINANT`` away from 0."""
     (a, b), (c, d) = (row.unbind(-1) for row in transform[..., :2].unbind(-2))
     determinant = a * d - b * c
     away = determinant.abs().clamp(min=MIN_DETERMINANT).copysign(determinant)
@@ -55,7 +56,7 @@ def inverse(transform: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3
 def centre(
     transform: Float[Tensor, "*batch 2 3"], shape: tuple[int, ...]
 ) -> Float[Tensor, "*batch 2"]:
-    """Where the window's centre lies: ``(x, y)`` in pixels of a canvas ``(..., height, width)``.
+    """The window's centre ``(x, y)`` in pixels of a canvas ``(..., height, width)``.
 
     0 is the outer edge of the first pixel, ``width`` (or ``height``) that of the last.
     """
@@ -71,6 +72,7 @@ def centroid(pictures: Float[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch 2
     return torch.stack([across @ x, down @ y], -1) / across.sum(-1, keepdim=True)
 
 
-def _coordinates(size: int, like: Tensor) -> Tensor:
+def _coordinates(size: int, like: Float[Tensor, "..."]) -> Float[Tensor, " size"]:
+    """The middles of pixels, from -1 to 1, on the device and in the dtype of a tensor."""
     pixels = torch.arange(size, device=like.device, dtype=like.dtype)
     return (2 * pixels + 1) / size - 1

@@ -16,9 +16,9 @@ def under(
     layer: Float[Tensor, "*#batch c h w"],
     mask: Float[Tensor, "*#batch #c h w"],
 ) -> tuple[Float[Tensor, "*#batch c h w"], Float[Tensor, "*#batch #c h w"]]:
-    """Puts a layer behind what is there: the over operator, ``canvas over layer``.
+    """Puts a layer behind the canvas: the over operator, ``canvas over layer``.
 
     Returns:
-        The new canvas, and the scope that is left for the layers behind.
+        The new canvas, and the scope that is left for the layers behind it.
     """
     return canvas + scope * layer, scope * (1 - mask)

@@ -1,14 +1,14 @@
 """The spatial transformer (Jaderberg et al., 2015), and the one place that states the pose convention.
 
-A pose is three numbers ``(scale, x, y)``, in the convention of the AIR literature, so that published
-priors keep their numbers. Canvas and window coordinates both run over [-1, 1], left to right and top
+A pose is three numbers ``(scale, x, y)`` in the convention of the AIR literature: published priors keep
+their numbers. Canvas and window coordinates both run over [-1, 1], left to right and top
 to bottom, from the outer edge of the first pixel to the outer edge of the last (``align_corners=False``)::
 
     window coordinate = scale * canvas coordinate + (x, y)
 
 So **a big scale is a small object**: at scale 3 the window covers a third of the canvas. And the
 object's **centre lies at -(x, y) / scale**: at (3, 1, 0) it stands left of the middle, at -1/3.
-:func:`box` turns a pose into a box; nothing else needs to know.
+:func:`box` turns a pose into a box.
 
 Scale and shift act on rows and columns apart, so bilinear sampling is two small matrix products,
 ``rows @ picture @ columns``, for any number of leading dimensions. It equals
@@ -62,13 +62,21 @@ def box(pose: Float[Tensor, "*batch 3"], shape: tuple[int, ...]) -> Float[Tensor
     return torch.cat(corners, -1)
 
 
-def _resample(picture: Tensor, scale: Tensor, shift: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _resample(
+    picture: Float[Tensor, "*#batch c h w"],
+    scale: Float[Tensor, "*#batch 1"],
+    shift: Float[Tensor, "*#batch 2"],
+    shape: tuple[int, ...],
+) -> Float[Tensor, "*batch c height width"]:
+    """Samples a picture where ``scale * coordinate + shift`` takes the pixels of the target."""
     rows = _tent(scale, shift[..., 1:], picture.shape[-2], shape[-2])
     columns = _tent(scale, shift[..., :1], picture.shape[-1], shape[-1])
     return rows.unsqueeze(-3) @ picture @ columns.unsqueeze(-3).mT
 
 
-def _tent(scale: Tensor, shift: Tensor, source: int, target: int) -> Tensor:
+def _tent(
+    scale: Float[Tensor, "*batch 1"], shift: Float[Tensor, "*batch 1"], source: int, target: int
+) -> Float[Tensor, "*batch target source"]:
     """Bilinear weights (..., target, source): each target pixel's share in the two nearest source pixels."""
     pixels = torch.arange(max(source, target), device=scale.device, dtype=scale.dtype)
     coordinate = (2 * pixels[:target] + 1) / target - 1
@@ -76,5 +84,6 @@ def _tent(scale: Tensor, shift: Tensor, source: int, target: int) -> Tensor:
     return (1 - (position.unsqueeze(-1) - pixels[:source]).abs()).clamp(min=0)
 
 
-def _away_from_zero(scale: Tensor) -> Tensor:
+def _away_from_zero(scale: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch 1"]:
+    """A scale of the same sign, at least ``MIN_SCALE`` from 0."""
     return scale.abs().clamp(min=MIN_SCALE).copysign(scale)

@@ -71,7 +71,11 @@ def test_what_carries_an_event_to_another_support_keeps_its_shape():
 
 def test_discrete_sites_take_their_mode():
     rare = dist.Bernoulli(torch.tensor([0.2, 0.7]))
-    for distribution in (rare, rare.to_event(1), dist.Categorical(torch.tensor([[3, 1], [1, 2.0]]))):
+    for distribution in (
+        rare,
+        rare.to_event(1),
+        dist.Categorical(torch.tensor([[3, 1], [1, 2.0]])),
+    ):
         assert taken(distribution).tolist() == [0, 1]
     assert taken(dist.OneHotCategorical(torch.tensor([[1, 5.0, 2]]))).tolist() == [[0, 1, 0]]
 
@@ -96,17 +100,17 @@ def test_what_is_known_is_left_alone():
 
 def single():
     model = STVAE(**SIZES)
-    return STVAEGuide(model, hidden=16)
+    return STVAEGuide(model, hidden=16).eval()
 
 
 def layered():
     model = CSTVAE(**SIZES, layers=3)
-    return CSTVAEGuide(model, hidden=16)
+    return CSTVAEGuide(model, hidden=16).eval()
 
 
 @pytest.mark.parametrize(
     ("guide", "size"),
-    [(single, 3), (layered, 9), (lambda: VAEGuide(VAE((1, 12, 15), 5)), 5)],
+    [(single, 3), (layered, 9), (lambda: VAEGuide(VAE((1, 12, 15), 5)).eval(), 5)],
     ids=["st_vae", "cst_vae", "vae"],
 )
 def test_codes_are_the_medians_and_nothing_is_drawn(guide, size):
@@ -116,6 +120,9 @@ def test_codes_are_the_medians_and_nothing_is_drawn(guide, size):
     assert found.shape == (4, size) and torch.equal(torch.get_rng_state(), state)
     assert torch.equal(codes(guide, IMAGES), found)
     torch.testing.assert_close(codes(guide, IMAGES[1:2]), found[1:2])
+    torch.testing.assert_close(codes(guide, IMAGES, chunk=3), found)
+    with pytest.warns(UserWarning, match="is in training mode"):
+        codes(guide.train(), IMAGES)
     trace = poutine.trace(expected()(guide)).get_trace(IMAGES)
     sites = [site for name, site in trace.nodes.items() if name.startswith("z_what")]
     torch.testing.assert_close(found, torch.cat([s["fn"].base_dist.mean for s in sites], -1))
@@ -124,7 +131,7 @@ def test_codes_are_the_medians_and_nothing_is_drawn(guide, size):
 def test_codes_of_other_sites():
     assert codes(layered(), IMAGES, site="z_where").shape == (4, 18)
     air = AIR((1, 12, 15), (1, 7, 6), steps=2, code=4)
-    assert codes(AIRGuide(air), IMAGES, site="z_where").shape == (4, 6)
+    assert codes(AIRGuide(air).eval(), IMAGES, site="z_where").shape == (4, 6)
 
 
 class Many(PyroModule):
@@ -140,7 +147,7 @@ class Many(PyroModule):
 
 def test_codes_lie_side_by_side_in_order():
     expected = torch.arange(12.0).repeat_interleave(2).expand(4, 24)
-    assert torch.equal(codes(Many(), IMAGES), expected)
+    assert torch.equal(codes(Many().eval(), IMAGES), expected)
 
 
 def test_what_there_is_is_said():
@@ -150,7 +157,7 @@ def test_what_there_is_is_said():
 
 def test_bounds_are_of_draws_still():
     model = CSTVAE(**SIZES)
-    guide = CSTVAEGuide(model, hidden=16)
+    guide = CSTVAEGuide(model, hidden=16).eval()
     torch.manual_seed(1)
     before = log_weights(model, guide, IMAGES, particles=3)
     codes(guide, IMAGES)

@@ -8,10 +8,12 @@ from pyro import poutine
 from pyro.nn import PyroModule
 
 from pyro_scenes import AIR, VAE, AIRGuide, VAEGuide
+from pyro_scenes.checks import TrainingModeWarning
 from pyro_scenes.evaluation import (
     count_accuracy,
     count_confusion,
     count_probabilities,
+    counting,
     interpret,
     sample_counts,
 )
@@ -23,6 +25,7 @@ class Presence(PyroModule):
 
     def __init__(self, probs, decides=False):
         super().__init__()
+        self.eval()
         self.probs, self.decides = probs, decides
 
     def forward(self, images):
@@ -35,17 +38,35 @@ class Presence(PyroModule):
                 z_where = pyro.sample(f"z_where_{t}", uniform)
 
 
+class Grid(PyroModule):
+    """Cells with presences that do not depend on each other, and poses of some size."""
+
+    def __init__(self, cells=3, pose=3):
+        super().__init__()
+        self.eval()
+        self.cells, self.pose = cells, pose
+
+    def forward(self, images=None, *, size=1):
+        size = size if images is None else len(images)
+        with pyro.plate("images", size, dim=-1):
+            for t in range(self.cells):
+                pyro.sample(f"z_pres_{t}", dist.Bernoulli(torch.full((size,), 0.5)))
+                if self.pose:
+                    pose = dist.Normal(torch.ones(size, self.pose), 0.1).to_event(1)
+                    pyro.sample(f"z_where_{t}", pose)
+
+
 @pytest.fixture
 def air():
     model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
-    return model, AIRGuide(model, presence=0.5)
+    return model, AIRGuide(model, presence=0.5).eval()
 
 
 @pytest.fixture
 def uncounted():
     """A model and a guide without presence."""
     model = VAE((1, 4, 4), 2)
-    return model, VAEGuide(model)
+    return model, VAEGuide(model).eval()
 
 
 def blanks(n):
@@ -176,3 +197,60 @@ def test_the_canvas_is_black_where_nothing_is_and_lit_only_inside_the_boxes(inte
 def test_a_guide_without_presence_has_no_interpretation(uncounted):
     with pytest.raises(ValueError, match="it does not count objects"):
         interpret(*uncounted, torch.rand(3, 1, 4, 4))
+
+
+# what is refused or noticed
+
+
+def test_presences_in_no_unary_code_are_refused_and_their_draws_counted():
+    with pytest.raises(
+        ValueError, match="not in unary code: after z_pres_0 = 0.*0.5.*sample_counts"
+    ):
+        count_probabilities(Grid(), blanks(2))
+    counts = sample_counts(Grid(), blanks(2000))
+    assert counts.double().mean() == pytest.approx(1.5, abs=0.1)  # 5 sigma
+
+
+def test_a_later_return_of_presence_is_found_too():
+    class Returns(Presence):
+        def forward(self, images):
+            with pyro.plate("images", len(images), dim=-1):
+                first = pyro.sample("z_pres_0", dist.Bernoulli(self.probs[:, 0]))
+                second = pyro.sample("z_pres_1", dist.Bernoulli(0.5 * first))
+                pyro.sample("z_pres_2", dist.Bernoulli(0.5 * first * (1 - second)))
+
+    with pytest.raises(ValueError, match="after z_pres_1 = 0"):
+        count_probabilities(Returns(torch.ones(2, 1)), blanks(2))
+
+
+@pytest.mark.parametrize("pose", [0, 2, 4])
+def test_boxes_are_read_from_poses_of_three_numbers_alone(pose):
+    with pytest.raises(ValueError, match=r"poses \(scale, x, y\) at z_where_0"):
+        interpret(Grid(pose=pose), Grid(pose=pose), blanks(2))
+
+
+def test_a_model_without_a_canvas_has_no_interpretation():
+    with pytest.raises(ValueError, match="no site canvas"):
+        interpret(Grid(), Grid(), blanks(2))
+
+
+def test_a_guide_of_another_model_interprets_nothing(air):
+    model = AIR((1, 16, 16), (1, 8, 8), steps=4, code=4)
+    with pytest.raises(ValueError, match="of another model"):
+        interpret(model, air[1], torch.rand(2, 1, 16, 16))
+
+
+@pytest.mark.parametrize("call", [count_probabilities, sample_counts])
+def test_training_mode_is_noticed_by_counts(call, air):
+    images = torch.rand(2, 1, 16, 16)
+    with pytest.warns(TrainingModeWarning, match="guide.eval"):
+        call(air[1].train(), images)
+    with pytest.warns(TrainingModeWarning, match="guide.eval"):
+        interpret(*air, images)
+
+
+def test_counting_is_beside_what_one_count_for_all_reaches():
+    probs = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 0.6], [1.0, 1.0]])
+    found = counting(Presence(probs), blanks(4), torch.tensor([0, 1, 2, 1]))
+    assert found.count_accuracy == 0.75 and found.count_accuracy_floor == 0.5
+    assert found.count_accuracy_sample in (0.5, 0.75)  # the third count is a coin's

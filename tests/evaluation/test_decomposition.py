@@ -1,65 +1,92 @@
-"""Scenes taken apart by experts, true shapes, and counts that a network reads: hand-made, and brute force."""
+"""Scenes taken apart by experts: a tiny model whose scenes are known by hand."""
 
 import pytest
 import torch
 
-from pyro_scenes import AIR, ECON, VAE, AIRGuide, ECONGuide, VAEGuide
-from pyro_scenes.data import coloured_shapes, shape_masks
+from pyro_scenes import AIR, VAE, AIRGuide, VAEGuide
+from pyro_scenes.data import coloured_shapes
 from pyro_scenes.evaluation import (
     Decomposition,
-    count_classes,
     decompose,
+    extra_share,
+    reconstruction,
     repaint,
     segments,
-    shape_fit,
-    train_reader,
+    softmax_masks,
+    visible_parts,
 )
 
-IMAGES = coloured_shapes(5, canvas=16, colours="random").images / 255
+IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(params=[True, False])
-def pair(request):
-    torch.manual_seed(0)
-    model = ECON((3, 16, 16), experts=3, steps=4, background=request.param)
-    return model, ECONGuide(model).eval()
-
-
-def test_parts_of_a_scene_belong_together(pair):
-    model, guide = pair
-    seen = decompose(model, guide, IMAGES)
-    assert seen.regions.shape == seen.masks.shape == (5, 4, 16, 16)
-    assert seen.colours.shape == (5, 4, 3, 16, 16)
-    torch.testing.assert_close(seen.regions.sum(1), torch.ones(5, 16, 16))  # none of them: nowhere
-    torch.testing.assert_close(
-        seen.canvas, torch.einsum("nlhw,nlchw->nchw", seen.regions, seen.colours)
-    )
+def test_a_decomposition_is_what_the_guide_sees(blocks, stacked):
+    seen = decompose(*blocks, IMAGES)
+    assert seen.regions.shape == seen.masks.shape == (5, 4, 8, 8)
+    assert seen.colours.shape == (5, 4, 3, 8, 8)
+    truth = torch.cat([visible_parts(stacked), ~stacked.any(1, keepdim=True)], 1).float()
+    torch.testing.assert_close(seen.regions[:, :3], truth.expand(5, -1, -1, -1))
+    torch.testing.assert_close(seen.masks[:, :2], stacked.float().expand(5, -1, -1, -1))
+    expected = torch.einsum("nlhw,nlchw->nchw", seen.regions, seen.colours)
+    torch.testing.assert_close(seen.canvas, expected)
+    torch.testing.assert_close(repaint(seen), seen.canvas)
     assert not any(part.requires_grad for part in seen)
-    idle = seen.experts == -1
-    if model.background:
-        assert (seen.experts[:, -1] == 2).all() and (seen.experts[:, :-1] < 2).all()
-        assert (seen.regions[idle] < 1e-6).all() and (seen.masks[idle] < 1e-6).all()
-    else:
-        assert not idle.any() and (seen.experts < 3).all()
 
 
-def test_flat_objects_of_plain_colours_are_there_untrained():
-    torch.manual_seed(0)
-    model = ECON((3, 16, 16), experts=3)
-    seen = decompose(model, ECONGuide(model).eval(), IMAGES)
-    assert (seen.canvas - IMAGES).square().mean() < IMAGES.var() / 2
+def test_experts_that_make_no_objects_are_marked(blocks):
+    model, guide = blocks
+    seen = decompose(model, guide, IMAGES)
+    assert seen.experts.tolist() == [[0, 1, -1, -1]] * 5
+    objects = seen.of_objects(seen.regions)
+    assert torch.equal(objects[:, :2], seen.regions[:, :2]) and not objects[:, 2:].any()
+    model.object_experts = None
+    seen = decompose(model, guide, IMAGES)
+    assert seen.experts.tolist() == [[0, 1, 2, 3]] * 5
+    assert torch.equal(seen.of_objects(seen.masks), seen.masks)
 
 
-def test_others_have_no_regions():
-    vae = VAE((3, 16, 16))
+def test_chunks_do_not_matter(blocks):
+    model, guide = blocks
+    expected = decompose(model, guide, IMAGES)
+    guide.sizes.clear()
+    for one, other in zip(decompose(model, guide, IMAGES, chunk=2), expected, strict=True):
+        assert torch.equal(one, other)
+    assert guide.sizes == [2, 2, 1]
+
+
+def test_layers_and_regions_are_arguments_of_the_call(blocks):
+    model, guide = blocks
+    seen = decompose(model, guide, IMAGES, layers=6)
+    assert seen.regions.shape[1] == seen.experts.shape[1] == 6
+    assert extra_share(seen.regions, 4) == pytest.approx(0, abs=1e-6)
+    regions = torch.nn.functional.one_hot(torch.randint(4, (5, 8, 8)), 4).movedim(-1, 1).bool()
+    for chunk in (2, 100):
+        seen = decompose(model, guide, IMAGES, regions=regions, chunk=chunk)
+        torch.testing.assert_close(seen.regions, regions.float(), atol=1e-4, rtol=0)
+
+
+def test_what_extra_layers_take_is_all_but_the_largest():
+    regions = torch.zeros(1, 4, 2, 5)
+    regions[0, 0, :, :2], regions[0, 1, :, 2:4] = 1, 1
+    regions[0, 2, 0, 4], regions[0, 3, 1, 4] = 1, 1
+    assert extra_share(regions, 2) == pytest.approx(2 / 10)
+    assert extra_share(regions, 3) == pytest.approx(1 / 10)
+    assert extra_share(regions, 4) == 0
+
+
+def test_training_mode_is_noticed(blocks):
+    model, guide = blocks
+    with pytest.warns(UserWarning, match="is in training mode"):
+        decompose(model, guide.train(), IMAGES)
+
+
+def test_others_have_no_regions(blocks):
+    vae, air = VAE((3, 8, 8)).eval(), AIR((3, 8, 8), (3, 4, 4), steps=2).eval()
     with pytest.raises(ValueError, match="this guide draws no z_expert_0, z_region"):
-        decompose(vae, VAEGuide(vae), IMAGES)
-    air = AIR((3, 16, 16), (3, 8, 8), steps=2)
+        decompose(vae, VAEGuide(vae).eval(), IMAGES)
     with pytest.raises(ValueError, match="this guide draws no"):
-        decompose(air, AIRGuide(air), IMAGES)
-    model = ECON((3, 16, 16), experts=3, steps=3)
+        decompose(air, AIRGuide(air).eval(), IMAGES)
     with pytest.raises(ValueError, match="of another model"):
-        decompose(vae, ECONGuide(model), IMAGES)
+        decompose(vae, blocks[1], IMAGES)
 
 
 def test_what_is_painted_from_true_shapes_is_the_scene():
@@ -74,91 +101,21 @@ def test_what_is_painted_from_true_shapes_is_the_scene():
     colours = colours[..., None, None].expand(-1, -1, -1, 20, 20)
     seen = Decomposition(masks, 0.8 * masks, colours, torch.zeros(20, 4).long(), images)
     torch.testing.assert_close(repaint(seen), images)
+    assert reconstruction(seen, images) == pytest.approx((0, 0), abs=1e-12)
+    swapped = seen._replace(masks=masks[:, [0, 2, 1, 3]])
+    assert reconstruction(swapped, images).mse == 0
+    assert reconstruction(swapped, images).mse_full_shapes > 0.01
 
 
-STENCILS = shape_masks(4)
-
-
-def laid(stencil, top, left, size=(14, 17)):
-    """A shape on a canvas; what is outside is cut off."""
-    canvas = torch.zeros(60, 60)
-    canvas[20 + top : 20 + top + stencil.shape[0], 20 + left : 20 + left + stencil.shape[1]] = (
-        stencil
+def test_opacities_of_a_softmax_are_against_the_last_layers(blocks):
+    """Here all logits are 20 or -20, and the last layer's is -20."""
+    masks = decompose(*blocks, IMAGES, softmax=True).masks
+    opaque = decompose(*blocks, IMAGES).masks > 0.5
+    assert (masks[:, -1] == 1).all()
+    torch.testing.assert_close(masks[:, :-1], opaque[:, :-1].float().clamp(min=0.5))
+    shares = softmax_masks(masks)
+    torch.testing.assert_close(shares.sum(1), torch.ones(5, 8, 8))
+    alone = ~opaque[:, :-1].any(1)  # where all are alike
+    torch.testing.assert_close(
+        shares.movedim(1, -1)[alone], torch.full((int(alone.sum()), 4), 0.25)
     )
-    return canvas[20 : 20 + size[0], 20 : 20 + size[1]]
-
-
-@pytest.mark.parametrize("label", range(3))
-@pytest.mark.parametrize(("top", "left"), [(0, 0), (3, 5), (6, 9), (-3, 2), (9, 12), (-2, -2)])
-def test_a_true_shape_fits_wherever_it_is(label, top, left):
-    fit = shape_fit(0.6 * laid(STENCILS[label].float(), top, left)[None], STENCILS)
-    assert fit.iou.item() == 1
-    inside = 0 <= top <= 6 and 0 <= left <= 9
-    assert fit.label.item() == label or not inside  # a corner may be of two classes
-
-
-def test_fits_are_the_best_of_all_places():
-    stencils = STENCILS[:, ::2, 1::2]
-    masks = torch.rand(4, 6, 5).round()
-    fit = shape_fit(masks, stencils)
-    for mask, iou in zip(masks, fit.iou, strict=True):
-        best = 0.0
-        for stencil in stencils.float():
-            for top in range(-4, 7):
-                for left in range(-4, 6):
-                    there = laid(stencil, top, left, (6, 5))
-                    either = torch.maximum(there, mask).sum()
-                    best = max(best, ((there * mask).sum() / either).item())
-        assert iou.item() == pytest.approx(best)
-
-
-def test_shapes_that_are_none(unchecked):
-    masks = torch.zeros(3, 14, 17)
-    masks[1] = 0.5  # half is not covered
-    masks[2] = 1.0
-    fit = shape_fit(masks, STENCILS)
-    assert fit.iou[:2].tolist() == [0, 0] and fit.label[:2].tolist() == [-1, -1]
-    assert fit.iou[2] == STENCILS.sum((1, 2)).max() / (14 * 17) and fit.label[2] >= 0
-    for wrong in ((masks[0], STENCILS), (masks > 0.5, STENCILS), (masks, STENCILS.float())):
-        with pytest.raises(ValueError, match="needs"):
-            shape_fit(*wrong)
-
-
-def test_counts_by_class(unchecked):
-    labels = torch.tensor([[0, 2, 2, -1], [-1, -1, -1, -1]])
-    assert count_classes(labels, 4).tolist() == [[1, 0, 2, 0], [0, 0, 0, 0]]
-    for wrong, message in ((labels, "below 2"), (labels - 1, "-2"), (labels.float(), "integer")):
-        with pytest.raises(ValueError, match=message):
-            count_classes(wrong, 2)
-
-
-def test_a_reader_learns_to_count(unchecked):
-    options = {"count": (0, 2), "canvas": 16, "classes": "any"}
-    train, test = (coloured_shapes(n, seed=n, **options) for n in (2000, 200))
-    state = torch.get_rng_state()
-    counts = count_classes(train.labels, 3)
-    reader = train_reader(train.images, counts, steps=150)
-    assert torch.equal(torch.get_rng_state(), state) and not reader.training
-    read = reader.read(test.images / 255)
-    wanted = count_classes(test.labels, 3)
-    assert (read == wanted).float().mean() > 0.85 > 0.8 > (wanted == 0).float().mean()
-    again = train_reader(train.images / 255, counts, steps=150)
-    assert torch.equal(again.read(test.images / 255), read)
-    with pytest.raises(ValueError, match="integer counts"):
-        train_reader(train.images, counts[:5])
-
-
-def test_opacities_of_a_softmax_are_against_the_last_layers(pair):
-    """By hand: exp of logits, over the sum of it and the last layer's; that of an opaque one is 0."""
-    model, guide = pair
-    torch.manual_seed(1)
-    seen = decompose(model, guide, IMAGES, softmax=True)
-    torch.manual_seed(1)
-    plain = decompose(model, guide, IMAGES).masks.double()
-    logits = (plain / (1 - plain)).log()
-    last = 0.0 if model.background else logits[:, -1:]
-    found = seen.masks[:, :-1]
-    expected = (logits[:, :-1] - last).sigmoid().float()
-    sure = (plain[:, :-1] - 0.5).abs() > 0.49999  # a float loses its logit
-    torch.testing.assert_close(found.where(~sure, 0), expected.where(~sure, 0), atol=1e-3, rtol=0)
-    assert (seen.masks[:, -1] == 1).all() and not sure.all()

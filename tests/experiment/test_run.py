@@ -1,236 +1,178 @@
-import argparse
-import csv
+"""A run: its folder and device, what it restores, and what it writes."""
+
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
+import arviz
 import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import TraceEnum_ELBO
+import xarray as xr
+from pyro.infer import Trace_ELBO
 
-from pyro_scenes import AIR, AIRGuide, Persist, Prior, adam
-from pyro_scenes.experiment import Run, flags, launch
-from pyro_scenes.inference import Diverged, read_checkpoint
+from pyro_scenes import VAE, Pixels, VAEGuide, adam
+from pyro_scenes.experiment import Run, flags
+from pyro_scenes.inference import CheckpointError
 from pyro_scenes.random import fork_rng
 
-IMAGES = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+SETTINGS = {"image_shape": (1, 8, 8), "code": 2}
 
 
 def parse(out, *words):
-    return flags("a test", out="runs/test", steps=12, batch_size=8).parse_args(
-        ["--out", str(out), *words]
+    parser = flags("a test", out="runs/test", steps=2, batch_size=8)
+    parser.add_argument("--images")
+    return parser.parse_args(["--out", str(out), *words])
+
+
+def build(settings):
+    model = VAE(**settings)
+    return model, VAEGuide(model)
+
+
+def train(out, *words):
+    run = Run(parse(out, *words))
+    model, guide = run.restore(build, SETTINGS)
+    run.state["known"] = [3, 4]
+    training = run.training(
+        model, guide, IMAGES, optim=adam(model, guide), elbo=Trace_ELBO(), clip=10.0
     )
+    for _ in training:
+        if training.due(every=1):
+            with training.row():
+                pass
+    return model, guide
 
 
-def train(args, evaluate=lambda step: {}, every=3, **options):
-    run = Run(args)
-    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
-    guide = AIRGuide(model)
-    history = run.fit(
-        model,
-        guide,
-        IMAGES,
-        optim=adam(model, guide),
-        elbo=TraceEnum_ELBO(max_plate_nesting=1),
-        evaluate=evaluate,
-        every=every,
-        **options,
-    )
-    return history, torch.cat(
-        [p.detach().flatten() for m in (model, guide) for p in m.parameters()]
-    )
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint of two steps, and its pair."""
+    out = tmp_path_factory.mktemp("trained")
+    return out / "checkpoint.pt", *train(out)
 
 
-class Killed(BaseException):
-    pass
+def names(folder):
+    return {path.name for path in folder.iterdir()} - {".lock", ".run"}
 
 
-def test_it_ends_where_it_is_done(tmp_path):
-    seen = []
-
-    def done():
-        return len(seen) >= 2
-
-    history, _ = train(parse(tmp_path), lambda step: seen.append(step) or {}, done=done)
-    assert [row["step"] for row in history] == seen == [3, 6]
-    history, _ = train(parse(tmp_path, "--resume"), lambda step: seen.append(step) or {}, done=done)
-    assert [row["step"] for row in history] == seen == [3, 6]
-
-
-@pytest.mark.parametrize("moment", [1, 4, 7, 11])
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, moment):
-    whole, expected = train(parse(tmp_path / "whole"))
-    seen = []
-
-    def die(step):
-        seen.append(step)
-        if step == moment:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(parse(tmp_path / "parts"), before=die)
-    history, weights = train(parse(tmp_path / "parts", "--resume"))
-    assert torch.equal(weights, expected)
-    assert [row["train_elbo"] for row in history] == [row["train_elbo"] for row in whole]
-    assert [row["step"] for row in history] == [3, 6, 9, 12]
-
-
-def dying(moment):
-    def die(step):
-        if step == moment:
-            raise Killed
-
-    return die
-
-
-def test_early_steps_are_rows_too_in_order_and_once(tmp_path):
-    asked = []
-
-    def evaluate(step):
-        asked.append(step)
-        return {"twice": 2 * step}
-
-    early = (5, 0, 1, 3, 12, 99)
-    history, _ = train(parse(tmp_path), evaluate=evaluate, early=early)
-    steps = [0, 1, 3, 5, 6, 9, 12]
-    assert asked == steps == [row["step"] for row in history]
-    assert [row["twice"] for row in history] == [2 * step for step in steps]
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
-    assert [int(row["step"]) for row in rows] == steps
-    assert list(rows[0]) == ["step", "seconds", "cpu_seconds", "train_elbo", "twice"]
-    assert [row["train_elbo"] == "" for row in rows] == [True] + [False] * 6
-    assert [float(row["twice"]) for row in rows] == [2 * step for step in steps]
-
-
-def test_without_early_steps_there_is_no_row_at_the_start(tmp_path):
-    history, _ = train(parse(tmp_path), evaluate=lambda step: {"step again": step})
-    assert [row["step"] for row in history] == [3, 6, 9, 12]
-    assert [row["step again"] for row in history] == [3, 6, 9, 12]
-
-
-def test_looking_early_changes_no_step(tmp_path):
-    _, expected = train(parse(tmp_path / "late"))
-    _, weights = train(
-        parse(tmp_path / "early"),
-        evaluate=lambda step: {"x": torch.rand(()).item()},
-        early=(0, 1, 2, 5),
-    )
-    assert torch.equal(weights, expected)
-
-
-@pytest.mark.parametrize(("moment", "kept"), [(1, 0), (2, 1), (4, 3), (6, 5)])
-def test_what_was_looked_at_is_not_looked_at_again(tmp_path, moment, kept):
-    early, asked = (0, 1, 5), []
-
-    def evaluate(step):
-        asked.append(step)
-        return {"level": step + 0.5}
-
-    whole, expected = train(parse(tmp_path / "whole"), evaluate=evaluate, early=early)
-    asked.clear()
-    with pytest.raises(Killed):
-        train(parse(tmp_path / "parts"), evaluate=evaluate, early=early, before=dying(moment))
-    assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["step"] == kept
-    history, weights = train(parse(tmp_path / "parts", "--resume"), evaluate=evaluate, early=early)
-    assert asked == [0, 1, 3, 5, 6, 9, 12] == [row["step"] for row in history]
-    assert torch.equal(weights, expected)
-    for name in ("train_elbo", "level"):
-        assert [row.get(name) for row in history] == [row.get(name) for row in whole]
-    rows = list(csv.DictReader((tmp_path / "parts" / "metrics.csv").open()))
-    assert [int(row["step"]) for row in rows] == asked
-
-
-def test_a_finished_run_does_not_begin_again(tmp_path):
-    train(parse(tmp_path), early=(0,))
-    history, _ = train(parse(tmp_path, "--resume"), early=(0,))
-    assert [row["step"] for row in history] == [0, 3, 6, 9, 12]
-
-
-def test_a_number_that_is_known_at_some_steps_only_has_its_column(tmp_path):
-    """As ``evaluate`` is told the step, it may look closer at some."""
-    train(parse(tmp_path), evaluate=lambda step: {"dear": 0.5} if step == 3 else {"cheap": 1.0})
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
-    assert [(row["dear"], row["cheap"]) for row in rows] == [("0.5", "")] + [("", "1.0")] * 3
-
-
-def moved(out, **options):
-    """How far the parameters go in all, by plain gradient descent at a learning rate of 1."""
-    run = Run(parse(out))
-    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
-    guide = AIRGuide(model)
-    weights = [*model.parameters(), *guide.parameters()]
-    before = [weight.detach().clone() for weight in weights]
-    optim = torch.optim.SGD(weights, lr=1.0)
-    elbo = TraceEnum_ELBO(max_plate_nesting=1)
-    run.fit(model, guide, IMAGES, optim=optim, elbo=elbo, evaluate=lambda step: {}, **options)
-    steps = [weight.detach() - old for weight, old in zip(weights, before, strict=True)]
-    return torch.cat([step.flatten() for step in steps]).norm().item()
-
-
-def test_gradients_are_clipped(tmp_path):
-    """12 steps at a norm of at most 1e-4 and a learning rate of at most 1."""
-    far = moved(tmp_path / "clipped", clip=1e-4)
-    assert 1e-4 < far <= 12 * 1e-4 * 1.001
-    assert moved(tmp_path / "less", clip=1e-2) > 10 * far
-
-
-def test_evaluating_does_not_disturb_training(tmp_path):
-    _, expected = train(parse(tmp_path / "quiet"))
-    history, weights = train(
-        parse(tmp_path / "noisy"), evaluate=lambda step: {"x": torch.rand(()).item()}
-    )
-    assert torch.equal(weights, expected)
-    assert len({row["x"] for row in history}) == 1  # the same draws at each evaluation
-
-
-def test_the_table_over_time(tmp_path):
-    history, _ = train(parse(tmp_path, "--steps", "7"), evaluate=lambda step: {"accuracy": 0.5})
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
-    assert [int(row["step"]) for row in rows] == [3, 6, 7] == [row["step"] for row in history]
-    assert list(rows[0]) == ["step", "seconds", "cpu_seconds", "train_elbo", "accuracy"]
-    seconds = [float(row["seconds"]) for row in rows]
-    assert seconds == sorted(seconds)
-
-
-def test_resuming_a_finished_run_trains_no_more(tmp_path):
-    _, expected = train(parse(tmp_path))
-    history, weights = train(parse(tmp_path, "--resume"))
-    assert torch.equal(weights, expected) and history[-1]["step"] == 12
-
-
-def test_the_table_is_whole_after_a_kill_between_checkpoint_and_table(tmp_path):
-    train(parse(tmp_path), evaluate=lambda step: {"accuracy": np.float64(0.5)})
-    (tmp_path / "metrics.csv").unlink()
-    train(parse(tmp_path, "--resume"))
-    assert len(list(csv.DictReader((tmp_path / "metrics.csv").open()))) == 4
-
-
-def test_a_finished_run_can_be_made_longer(tmp_path):
-    train(parse(tmp_path))
-    history, _ = train(parse(tmp_path, "--resume", "--steps", "15"))
-    assert [row["step"] for row in history] == [3, 6, 9, 12, 15]
-
-
-def test_resuming_nothing_starts(tmp_path):
-    assert train(parse(tmp_path, "--resume"))[0][0]["step"] == 3
+# The folder.
 
 
 def test_a_run_is_not_overwritten(tmp_path):
-    train(parse(tmp_path))
+    train(tmp_path)
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with pytest.raises(ValueError, match="--resume.*another --out"):
         Run(parse(tmp_path))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-def test_other_images_cannot_be_resumed(tmp_path, monkeypatch):
-    train(parse(tmp_path))
-    monkeypatch.setitem(globals(), "IMAGES", 1 - IMAGES)
-    with pytest.raises(ValueError, match="other images"):
-        train(parse(tmp_path, "--resume"))
+@pytest.mark.parametrize("name", ["metrics.json", "metrics.csv", "curves.png", "inference_data.nc"])
+@pytest.mark.parametrize("words", [[], ["--resume"]])
+def test_files_of_ones_own_are_not_overwritten(tmp_path, name, words):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"no run has written .*{name}.*another --out"):
+        Run(parse(tmp_path, *words))
+    assert (tmp_path / name).read_text() == "mine" and names(tmp_path) == {name}
+
+
+@pytest.mark.parametrize("content", [b"mine", b""])
+def test_a_checkpoint_of_ones_own_is_not_overwritten(tmp_path, content):
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    for words in ([], ["--resume"], ["--smoke"]):
+        with pytest.raises(CheckpointError, match="another kind"):
+            Run(parse(tmp_path, *words))
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "checkpoint.pt")
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(CheckpointError, match="not written by"):
+        Run(parse(tmp_path))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_other_files_are_in_nobodys_way(tmp_path):
+    for name in ("notes.txt", "scenes.npz"):
+        (tmp_path / name).write_text("mine")
+    train(tmp_path)
+    train(tmp_path, "--resume")
+    assert all((tmp_path / name).read_text() == "mine" for name in ("notes.txt", "scenes.npz"))
+
+
+def test_a_file_that_appears_while_it_runs_is_not_overwritten(tmp_path):
+    run = Run(parse(tmp_path))
+    (tmp_path / "metrics.json").write_text("mine")
+    with pytest.raises(ValueError, match="not written by a run"):
+        run.write({"elbo": 1.0})
+    assert (tmp_path / "metrics.json").read_text() == "mine" and names(tmp_path) == {"metrics.json"}
+
+
+def test_what_a_run_wrote_it_may_write_again(tmp_path):
+    for number in (1, 2):
+        run = Run(parse(tmp_path))
+        run.write({"number": number})
+        run.folder.lock.release()
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"number": 2}
+
+
+def test_a_checkpoint_alone_can_be_resumed_elsewhere(tmp_path, trained):
+    (tmp_path / "checkpoint.pt").write_bytes(trained[0].read_bytes())
+    train(tmp_path, "--resume", "--steps", "3")
+    assert names(tmp_path) == {"checkpoint.pt", "checkpoint.previous.pt", "metrics.csv"}
+
+
+def test_a_smoke_test_leaves_what_it_did_not_write(tmp_path):
+    train(tmp_path, "--smoke")
+    (tmp_path / "notes.csv").write_text("mine")
+    with pytest.raises(ValueError, match="notes.csv"):
+        Run(parse(tmp_path))
+    assert (tmp_path / "notes.csv").read_text() == "mine"
+
+
+@pytest.fixture
+def full_disk():
+    """Files of more than 4 KB cannot be written."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_failed_write_leaves_no_part_and_the_older_file(tmp_path, full_disk):
+    class Figure:
+        def savefig(self, part, **options):
+            part.write_bytes(bytes(9000))
+
+    tree = xr.DataTree.from_dict({"/posterior": xr.Dataset({"z": ("draw", np.random.rand(9000))})})
+    run = Run(parse(tmp_path))
+    run.text("a.json", "older")
+    run.netcdf("c", xr.DataTree())
+    older = (tmp_path / "c.nc").read_bytes()
+    full_disk()
+    for save, name, content in (
+        (run.text, "a.json", "x" * 9000),
+        (run.figure, "b", Figure()),
+        (run.netcdf, "c", tree),
+    ):
+        with pytest.raises(OSError, match=f"{name}.*(large|full)"):
+            save(name, content)
+    assert names(tmp_path) == {"a.json", "c.nc"}
+    assert (tmp_path / "a.json").read_text() == "older"
+    assert (tmp_path / "c.nc").read_bytes() == older
+
+
+def test_inference_data_is_written_as_arviz_does(tmp_path):
+    if not hasattr(arviz, "InferenceData"):
+        pytest.skip("ArviZ 1 has DataTrees")
+    posterior = {"z": np.random.rand(1, 3, 2), "label": np.array([["a", "b", "c"]])}
+    data = arviz.from_dict(posterior=posterior, observed_data={"image": np.ones((2, 2))})
+    data.to_netcdf(str(tmp_path / "theirs"))
+    Run(parse(tmp_path)).netcdf("ours", data)
+    ours, theirs = (arviz.from_netcdf(tmp_path / name) for name in ("ours.nc", "theirs"))
+    assert ours.groups() == theirs.groups() == ["posterior", "observed_data"]
+    assert all(ours[group].identical(theirs[group]) for group in ours.groups())
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):
@@ -239,133 +181,146 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     second = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(second, capture_output=True, text=True, cwd=Path(__file__).parent)
     assert "another process writes to" in done.stderr
-    first.lock.release()
+    first.folder.lock.release()
 
 
-def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
-    def poison(step):
-        if step == 6:
-            with torch.no_grad():
-                model.decoder.layers[0].weight.fill_(torch.inf)
-
-    run = Run(parse(tmp_path))
-    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
-    guide = AIRGuide(model)
-    settings = {"optim": adam(model, guide), "elbo": TraceEnum_ELBO(max_plate_nesting=1)}
-    with pytest.raises(Diverged, match="not finite"):
-        run.fit(model, guide, IMAGES, evaluate=lambda step: {}, every=3, before=poison, **settings)
-    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 3
-
-
-def test_a_smoke_test_is_in_nobodys_way(tmp_path):
-    for words in (["--smoke"], ["--smoke"], ["--resume"]):
-        history, _ = train(parse(tmp_path, *words))
-    assert history[0]["step"] == 3 and history[-1]["step"] == 12
-
-
-def test_another_seed_cannot_be_resumed(tmp_path):
-    train(parse(tmp_path))
-    with pytest.raises(ValueError, match="--seed 0"):
-        train(parse(tmp_path, "--resume", "--seed", "1"))
-
-
-def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
-    def poison(step):
-        if step == 8:
-            with torch.no_grad():
-                nan.parts["loc"].value.fill_(torch.nan)
-
-    nan = Prior(dist.Normal, loc=[0.0] * 4, scale=[1.0] * 4)
-    run = Run(parse(tmp_path))
-    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
-    guide = AIRGuide(model)
-    model.z_what = lambda scene: nan(scene)
-    with pytest.raises(Diverged, match=r"step 9 diverged.*last good checkpoint.*step 6"):
-        run.fit(
-            model,
-            guide,
-            IMAGES,
-            optim=adam(model, guide),
-            elbo=TraceEnum_ELBO(max_plate_nesting=1),
-            evaluate=lambda step: {},
-            every=3,
-            before=poison,
-        )
-    assert read_checkpoint(tmp_path / "checkpoint.pt")["step"] == 6
-
-
-def test_warming_up_is_part_of_what_is_resumed(tmp_path):
-    """A prior that changes with the step is the right one again after resuming."""
-    seen = {}
-
-    def run(out, *words):
-        def warm(step):
-            model.z_pres = Persist(0.9 if step < 5 else 0.1)
-            seen.setdefault(out, []).append((step, model.z_pres.probs.value.item()))
-
-        sitting = Run(parse(tmp_path / out, *words))
-        model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=4)
-        guide = AIRGuide(model)
-        elbo = TraceEnum_ELBO(max_plate_nesting=1)
-        sitting.fit(
-            model,
-            guide,
-            IMAGES,
-            optim=adam(model, guide),
-            elbo=elbo,
-            evaluate=lambda step: {},
-            before=warm,
-        )
-        return torch.cat([p.detach().flatten() for p in guide.parameters()])
-
-    run("whole")
-    assert [step for step, _ in seen["whole"]] == list(range(13))
-    run("parts", "--steps", "6")
-    run("parts", "--resume")
-    assert dict(seen["parts"]) == dict(seen["whole"])
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "gpu", "", "cpu:x"])
-def test_an_unusable_device_is_said(tmp_path, device):
-    with pytest.raises(ValueError, match="device .* cannot be used"):
-        Run(parse(tmp_path, "--device", device))
-
-
-def test_an_unwritable_folder_is_said(tmp_path):
+def test_an_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ValueError, match="cannot write to the output folder"):
         Run(parse(tmp_path / "file" / "below"))
 
 
+# The device, and going on.
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "", "cpu:x"])
+def test_an_unusable_device_is_named(tmp_path, device):
+    with pytest.raises(ValueError, match="device .* cannot be used"):
+        Run(parse(tmp_path, "--device", device))
+
+
+@pytest.mark.parametrize("words", [["--seed", "1"], ["--batch-size", "4"]])
+def test_other_flags_cannot_be_resumed(tmp_path, trained, words):
+    (tmp_path / "checkpoint.pt").write_bytes(trained[0].read_bytes())
+    with pytest.raises(ValueError, match=f"the run in .* had {words[0]} [08]: resume it with"):
+        Run(parse(tmp_path, "--resume", *words))
+
+
+def test_the_same_images_may_lie_elsewhere(tmp_path):
+    train(tmp_path, "--images", "here.npz")
+    train(tmp_path, "--images", "there.npz", "--resume")
+
+
+def test_resuming_nothing_starts(tmp_path, capsys):
+    train(tmp_path, "--resume")
+    assert "there is no checkpoint in" in capsys.readouterr().out
+
+
+# Restoring.
+
+
+def test_a_checkpoint_is_evaluated(tmp_path, trained):
+    path, model, guide = trained
+    run = Run(parse(tmp_path), evaluate=str(path))
+    again, its_guide = run.restore(build, {**SETTINGS, "code": 7})
+    for old, new in ((model, again), (guide, its_guide)):
+        assert all(map(torch.equal, old.state_dict().values(), new.state_dict().values()))
+        assert not any(module.training for module in new.modules())
+    assert run.settings == SETTINGS and run.state == {"known": [3, 4]}
+    assert [row["step"] for row in run.history] == [1, 2]
+
+
+def test_evaluating_writes_no_checkpoint_beside_a_training(trained):
+    with pytest.raises(ValueError, match="an --out of its own"):
+        Run(parse(trained[0].parent), evaluate=str(trained[0]))
+
+
 @pytest.mark.parametrize(
-    "words", [["--steps", "0"], ["--batch-size", "-1"], ["--seed", "-3"], ["--steps", "x"]]
+    ("settings", "match"),
+    [
+        ({**SETTINGS, "image_shape": (1, 8, 9)}, r"of images \(1, 8, 8\) .*these are \(1, 8, 9\)"),
+        ({**SETTINGS, "experts": 3}, "another example.* settings are image_shape, code"),
+    ],
 )
-def test_bad_numbers_are_refused(tmp_path, words, capsys):
-    with pytest.raises(SystemExit):
-        parse(tmp_path, *words)
-    assert words[0] in capsys.readouterr().err
+def test_a_checkpoint_of_another_example_is_refused_in_words(tmp_path, trained, settings, match):
+    run = Run(parse(tmp_path), evaluate=str(trained[0]))
+    with pytest.raises(CheckpointError, match=match):
+        run.restore(build, settings)
 
 
-def test_metrics_are_flat_json(tmp_path):
+def test_a_checkpoint_of_other_parts_is_refused(tmp_path, trained):
+    def other(settings):
+        model = VAE(**settings, image=Pixels(dist.Normal, scale=0.1))
+        return model, VAEGuide(model)
+
+    run = Run(parse(tmp_path), evaluate=str(trained[0]))
+    with pytest.raises(CheckpointError, match="image.family is Bernoulli in the file, Normal here"):
+        run.restore(other, SETTINGS)
+
+
+CRAFTED = [
+    {"args": None},
+    {"args": 3},
+    {"images": None},
+    {"settings": None},
+    {"settings": ["code"]},
+    {"settings": {}},
+    {"settings": {"image_shape": 8, "code": 2}},
+    {"settings": {"image_shape": (1, 8, 8), "code": "x"}},
+    {"settings": {"image_shape": (1, 8, 8), "code": 2, "more": 1}},
+    {"state": None},
+    {"history": None},
+    {"history": []},
+    {"history": [1, 2]},
+    {"history": [{"step": 2}]},
+    {"history": [{"step": "2", "seconds": 1.0, "cpu_seconds": 1.0}]},
+    {"history": [{"step": 7, "seconds": 1.0, "cpu_seconds": 1.0}]},
+    {"history": [{"step": 2, "seconds": None, "cpu_seconds": 1.0}]},
+]
+
+
+@pytest.mark.parametrize("change", CRAFTED)
+@pytest.mark.parametrize("resume", [True, False])
+def test_crafted_content_is_refused_in_a_sentence(tmp_path, trained, change, resume):
+    content = torch.load(trained[0], weights_only=True)
+    content["extra"] |= change
+    path = tmp_path / ("checkpoint.pt" if resume else "other.pt")
+    torch.save(content, path)
+    args = parse(tmp_path if resume else tmp_path / "new", *(["--resume"] if resume else []))
+    with pytest.raises(ValueError) as caught:
+        run = Run(args, evaluate=None if resume else str(path))
+        run.restore(build, SETTINGS)
+    assert "\n" not in str(caught.value) and not isinstance(caught.value, TypeError)
+
+
+# Numbers.
+
+
+class Score(NamedTuple):
+    ari: float
+    pairs: int
+
+
+def test_metrics_are_flat_json(tmp_path, capsys):
     run = Run(parse(tmp_path))
-    run.write({"elbo": 1.5, "steps": 3})
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {"elbo": 1.5, "steps": 3}
-    assert {path.name for path in tmp_path.iterdir()} <= {"metrics.json", ".lock"}
+    numbers = {"elbo": 1.5, "x": np.float64(math.nan), "y": torch.tensor(2.0), "z": -math.inf}
+    run.write(Score(0.5, 3), numbers, {"absent": None})
+    kept = json.loads((tmp_path / "metrics.json").read_text())
+    assert kept == {
+        **{"ari": 0.5, "pairs": 3, "elbo": 1.5, "x": None, "y": 2.0, "z": None, "absent": None}
+    }
+    assert names(tmp_path) == {"metrics.json"} and "0.5000" in capsys.readouterr().out
 
 
-def test_own_random_leaves_no_trace():
+def test_two_metrics_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="same name: ari"):
+        Run(parse(tmp_path)).write(Score(0.5, 3), {"ari": 0.5})
+
+
+def test_fork_rng_leaves_no_trace():
     torch.manual_seed(3)
     first = torch.rand(2)
     torch.manual_seed(3)
     with fork_rng(9):
         inside = torch.rand(2)
     assert torch.equal(torch.rand(2), first) and not torch.equal(inside, first)
-
-
-def test_what_a_user_can_mend_is_one_line(monkeypatch):
-    def main(args):
-        raise FileNotFoundError("MNIST needs this and that")
-
-    monkeypatch.setattr("sys.argv", ["example.py"])
-    with pytest.raises(SystemExit, match="^error: MNIST needs this and that$"):
-        launch(main, argparse.ArgumentParser())

@@ -8,7 +8,8 @@ import torch
 from pyro import poutine
 from torch import nn
 
-from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, fit
+from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, Product, fit
+from pyro_scenes.conditionals import proposal
 from pyro_scenes.networks import GlimpseDecoder
 
 SMALL = {"image_shape": (1, 16, 16), "window": (1, 8, 8), "steps": 2, "code": 4}
@@ -35,6 +36,12 @@ SWAPS = {
     "z_pres, certain": {"z_pres": Persist(1.0)},
     "z_pres, function": {"z_pres": lambda scene: dist.Bernoulli(0.3 * scene.z_pres)},
     "z_where, positive": {"z_where": Prior(dist.LogNormal, **POSE)},
+    "z_where, a product": {
+        "z_where": Product(
+            scale=Prior(dist.LogNormal, learn=True, loc=[1.0], scale=[0.2]),
+            shift=Prior(dist.Normal, loc=[0.0, 0.0], scale=[0.5, 0.5]),
+        )
+    },
     "z_where, heavy tails": {"z_where": Prior(dist.StudentT, df=[3.0] * 3, **POSE)},
     "z_where, learned": {"z_where": Prior(dist.Normal, learn=True, **POSE)},
     "z_where, function": {
@@ -43,6 +50,16 @@ SWAPS = {
         ).to_event(1)
     },
     "z_what, Laplace": {"z_what": Prior(dist.Laplace, **CODE)},
+    "z_what, a mixture": {
+        "z_what": lambda scene: dist.MixtureSameFamily(
+            dist.Categorical(torch.ones(2)),
+            dist.Normal(torch.tensor([[-1.0] * 4, [1.0] * 4]), 0.5).to_event(1),
+        )
+    },
+    "z_what, one-hot": {"z_what": Prior(dist.OneHotCategorical, probs=[0.1, 0.2, 0.3, 0.4])},
+    "z_what, of the pose": {
+        "z_what": lambda scene: dist.Normal(scene.z_where[..., :1].expand(-1, 4), 1.0).to_event(1)
+    },
     "z_what, in the unit interval": {
         "z_what": lambda scene: dist.Beta(torch.ones(4), torch.ones(4)).to_event(1)
     },
@@ -96,6 +113,44 @@ def test_any_cell(cell):
     model = AIR(**SMALL)
     guide = AIRGuide(model, cell=CELLS[cell], presence=3.0)
     assert untrained(model, guide) == []
+
+
+def test_a_code_may_depend_on_the_pose_of_its_own_object():
+    """In what is drawn and in the density of what is given."""
+    model = AIR(
+        **SMALL, z_what=lambda s: dist.Normal(s.z_where[..., :1].expand(-1, 4), 0.1).to_event(1)
+    )
+    drawn = poutine.trace(model).get_trace(size=6)
+    again = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(BINARY[:6])
+    for trace in (drawn, again):
+        for t in range(2):
+            where, what = (trace.nodes[f"{name}_{t}"] for name in ("z_where", "z_what"))
+            assert torch.equal(what["fn"].mean, where["value"][:, :1].expand(6, 4))
+
+
+HEADS = {
+    "z_where": lambda like: proposal(32, like, hidden=(5,)),
+    "z_what": lambda like: proposal(200, like, hidden=(5,)),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_of_ones_own_replaces_a_proposal(name):
+    model = AIR(**SMALL)
+    head = Spy(HEADS[name](model.latents()[f"{name}_0"]))
+    guide = AIRGuide(model, hidden=32, presence=3.0, **{name: head})
+    assert getattr(guide, name) is head
+    assert untrained(model, guide) == [] and head.calls == 12
+
+
+def test_a_head_may_be_a_function():
+    model = AIR(**SMALL)
+    still = torch.tensor([3.0, 0.0, 0.0])
+    guide = AIRGuide(
+        model, presence=3.0, z_where=lambda h: dist.Normal(still.expand(len(h), 3), 0.1).to_event(1)
+    )
+    assert untrained(model, guide) == []
+    assert (guide_site(guide, "z_where")["fn"].mean == still).all()
 
 
 def test_a_part_of_a_living_model_is_swapped():

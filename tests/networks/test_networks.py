@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from pyro_scenes.networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
+from pyro_scenes.networks import (
+    FreePoseDecoder,
+    GlimpseDecoder,
+    GlimpseEncoder,
+    ImageEncoder,
+    PoseDecoder,
+    PoseEncoder,
+    RegionEncoder,
+    UNet,
+    mlp,
+)
 
 WINDOW = (3, 4, 6)
 LEADING = [(), (5,), (2, 5), (1, 2, 5)]
@@ -67,6 +77,35 @@ NETWORKS = {
     "encoder": (lambda: GlimpseEncoder(WINDOW), WINDOW),
     "image": (lambda: ImageEncoder(WINDOW, 9), WINDOW),
 }
+
+
+HOSTLESS = {
+    **NETWORKS,
+    "pose": (PoseDecoder, (6,)),
+    "free pose": (FreePoseDecoder, (6,)),
+    "pose encoder": (lambda: PoseEncoder(WINDOW, 9), WINDOW),
+    "U-Net": (lambda: UNet(3, (4, 4)), WINDOW),
+    "region": (lambda: Regions(RegionEncoder(WINDOW, 9, blocks=1)), WINDOW),
+}
+
+
+class Regions(nn.Module):
+    """A region encoder of images whose first channel is the region."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images):
+        return self.encoder(images, images[:, :1])
+
+
+@pytest.mark.parametrize("name", HOSTLESS)
+def test_no_network_waits_for_the_host(name):
+    """A meta tensor has no values: reading one, in an ``if``, an index or ``.item()``, is an error."""
+    build, shape = HOSTLESS[name]
+    outputs = build().to("meta")(torch.rand(6, *shape, device="meta"))
+    assert outputs.is_meta and len(outputs) == 6
 
 
 @pytest.mark.parametrize("name", NETWORKS)

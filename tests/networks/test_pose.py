@@ -84,9 +84,8 @@ def test_a_positive_turn_is_clockwise():
 def test_standard_normal_draws_spread_over_the_canvas_at_the_start(spread):
     decoder = PoseDecoder(zoom=(1.5, 2.5), spread=spread)
     transform = decoder(torch.randn(4000, 6))
-    middle = (
-        centre(transform, (1, 2, 2)) - 1
-    )  # a canvas of 2 by 2 pixels: canvas coordinates, plus 1
+    # In pixels of a canvas of 2 by 2: canvas coordinates, plus 1.
+    middle = centre(transform, (1, 2, 2)) - 1
     torch.testing.assert_close(middle.mean(0), torch.zeros(2), rtol=0, atol=0.06)
     torch.testing.assert_close(middle.std(0), torch.tensor(spread), rtol=0.25, atol=0)
     across, down, turn, shear = parts(transform)

@@ -1,0 +1,32 @@
+"""Samples that nobody learned to paint: blank paper, and objects of one class whatever is ordered."""
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ..samples import Order, Requested, requested
+from ..shapes import SingleShapes, single_shapes
+
+__all__ = ["requested_floors", "single_shape_floors"]
+
+
+def requested_floors(order: Order) -> dict[str, Requested]:
+    """Read without error, what blank paper and objects of one class have for the scenes that were ordered."""
+    order = order._replace(made=torch.ones_like(order.made))
+    classes = order.counts.shape[1]
+    numbers = order.counts.sum(1, keepdim=True)
+    of_one = [requested(numbers * one_hot(torch.tensor(i), classes), order) for i in range(classes)]
+    blank = requested(torch.zeros_like(order.counts), order)
+    return {"blank paper": blank, "one class for all": max(of_one)}
+
+
+def single_shape_floors(
+    stencils: Bool[Tensor, "classes h w"], experts: int
+) -> dict[str, SingleShapes]:
+    """What blank paper has, and experts that all paint the first class."""
+    shape = stencils[0].float().expand(experts, 1, -1, -1)
+    return {
+        "blank paper": single_shapes(torch.zeros_like(shape), stencils),
+        "one class for all": single_shapes(shape, stencils),
+    }

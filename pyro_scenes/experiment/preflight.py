@@ -1,0 +1,106 @@
+"""What is checked before a run begins: its device, and whether it continues what its checkpoint holds."""
+
+import argparse
+import sys
+import zlib
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..inference import CheckpointError, read_checkpoint
+from .progress import Row
+
+__all__ = ["Kept", "check_same_run", "fingerprint", "read_kept", "resume_key", "usable_device"]
+
+#: Flags that may differ between a training and its continuation. Images are compared themselves.
+FREE = ("out", "steps", "resume", "device", "images", "data_root")
+
+
+class Kept(NamedTuple):
+    """What a run's checkpoint keeps beside the weights, in its ``extra``."""
+
+    step: int
+    args: dict[str, Any]  # the command, as resume_key returns it
+    images: list[list[int]]  # fingerprints of what it trains on
+    settings: dict[str, Any]  # what the model and its guide are built of
+    state: dict[str, Any]  # what the loop keeps
+    history: list[Row]
+
+
+def read_kept(path: str | PathLike) -> Kept:
+    """What the run that wrote a checkpoint kept.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, or no run of an example wrote it.
+    """
+    content = read_checkpoint(path)
+    extra = content["extra"]
+    kept = Kept(content["step"], *(extra.get(name) for name in Kept._fields[1:]))
+    dicts = (kept.args, kept.settings, kept.state)
+    if (
+        not all(isinstance(part, dict) for part in dicts)
+        or not isinstance(kept.images, list)
+        or not isinstance(kept.history, list)
+        or not kept.history
+        or not all(map(_is_row, kept.history))
+        or kept.history[-1]["step"] != kept.step
+    ):
+        raise CheckpointError(f"{path} was not written by the run of an example")
+    return kept
+
+
+def check_same_run(out: Path, kept: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raises a ValueError that names the flags in which a continuation differs from its run."""
+    other = [name for name in {**kept, **own} if kept.get(name) != own.get(name)]
+    if other:
+        flags = ", ".join(_as_flag(str(name), kept.get(name)) for name in other)
+        raise ValueError(f"the run in {out} had {flags}: resume it with the same")
+
+
+def resume_key(args: argparse.Namespace) -> dict[str, Any]:
+    """What of a command a continuation must repeat."""
+    flags = {name: value for name, value in vars(args).items() if name not in FREE}
+    return {"program": Path(sys.argv[0]).stem, **flags}
+
+
+def fingerprint(images: Tensor) -> list[int]:
+    """Shape and checksum, by which images are recognised."""
+    pixels: Any = images.cpu().contiguous().numpy()
+    return [*images.shape, zlib.crc32(pixels)]
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: It is unknown or absent; the message says why.
+    """
+    try:
+        if name.split(":")[0] not in ("cpu", "cuda"):
+            raise RuntimeError("it is neither")
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used ({reason}): use cpu, or cuda") from error
+    return device
+
+
+def _is_row(row: Any) -> bool:
+    needed = ("step", "seconds", "cpu_seconds")
+    return (
+        isinstance(row, dict)
+        and all(name in row for name in needed)
+        and all(isinstance(key, str) and type(row[key]) in (int, float) for key in row)
+    )
+
+
+def _as_flag(name: str, value: Any) -> str:
+    """A flag as one would have typed it."""
+    words = f"--{name.replace('_', '-')}"
+    if value is None or value is False:
+        return f"no {words}"
+    return words if value is True else f"{words} {value}"

@@ -1,0 +1,133 @@
+"""A model and its guide, run beside each other."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+
+from .base import Model
+from .random import fork_rng
+from .sites import UNLIKELY, check_observed, check_pair, check_sites, latents
+
+__all__ = ["check_guide", "check_same_model", "replay"]
+
+
+def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) -> None:
+    """Checks on one batch that model and guide agree in sites, shapes, supports, plates and masks.
+
+    The model and the guide are run without gradients, with discrete latents as drawn and then with every
+    value that the prior allows, so that masks are compared where objects are present and where they are
+    absent. Random state, parameters and buffers are left as they were.
+
+    Args:
+        model: Any Pyro model, called as ``model(images, *rest)``.
+        guide: Its guide, called alike: a module or a function.
+        images: A batch that both take.
+
+    Raises:
+        ValueError: They do not agree, or a conditional of the model is wrong (see ``Model.check``). The
+            message names the site and says what to write.
+    """
+    check_same_model(model, guide)
+    if isinstance(poutine.unwrap(guide), Messenger):
+        return  # such a guide (Pyro's AutoMessenger) runs inside the model, at its very sites
+    if isinstance(owner := poutine.unwrap(model), Model):
+        owner.check()
+    with torch.no_grad(), pyro.validation_enabled(False), _unchanged(model, guide):
+        joint = _run(model, guide, images, *rest)
+        if any(_is_scalar_choice(joint.nodes[name]["fn"]) for name in joint.stochastic_nodes):
+            with _AnyChoice():
+                model(images, *rest)  # it chooses by the prior, and the guide follows
+                _run(model, guide, images, *rest)
+
+
+def check_same_model(model: Callable, guide: Callable) -> None:
+    """Raises a ValueError if the guide was built from another model. Pyro's wrappers are looked through."""
+    module = poutine.unwrap(model)
+    own = poutine.unwrap(getattr(poutine.unwrap(guide), "model", None))
+    if isinstance(own, Model) and isinstance(module, nn.Module):
+        if not any(own is part for part in module.modules()):
+            raise ValueError(
+                "this guide is of another model: give the model that it was built from, or build a new "
+                "guide"
+            )
+
+
+def replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:
+    """The trace of a model at a guide's draws, after :func:`pyro_scenes.sites.check_pair`."""
+    joint = _replay(model, proposed, *args, **kwargs)
+    check_pair(joint, proposed)
+    return joint
+
+
+def _run(model: Callable, guide: Callable, *batch: Any) -> poutine.Trace:
+    proposed = poutine.trace(guide).get_trace(*batch)
+    joint = _replay(model, proposed, *batch)
+    compared = joint.copy()
+    for name in {*joint.stochastic_nodes} - {*proposed.nodes}:
+        if joint.nodes[name]["infer"].get("enumerate") == "parallel":
+            compared.remove_node(name)  # the ELBO sums over it in the model
+    if latents(compared) or latents(proposed):
+        check_pair(compared, proposed)
+    return joint
+
+
+def _replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:
+    check_observed(proposed)
+    try:
+        return poutine.trace(poutine.replay(model, trace=proposed)).get_trace(*args, **kwargs)
+    except Exception:
+        # A model may fail in its own ways at draws of wrong shapes: what is wrong is said here.
+        with torch.no_grad(), _unchanged(model):
+            prior = poutine.trace(model).get_trace(*args, **kwargs)
+        check_sites(prior, proposed)
+        raise
+
+
+def _is_scalar_choice(distribution: Any) -> bool:
+    return getattr(distribution, "has_enumerate_support", False) and distribution.event_dim == 0
+
+
+class _AnyChoice(Messenger):
+    """Inside, a discrete latent takes any value that is possible where it is drawn first, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, Tensor] = {}
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name, fn = msg["name"], msg["fn"]
+        if msg["is_observed"] or msg["value"] is not None or not _is_scalar_choice(fn):
+            return
+        if name not in self.values:
+            self.values[name] = _any_choice(fn)
+        msg["value"] = self.values[name]
+
+
+def _any_choice(distribution: Any) -> Tensor:
+    values = distribution.enumerate_support(expand=False)
+    impossible = distribution.log_prob(values) < UNLIKELY
+    index = (
+        torch.rand(impossible.shape, device=values.device).masked_fill(impossible, -1.0).argmax(0)
+    )
+    return values.expand(impossible.shape).gather(0, index[None])[0]
+
+
+@contextmanager
+def _unchanged(*functions: Callable) -> Iterator[None]:
+    """Restores random state and buffers, such as the running means of a BatchNorm."""
+    modules = (poutine.unwrap(function) for function in functions)
+    buffers = [part for each in modules if isinstance(each, nn.Module) for part in each.buffers()]
+    before = [(part, part.clone()) for part in buffers]
+    try:
+        with fork_rng():
+            yield
+    finally:
+        for part, value in before:
+            if not torch.equal(part, value):
+                part.copy_(value)

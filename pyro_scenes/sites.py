@@ -1,0 +1,202 @@
+"""Sample sites of a model beside those of its guide: what must agree, or the objective is no bound."""
+
+import re
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from jaxtyping import Bool
+from pyro import poutine
+from pyro.distributions import Distribution
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import TransformedDistribution, biject_to
+
+__all__ = ["UNLIKELY", "check_observed", "check_pair", "check_sites", "latents"]
+
+#: Values of a discrete site that are less likely than this are taken for impossible (in nats).
+UNLIKELY = -12.0
+_REBUILD = "if the prior was changed after the guide was built, build a new guide"
+
+
+def check_pair(joint: poutine.Trace, proposed: poutine.Trace) -> None:
+    """Raises a ValueError unless the guide drew just what the model draws, in the same shapes and masks.
+
+    Args:
+        joint: Trace of the model, replayed at the guide's draws.
+        proposed: Trace of the guide.
+    """
+    check_sites(joint, proposed)
+    for name, site in latents(proposed).items():
+        _check_mask(name, joint, site)
+
+
+def check_sites(joint: poutine.Trace, proposed: poutine.Trace) -> None:
+    """The same but for masks, which depend on the draws: the model's trace may have draws of its own."""
+    check_observed(proposed)
+    drawn, guessed = latents(joint), latents(proposed)
+    if {*drawn} != {*guessed} or not drawn:
+        raise ValueError(
+            f"model and guide do not belong together: the model draws {sorted(drawn)}, the guide "
+            f"{sorted(guessed)}. The guide must draw each latent of the model by pyro.sample, and no "
+            'other (or with infer={"is_auxiliary": True})'
+        )
+    for name in drawn:
+        _check_distribution(name, drawn[name]["fn"], guessed[name]["fn"])
+        _check_plates(name, drawn[name], guessed[name])
+
+
+def check_observed(proposed: poutine.Trace) -> None:
+    for name in proposed.observation_nodes:
+        infer = proposed.nodes[name]["infer"]
+        if not (infer.get("_deterministic") or infer.get("is_auxiliary")):
+            raise ValueError(
+                f"the guide observes {name}, so its log q would count: write "
+                f"poutine.block(guide, hide=[{name!r}]), and condition the model on it"
+            )
+
+
+def latents(trace: poutine.Trace) -> dict[str, Any]:
+    sites = ((name, trace.nodes[name]) for name in trace.stochastic_nodes if name != "image")
+    return {
+        name: site
+        for name, site in sites
+        if not (site_is_subsample(site) or site["infer"].get("is_auxiliary"))
+    }
+
+
+def _check_distribution(name: str, prior: Distribution, proposal: Distribution) -> None:
+    shapes = tuple(prior.event_shape), tuple(proposal.event_shape)
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{name} has event shape {shapes[0]} in the model, {shapes[1]} in the guide: {_REBUILD}; "
+            "else see .to_event"
+        )
+    if isinstance(_core(proposal), dist.Delta):
+        return  # a single point of the prior's support
+    kinds = [fn.support.is_discrete for fn in (prior, proposal)]
+    if kinds[0] != kinds[1] or not _is_within(prior, proposal):
+        raise ValueError(
+            f"{name} has support {prior.support} in the model, {proposal.support} in the guide, which "
+            f"must lie inside: {_REBUILD}"
+        )
+
+
+def _core(distribution: Any) -> Any:
+    while hasattr(distribution, "base_dist") and not isinstance(
+        distribution, TransformedDistribution
+    ):
+        distribution = distribution.base_dist  # wrapped by .to_event, .mask or .expand
+    return distribution
+
+
+def _is_within(prior: Any, proposal: Any) -> bool:
+    """Whether values from all over the proposal's support, as far as they can be had, lie in the prior's."""
+    if proposal.support.is_discrete:
+        if not proposal.has_enumerate_support or _core(proposal).event_dim < proposal.event_dim:
+            return True
+        values = proposal.enumerate_support(expand=False)
+        return not (~prior.support.check(values) & (proposal.log_prob(values) > UNLIKELY)).any()
+    if isinstance(_core(proposal), TransformedDistribution):
+        values = proposal.sample((10,))  # an affine map, for one, claims all numbers as its support
+        return bool((prior.support.check(values) | ~_is_finite(values, proposal)).all())
+    try:
+        transform = biject_to(proposal.support)
+    except NotImplementedError:
+        return True
+    size = transform.inverse_shape(proposal.event_shape)
+    ends = torch.linspace(-8.0, 8.0, 9, dtype=torch.float64)
+    ends = ends.reshape(-1, *[1] * (len(proposal.batch_shape) + len(size)))
+    values = transform(ends.expand(*ends.shape[: 1 + len(proposal.batch_shape)], *size))
+    return bool(prior.support.check(values).all())
+
+
+def _is_finite(values: Tensor, proposal: Any) -> Tensor:
+    finite = values.isfinite()
+    return finite.flatten(-proposal.event_dim).all(-1) if proposal.event_dim else finite
+
+
+def _check_plates(name: str, drawn: Any, guessed: Any) -> None:
+    plates, other = (
+        {
+            (frame.name, frame.size, frame.dim)
+            for frame in site["cond_indep_stack"]
+            if frame.vectorized
+        }
+        for site in (drawn, guessed)
+    )
+    if lacking := sorted(plates - other):
+        frame = 'pyro.plate("{}", {}, dim={})'.format(*lacking[0])
+        raise ValueError(
+            f"the model draws {name} inside {frame}, the guide does not: put `with {frame}:` around it"
+        )
+    if extra := sorted(other - plates):
+        frame = 'pyro.plate("{}", {}, dim={})'.format(*extra[0])
+        raise ValueError(
+            f"the guide draws {name} inside {frame}, the model does not: put both in the same plates"
+        )
+    shapes = [
+        re.sub(r"^\[(1, )*1?", "[", str([*site["fn"].batch_shape])) for site in (drawn, guessed)
+    ]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{name} has batch shape {shapes[0]} in the model, {shapes[1]} in the guide: it must be the "
+            "plates' in both"
+        )
+
+
+def _check_mask(name: str, joint: poutine.Trace, guessed: Any) -> None:
+    drawn = joint.nodes[name]
+    if isinstance(_core(guessed["fn"]), dist.Delta):
+        return  # without a spread there is nothing to gain
+    kept, counted = (_counted(site) for site in (drawn, guessed))
+    if kept is counted is None:
+        return
+    kept, counted = torch.broadcast_tensors(
+        *(torch.tensor(True) if part is None else part for part in (kept, counted))
+    )
+    if (counted & ~kept).any():
+        presence = _presence_of(name, joint, kept)
+        where = f" ({presence} = 0)" if presence else ""
+        mask = re.sub(r"_\d+$", "", presence) + ".bool()" if presence else "..."
+        raise ValueError(
+            f"the guide draws {name} where the model masks it out{where}: put "
+            f"`with poutine.mask(mask={mask}):` around it, as in the model. Without it the objective "
+            "has no upper bound"
+        )
+    if (kept & ~counted).any():
+        raise ValueError(
+            f"the guide masks {name} out where the model draws it: mask it where the model does, and "
+            "nowhere else. Without its log q the objective is no bound"
+        )
+
+
+def _counted(site: Any) -> Bool[Tensor, "..."] | None:
+    """Where a site's density counts, broadcastable to its value. None: everywhere."""
+    fn, masks = site["fn"], [(site["mask"], site["fn"].event_dim)]
+    if isinstance(site["scale"], Tensor) and site["scale"].dim():
+        masks.append((site["scale"] != 0, fn.event_dim))  # a scale for each image is a mask, too
+    while hasattr(fn, "base_dist") and not isinstance(fn, TransformedDistribution):
+        if isinstance(fn, dist.MaskedDistribution):
+            masks.append((fn._mask, fn.event_dim))
+        fn = fn.base_dist
+    counted = None
+    for mask, events in masks:
+        if mask is not None:
+            mask = torch.as_tensor(mask, device=site["value"].device)
+            mask = mask[(..., *[None] * events)]
+            counted = mask if counted is None else counted & mask
+    return counted
+
+
+def _presence_of(name: str, joint: poutine.Trace, kept: Tensor) -> str:
+    """The discrete latent that is 0 just where a site is masked out, of the same step if there is one."""
+    step = re.search(r"_\d+$", name)
+    names = [other for other in joint.nodes if step and other.endswith(step[0])]
+    for other in [*names, *reversed(joint.stochastic_nodes)]:
+        site = joint.nodes[other]
+        if site["type"] == "sample" and getattr(site["fn"], "has_enumerate_support", False):
+            present = site["value"] != 0
+            if present.numel() == kept.numel() and torch.equal(present.flatten(), kept.flatten()):
+                return other
+    return ""
