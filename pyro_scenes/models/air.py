@@ -67,8 +67,7 @@ class AIR(Model):
     Args:
         image_shape: (C, H, W) of an image.
         window: (C, h, w) of a glimpse, before its pose scales it.
-        steps: The largest number N of objects.
-        code: Size of ``z_what``.
+        steps, code: The largest number N of objects, and the size of ``z_what``.
         z_pres: Prior of presence, batch shape (n,); certainly 0 after a 0. Default: ``Persist(0.01)``.
         z_where: Prior of the pose (scale, x, y). Default: Normal, about a third of the image wide.
         z_what: Prior of the code. Default: standard Normal.

@@ -49,16 +49,8 @@ from ..checks import (
 )
 from ..conditionals import Conditional, Pixels, Prior, RegionProposal
 from ..handlers import point_estimate
-from ..networks import (
-    CERTAIN,
-    BroadcastDecoder,
-    RegionEncoder,
-    UNet,
-    apply_each,
-    apply_selected,
-    certain_logits,
-    select,
-)
+from ..networks import CERTAIN, BroadcastDecoder, RegionEncoder, UNet
+from ..networks.experts import apply_each, apply_selected, certain_logits, select
 from ..random import fork_rng
 from ..render import mask_divergence
 from .painted import Painted, draw_regions

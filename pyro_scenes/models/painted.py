@@ -21,7 +21,7 @@ class Painted(Model):
     """The abstract base of models that paint layers, front first, and give each pixel to one of them.
 
     Beside ``canvas`` it has the sites ``colours`` (n, layers, C, H, W) and ``masks`` (n, layers, 1, H, W),
-    the opacity of whole layers, hidden parts included. ``z_region`` has a plate ``pixels`` (dim -2) of its own
+    the opacity of whole layers, hidden parts included. ``z_region`` has a plate ``pixels`` (dim -2)
     within ``images``; its last category is "no layer", and such a pixel is black.
 
     Attributes:

@@ -27,15 +27,8 @@ from ..base import Guide
 from ..checks import check_images, check_sizes
 from ..conditionals import SpriteProposal
 from ..handlers import point_estimate
-from ..networks import (
-    CERTAIN,
-    SeededAttention,
-    apply_each,
-    apply_selected,
-    certain_logits,
-    select,
-    subsample,
-)
+from ..networks import CERTAIN, SeededAttention, subsample
+from ..networks.experts import apply_each, apply_selected, certain_logits, select
 from .competition import Competition, Scores
 from .econ import ECON, Scene
 from .painted import draw_regions

@@ -4,16 +4,9 @@ from .attention import SeededAttention, settle
 from .experts import apply_each, apply_selected, certain_logits, select
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
-from .layers import (
-    OPAQUE,
-    BroadcastDecoder,
-    EmptyDecoder,
-    FlatDecoder,
-    SpriteDecoder,
-    subsample,
-    typical_colour,
-)
+from .layers import OPAQUE, BroadcastDecoder, EmptyDecoder, FlatDecoder, SpriteDecoder
 from .mlp import CERTAIN, glorot, mlp
+from .pixels import subsample, typical_colour
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 from .region import RegionEncoder
 from .unet import UNet

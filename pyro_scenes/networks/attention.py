@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import places
+from .pixels import places
 from .unet import UNet
 
 __all__ = ["SeededAttention", "settle"]
