@@ -17,8 +17,10 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro.infer import TraceEnum_ELBO, config_enumerate
 from torch import Tensor
@@ -78,15 +80,18 @@ def report(
 ) -> None:
     """Prints the table's rows of these parameters."""
 
-    def mean(draws: int, seed: int) -> dict[str, Tensor]:
-        return mean_gradient(model, guide, images, draws, seed)
-
-    drawn = mean(args.drawn, seed=1)
-    guide.choice = "enumerate"
-    summed, again = mean(args.draws, seed=2), mean(args.draws, seed=3)
-    with held(guide):
-        expected = mean(args.draws, seed=2)
-    guide.choice = "compete"
+    attention, proposals = [*guide.attention], [*guide.proposals]
+    exact = ECONGuide(
+        model,
+        attention=attention,
+        proposals=proposals,
+        temperature=guide.temperature,
+        choice="enumerate",
+    )
+    drawn = mean_gradient(model, guide, images, args.drawn, seed=1)
+    summed, again = (mean_gradient(model, exact, images, args.draws, seed=k) for k in (2, 3))
+    with held(exact):
+        expected = mean_gradient(model, exact, images, args.draws, seed=2)
     for group, prefix in GROUPS.items():
         columns = (compare(prefix, other, summed) for other in (drawn, expected, again))
         print(f"{step:6} {group:10} " + " ".join(columns), flush=True)
@@ -95,8 +100,10 @@ def report(
 @contextmanager
 def held(guide: ECONGuide) -> Iterator[None]:
     """Inside, the competition's probabilities carry no gradient."""
-    compete: Callable[..., Tensor] = guide.compete
-    guide.__dict__["compete"] = lambda *args: compete(*args).detach()
+    compete: Callable[..., Any] = guide.compete
+    guide.__dict__["compete"] = lambda *args: dist.Categorical(
+        logits=compete(*args).logits.detach()
+    )
     yield
     del guide.__dict__["compete"]
 

@@ -106,9 +106,8 @@ class CSTVAE(Layered):
             for i in pyro.markov(range(self.layers), history=self.layers):
                 scene, layer = self.draw(scene, f"_{i}")
                 layers.append(layer)
-                if (
-                    i == self.layers - 1
-                ):  # not after the loop, where enumerated layers are out of scope
+                # not after the loop, where layers that are enumerated are out of scope
+                if i == self.layers - 1:
                     record(scene, layers)
                     images = pyro.sample("image", self.image(scene), obs=images)  # (f)
         return images

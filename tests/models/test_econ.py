@@ -15,6 +15,7 @@ from torch import nn
 from pyro_scenes import ECON, ECONGuide, Pixels, Prior, Weighted, fit
 from pyro_scenes.conditionals import RegionProposal
 from pyro_scenes.evaluation import importance_bound, log_weights
+from pyro_scenes.models.econ import Scene
 from pyro_scenes.networks import (
     BroadcastDecoder,
     FlatDecoder,
@@ -22,7 +23,7 @@ from pyro_scenes.networks import (
     SpriteDecoder,
     UNet,
 )
-from pyro_scenes.networks.layers import places
+from pyro_scenes.networks.pixels import places
 
 SHAPE, CODE = (3, 8, 6), 5
 EXACT = TraceEnum_ELBO(max_plate_nesting=2)
@@ -144,7 +145,7 @@ def test_the_loss_is_the_sum_over_all_maps_of_regions(weights, double):
 
 def test_the_bounds_are_in_order(double):
     """Many draws are nearer to log p(image) than one, and a sum over regions is the mean of their draws."""
-    model, guide = pair()
+    model, guide = (module.eval() for module in pair())
     images = images_of()
     with torch.no_grad():
         weights = log_weights(model, guide, images, particles=30)
@@ -262,10 +263,11 @@ def test_given_regions_are_the_guides(choice):
     assert not found[:, 3].gt(1e-20).any()
 
 
-def test_with_given_regions_attention_has_nothing_to_learn():
-    """Model and guide take the same arguments, so every ELBO passes the regions on."""
+def test_given_regions_train_by_fit():
+    """A batch of images and regions is passed on as it is; attention has nothing to learn."""
     model, guide = pair()
-    EXACT.loss_and_grads(model, config_enumerate(guide), images_of(), halves())
+    batches = repeat((images_of(), halves()), 2)
+    assert all(record.norm > 0 for record in fit(model, guide, batches, elbo=EXACT))
     trained = gradients(model, guide)
     assert trained and not any(name.startswith("attention") for name in trained)
 
@@ -373,7 +375,8 @@ def test_each_pixel_is_scored_by_its_own_place():
     model, _ = pair()
     images, colours = torch.rand(2, 4, *SHAPE)
     expected = dist.Normal(colours, 0.1).log_prob(images).sum(1, keepdim=True)
-    torch.testing.assert_close(model.pixel_log_prob(images, colours), expected)
+    scene = Scene(0, 3, model.blank)
+    torch.testing.assert_close(model.pixel_log_prob(scene, images, colours), expected)
 
 
 # Swaps.
@@ -445,7 +448,7 @@ def test_the_defaults_train():
         ({"decoders": [broadcast((3, 6, 8))] * 3}, "decoder 0 must make"),
         ({"decoders": [broadcast()] * 2 + [FlatDecoder(CODE + 1, SHAPE)]}, "decoder 2 cannot"),
         ({"decoders": [broadcast()] * 2 + [FlatDecoder(CODE, (1, 8, 6))]}, "decoder 2 must make"),
-        ({"z_expert": Prior(dist.Categorical, probs=[0.5, 0.5])}, "z_expert must be of 3 experts"),
+        ({"z_expert": Prior(dist.Categorical, probs=[0.5, 0.5])}, "z_expert must be a categorical over 3 experts"),
         ({"z_expert": dist.Categorical(torch.ones(3))}, "z_expert must be a function"),
         ({"z_what": lambda s: dist.Normal(torch.zeros(CODE), 1)}, "z_what must return"),
         ({"z_what": lambda s: dist.Normal(torch.zeros(4), 1).to_event(1)}, "cannot decode"),
@@ -460,10 +463,9 @@ def test_a_wrong_part_is_named(settings, error):
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"choice": "best"}, "choice must be 'compete' or 'enumerate', got 'best'"),
-        ({"appearance": -1.0}, "appearance must be 0 or more"),
-        ({"temperature": 0.0}, "temperature above 0"),
-        ({"proposals": []}, "proposals must be 3, one for each expert, got 0"),
+        ({"choice": "best"}, "choice compete or enumerate, got .*'best'"),
+        ({"appearance": -1.0}, "got appearance=-1.0"),
+        ({"temperature": 0.0}, "temperature=0.0"),
         ({"attention": [UNet(4, (8, 8))]}, "attention must be 3, one for each expert, got 1"),
     ],
 )

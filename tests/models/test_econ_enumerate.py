@@ -230,8 +230,9 @@ def test_competition_has_the_sums_loss_in_the_mean():
     model, guide = pair(layers=2)
     images = images_of()
     summed = losses_of(model, config_enumerate(guide), images)
-    guide.choice = "compete"
-    drawn = losses_of(model, config_enumerate(guide), images)
+    parts = {"attention": [*guide.attention], "proposals": [*guide.proposals]}
+    competing = ECONGuide(model, **parts, temperature=20.0)
+    drawn = losses_of(model, config_enumerate(competing), images)
     assert_of_one_mean(summed, drawn)
     assert summed.std() < drawn.std()
 

@@ -13,7 +13,7 @@ from pyro_scenes.networks import (
     subsample,
     typical_colour,
 )
-from pyro_scenes.networks.layers import places
+from pyro_scenes.networks.pixels import places
 
 SHAPE = (3, 16, 24)
 DECODERS = {
