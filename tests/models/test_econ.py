@@ -448,7 +448,7 @@ def test_the_defaults_train():
         ({"decoders": [broadcast((3, 6, 8))] * 3}, "decoder 0 must make"),
         ({"decoders": [broadcast()] * 2 + [FlatDecoder(CODE + 1, SHAPE)]}, "decoder 2 cannot"),
         ({"decoders": [broadcast()] * 2 + [FlatDecoder(CODE, (1, 8, 6))]}, "decoder 2 must make"),
-        ({"z_expert": Prior(dist.Categorical, probs=[0.5, 0.5])}, "z_expert must be a categorical over 3 experts"),
+        ({"z_expert": Prior(dist.Categorical, probs=[0.5, 0.5])}, "a categorical over 3 experts"),
         ({"z_expert": dist.Categorical(torch.ones(3))}, "z_expert must be a function"),
         ({"z_what": lambda s: dist.Normal(torch.zeros(CODE), 1)}, "z_what must return"),
         ({"z_what": lambda s: dist.Normal(torch.zeros(4), 1).to_event(1)}, "cannot decode"),
