@@ -48,8 +48,9 @@ def setup(app):
 def escape_shapes(app, what, name, obj, options, lines):
     """The star of a shape such as (*batch, C, H, W) is no markup."""
     for i, line in enumerate(lines):
-        if "``" not in line:
-            lines[i] = re.sub(r"\([\w, ]*\*\w[\w*, ]*\)", lambda m: m[0].replace("*", r"\*"), line)
+        parts = line.split("``")  # every second one is a literal
+        parts[::2] = [re.sub(r"(?<=[(, ])\*(?=\w+[,)])", r"\\*", part) for part in parts[::2]]
+        lines[i] = "``".join(parts)
 
 
 def describe_field(app, what, name, obj, options, lines):
