@@ -10,6 +10,8 @@ from importlib.metadata import metadata
 from io import StringIO
 from textwrap import dedent
 
+from sphinx.util.nodes import make_refnode
+
 about = metadata("pyro-scenes")
 project = "pyro_scenes"
 version = release = about["Version"]
@@ -43,6 +45,22 @@ python_use_unqualified_type_names = True
 def setup(app):
     app.connect("autodoc-process-docstring", describe_field)
     app.connect("autodoc-process-docstring", escape_shapes)
+    app.connect("missing-reference", find_by_last_name)
+
+
+def find_by_last_name(app, env, node, contnode):
+    """Docstrings name functions and classes without their modules: linked if only one is called so."""
+    if node.get("refdomain") == "py" and node.get("reftype") != "mod":
+        last = node["reftarget"].rsplit(".", 1)[-1]
+        objects = env.domaindata["py"]["objects"].items()
+        places = {
+            (o.docname, o.node_id)
+            for name, o in objects
+            if name.rsplit(".", 1)[-1] == last and o.objtype != "module"
+        }
+        if len(places) == 1:
+            return make_refnode(app.builder, node["refdoc"], *places.pop(), contnode)
+    return None
 
 
 def escape_shapes(app, what, name, obj, options, lines):
