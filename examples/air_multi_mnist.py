@@ -122,8 +122,7 @@ def draw(model: AIR, guide: AIRGuide, test: Scenes, run: Run) -> None:
     images, truth = test[:24].floats(run.device), test[:24].counts
     scene = evaluation.interpret(model, guide, images)
     run.figure("scenes", viz.counted(images, scene.boxes, scene.counts, truth))
-    steps = run.history[-1]["step"]
-    rows = {"image": images[:12], f"reconstruction after {steps} steps": scene.canvas[:12]}
+    rows = {"image": images[:12], "reconstruction (one draw)": scene.canvas[:12]}
     run.figure("reconstructions", viz.pictures(rows, boxes={"image": scene.boxes[:12]}))
     rows = {f"prior, given n = {n}": prior(model, n) for n in range(1, min(model.steps, 6) + 1)}
     run.figure("prior", viz.pictures(rows))
