@@ -82,9 +82,8 @@ def main(args: argparse.Namespace) -> None:
     size, held_out = (64, 32) if args.smoke else (20_000, 1_000)
     train = multi_digits(pen.train, size, seed=args.seed).images
     validation = multi_digits(pen.validation, held_out, seed=2_000_000).floats(run.device)
-    images = (
-        nn.functional.avg_pool2d(train[:64].float(), 2).gt(127).float()
-    )  # 0 or 1, for Bernoulli
+    halves = nn.functional.avg_pool2d(train[:64].float(), 2)
+    images = (halves > 127).float()  # 0 or 1, so that Bernoulli fits too
     for name, swap in SWAPS.items():
         try_out(name, swap(), images, steps=3 if args.smoke else 20)
     model, guide = learn(train, validation, run)
@@ -140,8 +139,7 @@ def learn_counts(model: AIR, guide: AIRGuide, train: Tensor, test: Scenes, run: 
 
 @torch.no_grad()
 def measure(model: AIR, guide: AIRGuide, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the same draws: shares of counts 0 .. N in prior and guide; each image's ELBO, in nats."""
-    # The prior draws its objects in the same sites as the guide does.
+    """Shares of counts 0 .. N in the prior, of the guide's sites, and in the guide; each image's ELBO."""
     p = evaluation.count_probabilities(lambda images: model(size=1), model.blank[None])[0]
     with fork_rng(0):
         elbo = evaluation.log_weights(model, guide, images, particles=10).mean(0)
