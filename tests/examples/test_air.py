@@ -2,8 +2,6 @@
 
 import csv
 import re
-import signal
-import time
 from types import SimpleNamespace
 
 import arviz
@@ -13,6 +11,7 @@ import torch
 
 from pyro_scenes import AIR, AIRGuide
 from pyro_scenes.data import Scenes, fingerprints
+from pyro_scenes.inference import falling
 
 AIR_EXAMPLE = "air_multi_mnist"
 BOUNDS = {"elbo", "elbo_error", "elbo_floor", "iwae", "iwae_error", "particles", "images"}
@@ -93,17 +92,21 @@ def test_evaluation_is_under_the_prior_of_the_end(run, tmp_path):
     assert priors == pytest.approx([0.01, 0.01])
 
 
-def test_killed_and_resumed(run, shell, tmp_path):
+def test_stopped_and_resumed(run, tmp_path):
+    """As by the scheduler: the weights are those of a run that was left alone."""
     words = [AIR_EXAMPLE, "--smoke", "--elbo", "graph"]
     patches = FIGURELESS | {"score": lambda *args: {}}
-    run(*words, "--out", "whole", **patches)
-    process = shell(*words, "--out", "parts", folder=tmp_path)
-    while not (tmp_path / "parts" / "checkpoint.pt").exists():
-        time.sleep(0.005)
-        assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+
+    def stop(step, steps):
+        if step == 5:
+            raise KeyboardInterrupt
+        return falling(step, steps)
+
+    stopped = run(*words, "--out", "parts", fails=True, **patches, falling=stop)
+    assert "--resume continues" in stopped.stderr
+    assert torch.load(tmp_path / "parts" / "checkpoint.pt")["step"] == 4
     run(*words, "--out", "parts", "--resume", **patches)
+    run(*words, "--out", "whole", **patches)
     whole, parts = (torch.load(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
     assert whole["step"] == parts["step"] == 10
     for part in ("model", "guide"):

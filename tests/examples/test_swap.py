@@ -32,10 +32,3 @@ def test_the_learned_count_prior(smoked, written):
     assert metrics["elbo_gain"] > 2 * metrics["elbo_gain_error"] > 0
     assert metrics["elbo_gain_error"] < metrics["elbo_error"] / 2
     assert {path.stem for path in out.glob("*.png")} == {"prior_counts", "prior_samples"}
-
-
-def test_a_mistake_is_one_line_in_a_shell(shell, tmp_path):
-    process = shell("swap_a_prior", "--smoke", "--device", "gpu", folder=tmp_path)
-    _, error = process.communicate()
-    assert process.returncode == 1 and error.startswith("error: device 'gpu' cannot be used")
-    assert error.count("\n") == 1
