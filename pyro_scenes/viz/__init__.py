@@ -9,7 +9,7 @@ from .charts import bars, curves, lines
 from .checks import predictive_checks
 from .panels import LAYER_COLOURS, SOURCE_COLOURS, STEP_COLOURS
 from .scenes import completion, in_colours, layer_by_layer, most_hidden, taken_apart
-from .sheets import annotated, pictures
+from .sheets import annotated, counted, pictures
 
 __all__ = [
     "LAYER_COLOURS",
@@ -18,6 +18,7 @@ __all__ = [
     "annotated",
     "bars",
     "completion",
+    "counted",
     "curves",
     "in_colours",
     "layer_by_layer",
