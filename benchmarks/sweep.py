@@ -79,7 +79,7 @@ def table(
         rows: Figures of each run, by the run's name.
         names: The figures to show; those that no run has are left out.
         least: The figures of which the least is best.
-        floors: What trivial answers reach, by the answer's name; default: ``floors`` of the first run's figures.
+        floors: What trivial answers reach, by the answer's name. Default: ``floors`` of the first run.
     """
     if floors is None:
         floors = next(iter(rows.values())).get("floors") or {}
