@@ -11,7 +11,8 @@ share of the commonest count. Without --data-root, the built-in digits.
 
 import argparse
 import time
-from itertools import islice
+from collections.abc import Callable
+from itertools import islice, product
 
 import pyro
 import torch
@@ -77,21 +78,19 @@ def main(args: argparse.Namespace) -> None:
     if "variance" in args.parts:
         variance(train.images, args)
     if "training" in args.parts:
-        for seed in args.seeds:
-            for form in FORMS:
-                training(form, seed, args.steps, train.images, validation)
+        for seed, form in product(args.seeds, FORMS):
+            training(form, seed, args.steps, train.images, validation)
 
 
 def cost(images: Tensor, rounds: int) -> None:
     for steps in (1, 2, 3, 6, 12):
-        forms = [form for form in FORMS if form == "increments" or steps <= 6]  # else 2^12 canvases
-        for form, spent in turns(
-            {form: exact(form, steps, images) for form in forms}, rounds
-        ).items():
+        # At the end, 12 steps would paint 2^12 canvases for each image.
+        losses = {f: exact(f, steps, images) for f in FORMS if f == "increments" or steps <= 6}
+        for form, spent in turns(losses, rounds).items():
             print(f"cost: N = {steps:2}, {form:10} {spent:7.0f} CPU ms")
 
 
-def exact(form: str, steps: int, images: Tensor):
+def exact(form: str, steps: int, images: Tensor) -> Callable[[], float]:
     """Loss and gradients under the exact sum over counts, to be called."""
     kind, guide_kind = FORMS[form]
     model = kind(steps=steps)
@@ -145,9 +144,8 @@ def training(form: str, seed: int, steps: int, images: Tensor, validation: Scene
             guide.train()
             curve.append(f"{record.step}: {shares.count_accuracy:.3f}")
     curve.append(f"commonest count {shares.count_accuracy_floor:.3f}")
-    print(
-        f"training: {form:10} seed {seed}  {', '.join(curve)}  {time.process_time() - start:.0f} CPU s"
-    )
+    spent = time.process_time() - start
+    print(f"training: {form:10} seed {seed}  {', '.join(curve)}  {spent:.0f} CPU s")
 
 
 if __name__ == "__main__":
