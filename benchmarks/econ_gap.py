@@ -8,6 +8,7 @@ the prior allows are tried, 256 of either. A model is measured untrained and tra
 """
 
 import argparse
+from collections import deque
 from itertools import islice, product
 
 import torch
@@ -15,7 +16,7 @@ from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
-from pyro_scenes import ECON, ECONGuide, SpritesGuide, adam, fit, load_checkpoint, sprite_scenes
+from pyro_scenes import ECON, ECONGuide, SpritesGuide, fit, load_checkpoint, sprite_scenes
 from pyro_scenes.data import batches, coloured_shapes
 from pyro_scenes.experiment import natural, path, positive
 from pyro_scenes.handlers import expected
@@ -34,28 +35,27 @@ def main() -> None:
     paper, sprites = ECON(layers=args.layers), sprite_scenes(layers=args.layers + 1)
     for guide in (ECONGuide(paper), SpritesGuide(sprites)):
         kept = args.sprites if guide.model is sprites else None
+        if kept:
+            load_checkpoint(kept, sprites, guide)
         for steps in [0] if kept else [0, args.steps]:
-            if kept:
-                load_checkpoint(kept, sprites, guide)
             train(guide, steps)
-            gaps, state = gap(guide.eval(), images), kept or f"{steps} steps"
+            gaps = gap(guide.eval(), images)
             print(
-                f"{type(guide).__name__}, {state}: median {gaps.median():.2f} nats, mean {gaps.mean():.2f}, "
+                f"{type(guide).__name__}, {kept or f'{steps} steps'}: median {gaps.median():.2f} nats, "
                 f"worst {gaps.max():.1f}; less than .5 in {(gaps < 0.5).sum()} of {len(gaps)} scenes"
             )
 
 
 def train(guide: ECONGuide | SpritesGuide, steps: int) -> None:
     stream = islice(batches(coloured_shapes(5000, colours="random").images, 32), steps)
-    elbo, optim = TraceEnum_ELBO(max_plate_nesting=2), adam(guide.model, guide.train())
-    for _ in fit(guide.model, guide, stream, elbo=elbo, optim=optim, clip=100.0):
-        pass
+    elbo = TraceEnum_ELBO(max_plate_nesting=2)
+    deque(fit(guide.model, guide.train(), stream, elbo=elbo, clip=100.0), maxlen=0)
 
 
 @torch.no_grad()
 def gap(guide: ECONGuide | SpritesGuide, images: Tensor) -> Tensor:
-    """Nats (n,), from 0 up, by which the guide's own sequences of experts fall short."""
-    priors = [fn for name, fn in guide.model.latents().items() if name.startswith("z_expert")]
+    """Nats (n,) by which the guide's own sequences of experts fall short."""
+    priors = (fn for name, fn in guide.model.latents().items() if name.startswith("z_expert"))
     allowed = [fn.probs.flatten().nonzero().flatten().tolist() for fn in priors]
     own = best = bound(guide, images, {})
     for sequence in product(*allowed):
@@ -69,15 +69,15 @@ def bound(guide: ECONGuide | SpritesGuide, images: Tensor, experts: dict[str, Te
     with expected():
         proposed = poutine.trace(poutine.condition(guide, data=experts)).get_trace(images)
     values = {k: v["value"] for k, v in proposed.nodes.items() if k.startswith(("z_exp", "z_what"))}
-    held = poutine.condition(guide.model, data=values)
-    each = poutine.infer_config(held, lambda site: {"enumerate": "parallel"})  # z_region is left
+    each = poutine.condition(guide.model, data=values)
+    each = poutine.infer_config(each, lambda site: {"enumerate": "parallel"})  # z_region is left
     joint = poutine.trace(poutine.enum(each, first_available_dim=-3)).get_trace(images)
     proposed.compute_log_prob(), joint.compute_log_prob()
     total = sum(joint.nodes[name]["log_prob"] for name in values)
     total -= sum(proposed.nodes[name]["log_prob"] for name in values if "z_what" in name)
-    log_shares, log_prior = (t.nodes["z_region"]["fn"].logits for t in (proposed, joint))
+    log_q, log_p = (trace.nodes["z_region"]["fn"].logits for trace in (proposed, joint))
     log_likelihood = joint.nodes["image"]["log_prob"].movedim(0, -1)
-    return total + (log_shares.exp() * (log_likelihood + log_prior - log_shares)).sum((0, 2))
+    return total + (log_q.exp() * (log_likelihood + log_p - log_q)).sum((0, 2))
 
 
 if __name__ == "__main__":
