@@ -14,7 +14,6 @@ from functools import partial
 from itertools import repeat
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro.infer import TraceEnum_ELBO
 from sweep import turns
