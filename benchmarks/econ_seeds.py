@@ -54,7 +54,7 @@ FIGURES = (
     "requested_counts",
     "requested_scenes",
     "elbo",
-    "step",
+    "steps",
     "seconds",
     "cpu_seconds",
 )
@@ -66,7 +66,7 @@ LEAST = {
     "mse_5",
     "mse_full_shapes_5",
     "extra_share",
-    "step",
+    "steps",
     "seconds",
     "cpu_seconds",
 }
