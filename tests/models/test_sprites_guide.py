@@ -152,17 +152,22 @@ def test_auxiliary_draws_do_not_count():
     assert proposed.nodes["z_expert_0"]["log_prob"].any()
 
 
-def test_expected_draws_nothing():
+def test_expected_draws_seeds_and_candidates_alone():
     _, guide = pair()
     guide.eval()
-    traces = []
-    for seed in (1, 2):
-        with expected():
-            state = torch.manual_seed(seed).get_state()
-            traces.append(poutine.trace(guide).get_trace(images_of()))
-        assert torch.equal(torch.get_rng_state(), state)
-    for name in traces[0].stochastic_nodes:
-        assert torch.equal(*(trace.nodes[name]["value"] for trace in traces))
+    images = images_of()
+    with expected():
+        first = poutine.trace(guide).get_trace(images)
+        auxiliary = first.copy()
+        for name in first.stochastic_nodes:
+            if name.startswith("z_"):
+                auxiliary.remove_node(name)
+        torch.manual_seed(2)
+        again = poutine.trace(poutine.replay(guide, trace=auxiliary)).get_trace(images)
+    for name in first.stochastic_nodes:
+        assert torch.equal(first.nodes[name]["value"], again.nodes[name]["value"])
+    drawn = {name[:4] for name in auxiliary.stochastic_nodes} - {"imag", "pixe"}  # the plates
+    assert drawn == {"seed", "cand"}
 
 
 def test_in_evaluation_experts_are_certain():
