@@ -79,10 +79,10 @@ def table(
         rows: Figures of each run, by the run's name.
         names: The figures to show; those that no run has are left out.
         least: The figures of which the least is best.
-        floors: What trivial answers reach, by the answer's name. Default: ``floors`` of the first run.
+        floors: What trivial answers reach, by the answer's name. Default: those in the metrics of the first
+            run.
     """
-    if floors is None:
-        floors = next(iter(rows.values())).get("floors") or {}
+    floors = floors_of(next(iter(rows.values()))) if floors is None else floors
     lines = [["", *rows, "median", "worst", *floors]]
     for name in names:
         values = [row.get(name) for row in rows.values()]
@@ -93,6 +93,16 @@ def table(
             lines.append([name, *map(as_text, [*values, median(known), worst, *trivial])])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def floors_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What trivial answers reach, by the answer's name, of metrics such as ``{"ari: flood fill": 1.0}``."""
+    floors: dict[str, dict[str, Any]] = {}
+    for name, value in metrics.items():
+        figure, _, answer = name.partition(": ")
+        if answer:
+            floors.setdefault(answer, {})[figure] = value
+    return floors
 
 
 def as_text(value: float | None) -> str:

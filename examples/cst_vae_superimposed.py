@@ -79,10 +79,11 @@ def train(model, guide, data: Split, run: Run) -> None:
     latents = ("z_what",) if args.model == "vae" else ("z_where", "z_what")
     elbo = as_printed(latents) if args.objective == "printed" else Weighted(TraceMeanField_ELBO())
     training = run.training(model, guide, data.train.images, optim=optim, elbo=elbo, clip=200.0)
+    warm_up = min(3000, 0.4 * args.steps) if ours and args.objective == "elbo" else None
     for step in training:
         scale_lr(optim, falling(step, args.steps))
-        if ours and args.objective == "elbo":
-            elbo.weights = dict.fromkeys(latents, ramp(step, over=min(3000, 0.4 * args.steps)))
+        if warm_up:
+            elbo.weights = dict.fromkeys(latents, ramp(step, over=warm_up))
         if ours and args.model == "cst_vae":
             guide.sweeps = 1 if step < 0.3 * args.steps else 2
         if training.due(early=EARLY):
@@ -96,6 +97,8 @@ def train(model, guide, data: Split, run: Run) -> None:
                     row["centroid_spread"] = aligned.spread
                     if step in (*EARLY, args.steps):
                         run.state[f"after {step} steps"] = aligned.means
+    marks = {"warm-up ends": warm_up} if warm_up else None
+    run.figure("curves", viz.curves(run.history, units={"centroid_spread": "pixels"}, marks=marks))
 
 
 def draw(model, guide, test: Scenes, run: Run) -> None:
@@ -103,7 +106,6 @@ def draw(model, guide, test: Scenes, run: Run) -> None:
     images = test[:200].floats(run.device)
     data = to_arviz(model, guide, images[:50], draws=20, seed=run.args.seed)
     run.netcdf("inference_data", data)
-    run.figure("curves", viz.curves(run.history))
     run.figure("samples", viz.pictures(samples(model)))
     if run.args.model == "vae":
         canvas = data["posterior_pictures"]["canvas"][0, 0, :12]

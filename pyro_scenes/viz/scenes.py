@@ -170,7 +170,8 @@ def completion(
         raise ValueError(f"truth must be {wanted}, got {as_array(truth).shape}")
     rows = {"image": array}
     for i, number in enumerate(which.T):
-        name = "object" if which.shape[1] == 1 else _layer_name(i) if layer is None else str(i + 1)
+        one, all_layers = which.shape[1] == 1, layer is None
+        name = "object" if one else _layer_name(i) if all_layers else f"object {i + 1}"
         rows[f"{name}, visible"] = parts.visible[np.arange(size), number]
         rows[f"{name}, completed"] = parts.complete[np.arange(size), number]
         if shapes is not None:
