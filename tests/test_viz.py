@@ -19,7 +19,6 @@ from pyro_scenes.viz import (
     bars,
     completion,
     curves,
-    explanations,
     in_colours,
     layer_by_layer,
     lines,
@@ -280,20 +279,6 @@ def test_completion_draws_all_layers_with_their_truths(layers):
         assert np.array_equal(rows[f"{name}, visible"], regions[:, i])
         assert np.array_equal(rows[f"{name}, completed"], masks[:, i])
         assert np.array_equal(rows[f"{name}, true shape"], masks[:, i])
-
-
-def test_explanations_stand_in_the_order_of_their_weights(layers):
-    image = layers.canvas[:1]
-    draws = [type(layers)(*(part[i : i + 1] for part in layers)) for i in (0, 1, 0)]
-    figure = explanations(image, draws, [[0.2], [0.7], [0.1]], most=2)
-    rows = rows_of(figure)
-    assert list(rows) == ["image", "1. weight 0.70", "2. weight 0.20"]
-    assert np.array_equal(rows["1. weight 0.70"][0], layers.canvas[1, 0])
-    assert np.array_equal(rows["1. weight 0.70"][1:], layers.complete[1, :, 0])
-    titles = [axis.get_title() for axis in figure.axes[:3]]
-    assert titles == ["together", "layer 1 (front)", "layer 2"]
-    with pytest.raises(ValueError, match="a weight for each draw.*2 weights and 3 draws"):
-        explanations(image, draws, [[0.5], [0.5]])
 
 
 def test_the_most_hidden_object_is_still_seen():

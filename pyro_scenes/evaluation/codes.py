@@ -28,7 +28,7 @@ def codes(
     """The medians of ``z_what`` (or of ``z_what_0``, ``z_what_1``, ... side by side) for images.
 
     Args:
-        images: uint8, or float in [0, 1].
+        images: uint8, or float in [0, 1], on the guide's device.
         site: The name, without the number of a layer.
         chunk: Images at a time, which bounds the memory.
 
@@ -40,7 +40,7 @@ def codes(
 
 
 def _codes(guide: nn.Module, images: Tensor, site: str) -> Float[Tensor, "n code"]:
-    images = as_floats(images.to(next(guide.parameters()).device))
+    images = as_floats(images)
     trace = poutine.trace(expected()(guide)).get_trace(images)
     names = [name for name in trace.nodes if re.fullmatch(rf"{re.escape(site)}(_\d+)?", name)]
     if not names:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ..data import Scenes, Split, digits, layered_digits
+from ..data import Split, digits, layered_digits
 from ..evaluation import (
     code_accuracy,
     estimate,
@@ -40,8 +40,13 @@ def layered_split(
     """
     sizes = (100_000 if root else 50_000, 500, 5_000)
     sizes, seeds = (128, 64, 64) if small else sizes, (seed, 2_000_000, 1_000_000)
-    parts = zip(digits(root), sizes, seeds, strict=True)
-    return Split(*(layered_digits(*part, **LAYERED[kind], seed=seed) for *part, seed in parts))
+    count, canvas = LAYERED[kind]["count"], LAYERED[kind]["canvas"]
+    return Split(
+        *(
+            layered_digits(pictures, size, count=count, canvas=canvas, seed=seed)
+            for pictures, size, seed in zip(digits(root), sizes, seeds, strict=True)
+        )
+    )
 
 
 class LayeredScorer(NamedTuple):
@@ -54,9 +59,11 @@ class LayeredScorer(NamedTuple):
 
     def score(self, model: Any, guide: nn.Module) -> dict[str, Any]:
         """Fields of ``Bounds``, of 500 test scenes, and of ``CodeAccuracy``, of all."""
-        images = self.data.test[:500].floats(model.blank.device)
+        device = model.blank.device
+        sets: Any = self.data.train[: self.scenes], self.data.test
+        images = self.data.test[:500].floats(device)
         bounds = estimate(log_weights(model, guide, images, particles=self.particles))
-        train, test = (_labelled(part) for part in (self.data.train[: self.scenes], self.data.test))
+        train, test = ((part.images.to(device), part.labels) for part in sets)
         return bounds._asdict() | code_accuracy(guide, train, test, epochs=self.epochs)._asdict()
 
     def measure(self, pair: tuple[Any, Any], untrained: tuple[Any, Any]) -> dict[str, Any]:
@@ -66,21 +73,19 @@ class LayeredScorer(NamedTuple):
             pair: A model and its guide.
             untrained: The same before training: its bounds and codes are a floor.
         """
-        figures, answers = self.score(*pair), {"untrained": self._floor(*untrained)}
-        if not hasattr(pair[0], "window"):
-            return floors.beside(figures, answers)
-        test, some = self.data.test, self.data.train[:10_000]
-        reader = train_shape_reader(some.masks, some.labels)
-        truth = {"labels": test.labels, "centres": test.centres, "reader": reader}
-        layers = see_layers(*pair, test.floats(pair[0].blank.device))
-        figures |= layer_metrics(layers, test.masks, **truth)._asdict()
-        answers |= floors.layer_floors(test.images, test.masks, **truth)
+        figures = self.score(*pair)
+        answers: dict[str, Any] = {"untrained": self._floor(*untrained)}
+        if hasattr(pair[0], "window"):
+            # Any, as other scenes may lack them.
+            some: Any = self.data.train[:10_000]
+            test: Any = self.data.test
+            reader = train_shape_reader(some.masks, some.labels)
+            truth: dict[str, Any] = {"labels": test.labels, "centres": test.centres}
+            layers = see_layers(*pair, test.floats(pair[0].blank.device))
+            figures |= layer_metrics(layers, test.masks, **truth, reader=reader)._asdict()
+            answers |= floors.layer_floors(test.images, test.masks, **truth, reader=reader)
         return floors.beside(figures, answers)
 
     def _floor(self, model: Any, guide: nn.Module) -> dict[str, Any]:
         figures = self.score(model, guide)
         return {name: figures[name] for name in ("elbo", "iwae", "code_accuracy")}
-
-
-def _labelled(scenes: Scenes) -> tuple[Any, Any]:
-    return scenes.images, scenes.labels
