@@ -8,7 +8,6 @@ the prior allows are tried, 256 of either. A model is measured untrained and tra
 """
 
 import argparse
-from collections import deque
 from itertools import islice, product
 
 import torch
@@ -31,25 +30,21 @@ def main() -> None:
     add("--steps", type=natural, default=200, metavar="N", help="of training (%(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    train = coloured_shapes(5000, colours="random").images
     images = coloured_shapes(args.scenes, colours="random", seed=1_000_000).floats()
-    paper, sprites = ECON(layers=args.layers), sprite_scenes(layers=args.layers + 1)
-    for guide in (ECONGuide(paper), SpritesGuide(sprites)):
-        kept = args.sprites if guide.model is sprites else None
-        if kept:
-            load_checkpoint(kept, sprites, guide)
+    sprites = SpritesGuide(sprite_scenes(layers=args.layers + 1))
+    for guide in (ECONGuide(ECON(layers=args.layers)), sprites):
+        if kept := args.sprites if guide is sprites else None:
+            load_checkpoint(kept, guide.model, guide)
         for steps in [0] if kept else [0, args.steps]:
-            train(guide, steps)
+            stream, elbo = islice(batches(train, 32), steps), TraceEnum_ELBO(max_plate_nesting=2)
+            for _ in fit(guide.model, guide.train(), stream, elbo=elbo, clip=100.0):
+                pass
             gaps = gap(guide.eval(), images)
             print(
                 f"{type(guide).__name__}, {kept or f'{steps} steps'}: median {gaps.median():.2f} nats, "
                 f"worst {gaps.max():.1f}; less than .5 in {(gaps < 0.5).sum()} of {len(gaps)} scenes"
             )
-
-
-def train(guide: ECONGuide | SpritesGuide, steps: int) -> None:
-    stream = islice(batches(coloured_shapes(5000, colours="random").images, 32), steps)
-    elbo = TraceEnum_ELBO(max_plate_nesting=2)
-    deque(fit(guide.model, guide.train(), stream, elbo=elbo, clip=100.0), maxlen=0)
 
 
 @torch.no_grad()

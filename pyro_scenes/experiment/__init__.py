@@ -1,6 +1,7 @@
 """What examples share: their flags, an output folder, a training that survives being killed, and tasks."""
 
 from .flags import flags, launch, natural, path, positive, rate, up_to
+from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
 from .run import Run
 from .training import Training
@@ -17,5 +18,7 @@ __all__ = [
     "path",
     "positive",
     "rate",
+    "remember",
+    "unseen",
     "up_to",
 ]

@@ -16,7 +16,7 @@ from .scenes import (
     most_hidden,
     taken_apart,
 )
-from .sheets import annotated, pictures
+from .sheets import annotated, counted, pictures
 
 __all__ = [
     "LAYER_COLOURS",
@@ -25,6 +25,7 @@ __all__ = [
     "annotated",
     "bars",
     "completion",
+    "counted",
     "curves",
     "explanations",
     "in_colours",
