@@ -3,25 +3,29 @@
     python benchmarks/cst_vae_cost.py
 
 Both train the same networks on the same batch: one by ``fit``, the other by an ELBO written out by hand,
-without Pyro, which draws each layer once, where model and guide both draw those in front. They take turns,
-so that a busy machine slows both; medians of all turns. Seconds are CPU.
+without traces, which draws each layer once, where model and guide both draw those in front. They take turns,
+so that a busy machine slows both; medians of all turns, in CPU milliseconds.
 """
 
 import argparse
-import time
-from itertools import repeat
-from statistics import median
+from collections.abc import Callable, Iterator
+from itertools import islice, repeat
 
 import pyro
 import torch
+from pyro.distributions import Distribution
 from pyro.infer import TraceMeanField_ELBO
+from sweep import turns
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from pyro_scenes import CSTVAE, CSTVAEGuide, adam, fit
-from pyro_scenes.conditionals.families import MARGIN
+from pyro_scenes.conditionals.families import MIN_PROBABILITY
 from pyro_scenes.data import batches, layered_digits, strokes
 from pyro_scenes.experiment import positive
+from pyro_scenes.handlers import point_estimate
+from pyro_scenes.models.st_vae import Layer
+from pyro_scenes.render import inverse, warp
 
 KINDS = {
     "matrix products": ("mm", "addmm"),
@@ -47,81 +51,83 @@ def main(args: argparse.Namespace) -> None:
     for sweeps in (1, 2):
         model = CSTVAE()
         guide = CSTVAEGuide(model, sweeps=sweeps)
-        ours, plain = (steps(f(model, guide, images)) for f in (with_pyro, without_pyro))
-        ours(args.steps), plain(args.steps)
-        turns = [(ours(args.steps), plain(args.steps)) for _ in range(args.turns)]
-        pyros, plains = ([1000 * x / args.steps for x in xs] for xs in zip(*turns, strict=True))
-        ratio = median(a / b for a, b in turns)
-        print(
-            f"sweeps={sweeps}: fit {median(pyros):.1f} ms, plain torch {median(plains):.1f} ms, "
-            f"ratio {ratio:.2f} (of turns: {min(a / b for a, b in turns):.2f} to "
-            f"{max(a / b for a, b in turns):.2f})"
-        )
-        with profile(activities=[ProfilerActivity.CPU]) as seen:
-            ours(args.steps)
-        shares(seen)
+        loops = {"fit": by_fit(model, guide, images), "plain torch": by_hand(model, guide, images)}
+        steps = {name: lambda loop=loop: take(loop, args.steps) for name, loop in loops.items()}
+        spent = {name: time / args.steps for name, time in turns(steps, args.turns).items()}
+        times = ", ".join(f"{name} {time:.1f} ms" for name, time in spent.items())
+        print(f"sweeps={sweeps}: {times}, ratio {spent['fit'] / spent['plain torch']:.2f}")
+        with profile(activities=[ProfilerActivity.CPU]) as events:
+            take(loops["fit"], args.steps)
+        print_shares(events)
 
 
-def steps(training):
-    def run(count: int) -> float:
-        start = time.process_time()
-        for _ in range(count):
-            next(training)
-        return time.process_time() - start
-
-    return run
+def take(loop: Iterator, steps: int) -> None:
+    for _ in islice(loop, steps):
+        pass
 
 
-def with_pyro(model: CSTVAE, guide: CSTVAEGuide, images: Tensor):
+def by_fit(model: CSTVAE, guide: CSTVAEGuide, images: Tensor) -> Iterator:
     elbo, optim = TraceMeanField_ELBO(), adam(model, guide)
     return fit(model, guide, repeat(images), elbo=elbo, optim=optim, clip=200.0)
 
 
-def without_pyro(model: CSTVAE, guide: CSTVAEGuide, images: Tensor):
+def by_hand(model: CSTVAE, guide: CSTVAEGuide, images: Tensor) -> Iterator[float]:
     optim = adam(model, guide)
     parameters = optim.param_groups[0]["params"]
     while True:
         optim.zero_grad()
-        loss = by_hand(model, guide, images)
+        loss = negative_elbo(model, guide, images)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 200.0).item()
         optim.step()
         yield loss.item()
 
 
-def by_hand(model: CSTVAE, guide: CSTVAEGuide, images: Tensor) -> Tensor:
-    """The negative ELBO of (a) to (i), divergences in closed form."""
+def negative_elbo(model: CSTVAE, guide: CSTVAEGuide, images: Tensor) -> Tensor:
+    """That of (a) to (i) per image, divergences in closed form."""
     divergence = 0.0
 
-    def take(name, head, features):
+    def draw(proposal: Distribution) -> Tensor:
         nonlocal divergence
-        loc, raw = head.head(features).chunk(2, -1)
-        loc, scale = head.start + loc, nn.functional.softplus(raw + head.spread) + 1e-4
+        loc, scale = proposal.base_dist.loc, proposal.base_dist.scale
         divergence = divergence + (0.5 * (loc**2 + scale**2 - 1) - scale.log()).sum(-1)
         return loc + scale * torch.randn_like(loc)
 
-    def guess(name, head, features):
-        return head.guess(features)
-
-    known: dict[int, tuple[Tensor, Tensor]] = {}
+    known: dict[int, Layer] = {}
     with torch.no_grad():
         for i in [*range(model.layers)] * (guide.sweeps - 1):
-            known[i] = model.render(*guide.see(images, known, i, guess))
-    dark = 1.0
+            known[i] = recognise(guide, images, known, i, point_estimate)
+    uncovered = torch.ones_like(images)
     for i in range(model.layers):
-        known[i] = model.render(*guide.see(images, known, i, take))
-        dark = dark * (1 - known[i][0])
-    p = MARGIN + (1 - 2 * MARGIN) * (1 - dark)
+        known[i] = recognise(guide, images, known, i, draw)
+        uncovered = uncovered * (1 - known[i].picture)
+    p = MIN_PROBABILITY + (1 - 2 * MIN_PROBABILITY) * (1 - uncovered)
     likelihood = (images * p.log() + (1 - images) * (1 - p).log()).flatten(1).sum(1)
     return (divergence - likelihood).mean()
 
 
-def shares(seen: profile) -> None:
-    events = seen.key_averages()
-    total = sum(event.self_cpu_time_total for event in events)
+def recognise(
+    guide: CSTVAEGuide,
+    images: Tensor,
+    known: dict[int, Layer],
+    i: int,
+    value: Callable[[Distribution], Tensor],
+) -> Layer:
+    """(g) to (i): layer i, given the others that are known."""
+    residual = guide.residual(images, known, i)
+    picture = torch.cat([residual, images - residual], -3)
+    transform = guide.model.pose(value(guide.z_where(picture, guide.model.pose)))
+    glimpse = warp(picture, inverse(transform), guide.window)
+    return guide.model.render(transform, value(guide.z_what(guide.encode(glimpse))))
+
+
+def print_shares(events: profile) -> None:
+    averages = events.key_averages()
+    total = sum(event.self_cpu_time_total for event in averages)
     for kind, names in KINDS.items():
-        spent = sum(e.self_cpu_time_total for e in events if e.key.removeprefix("aten::") in names)
-        print(f"    {kind}: {100 * spent / total:.0f} % of the operators' time")
+        own = (event for event in averages if event.key.removeprefix("aten::") in names)
+        share = sum(event.self_cpu_time_total for event in own) / total
+        print(f"    {kind}: {100 * share:.0f} % of the operators' time")
 
 
 if __name__ == "__main__":

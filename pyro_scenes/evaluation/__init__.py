@@ -8,7 +8,7 @@ from . import floors
 from .agreement import Agreement, agreement
 from .alignment import Alignment, alignment
 from .bounds import Bounds, estimate, importance_bound, log_weights
-from .codes import Probe, codes, probe
+from .codes import CodeAccuracy, Probe, code_accuracy, codes, probe
 from .counts import (
     Counting,
     Interpretation,
@@ -63,6 +63,7 @@ __all__ = [
     "Alignment",
     "Amodal",
     "Bounds",
+    "CodeAccuracy",
     "CountReader",
     "Counting",
     "Decomposition",
@@ -88,6 +89,7 @@ __all__ = [
     "as_order",
     "background_first",
     "best_match",
+    "code_accuracy",
     "codes",
     "count_accuracy",
     "count_classes",

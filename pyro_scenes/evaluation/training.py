@@ -18,8 +18,8 @@ def as_floats(
 
 def descend(
     optim: torch.optim.Optimizer,
-    batches: Sequence[Int[Tensor, " batch"]],
-    loss: Callable[[Int[Tensor, " batch"]], Float[Tensor, ""]],
+    batches: Sequence[Int[Tensor, " _"]],
+    loss: Callable[[Int[Tensor, " _"]], Float[Tensor, ""]],
 ) -> None:
     """A step for each batch of indices, the learning rate falling linearly to 0."""
     lr = optim.param_groups[0]["lr"]

@@ -1,15 +1,19 @@
-"""What examples share: their flags, an output folder, and a training that survives being killed."""
+"""What examples share: their flags, an output folder, a training that survives being killed, and tasks."""
 
 from .flags import flags, launch, natural, path, positive, rate, up_to
 from .held_out import remember, unseen
+from .layered import LAYERED, LayeredScorer, layered_split
 from .run import Run
 from .training import Training
 
 __all__ = [
+    "LAYERED",
+    "LayeredScorer",
     "Run",
     "Training",
     "flags",
     "launch",
+    "layered_split",
     "natural",
     "path",
     "positive",

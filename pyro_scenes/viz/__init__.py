@@ -8,7 +8,14 @@ its fields. Truth, guide and prior have the same colour in every figure (:data:`
 from .charts import bars, curves, lines
 from .checks import predictive_checks
 from .panels import LAYER_COLOURS, SOURCE_COLOURS, STEP_COLOURS
-from .scenes import completion, in_colours, layer_by_layer, most_hidden, taken_apart
+from .scenes import (
+    completion,
+    explanations,
+    in_colours,
+    layer_by_layer,
+    most_hidden,
+    taken_apart,
+)
 from .sheets import annotated, counted, pictures
 
 __all__ = [
@@ -20,6 +27,7 @@ __all__ = [
     "completion",
     "counted",
     "curves",
+    "explanations",
     "in_colours",
     "layer_by_layer",
     "lines",

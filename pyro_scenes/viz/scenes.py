@@ -10,7 +10,14 @@ from numpy.typing import ArrayLike
 from .panels import LAYER_COLOURS, as_array, as_images
 from .sheets import pictures
 
-__all__ = ["completion", "in_colours", "layer_by_layer", "most_hidden", "taken_apart"]
+__all__ = [
+    "completion",
+    "explanations",
+    "in_colours",
+    "layer_by_layer",
+    "most_hidden",
+    "taken_apart",
+]
 
 
 class _Parts(NamedTuple):
@@ -163,12 +170,39 @@ def completion(
         raise ValueError(f"truth must be {wanted}, got {as_array(truth).shape}")
     rows = {"image": array}
     for i, number in enumerate(which.T):
-        name = "object" if which.shape[1] == 1 else _layer_name(i) if layer is None else str(i + 1)
+        one, all_layers = which.shape[1] == 1, layer is None
+        name = "object" if one else _layer_name(i) if all_layers else f"object {i + 1}"
         rows[f"{name}, visible"] = parts.visible[np.arange(size), number]
         rows[f"{name}, completed"] = parts.complete[np.arange(size), number]
         if shapes is not None:
             rows[f"{name}, true shape"] = shapes[i :: which.shape[1]]
     return pictures(rows)
+
+
+def explanations(
+    image: ArrayLike, scenes: Sequence[Any], weights: ArrayLike, *, most: int = 6
+) -> Figure:
+    """One image, and what a guide says of it: the draws that weigh most, a row for each.
+
+    Args:
+        image: (1, C, H, W) in [0, 1].
+        scenes: Draws, each Layers or a Decomposition of this one image.
+        weights: Of the draws, (draws, 1), as of ``evaluation.explanations``.
+        most: Rows at most.
+    """
+    array, shares = as_images(image), as_array(weights).reshape(-1)
+    if len(shares) != len(scenes) or len(array) != 1:
+        raise ValueError(
+            f"needs one image and a weight for each draw, got {len(array)} images, {len(shares)} "
+            f"weights and {len(scenes)} draws"
+        )
+    rows = {"image": array}
+    for rank, i in enumerate((-shares).argsort(kind="stable")[:most], 1):
+        parts = _parts(scenes[i], array)
+        name = f"{rank}. weight {shares[i]:.2f}"
+        rows[name] = np.concatenate([parts.canvas, parts.complete[0]])
+    layers = len(rows[name]) - 1
+    return pictures(rows, columns=["together", *map(_layer_name, range(layers))])
 
 
 def most_hidden(

@@ -8,7 +8,7 @@ from pyro import poutine
 from pyro.nn import PyroModule
 
 from pyro_scenes import AIR, CSTVAE, STVAE, VAE, AIRGuide, CSTVAEGuide, STVAEGuide, VAEGuide
-from pyro_scenes.evaluation import codes, log_weights, probe
+from pyro_scenes.evaluation import code_accuracy, codes, log_weights, probe
 from pyro_scenes.handlers import expected
 
 IMAGES = torch.rand(4, 1, 12, 15, generator=torch.Generator().manual_seed(0)).round()
@@ -121,7 +121,7 @@ def test_codes_are_the_medians_and_nothing_is_drawn(guide, size):
     assert torch.equal(codes(guide, IMAGES), found)
     torch.testing.assert_close(codes(guide, IMAGES[1:2]), found[1:2])
     torch.testing.assert_close(codes(guide, IMAGES, chunk=3), found)
-    with pytest.warns(UserWarning, match="is in training mode"):
+    with pytest.warns(UserWarning, match="in training mode"):
         codes(guide.train(), IMAGES)
     trace = poutine.trace(expected()(guide)).get_trace(IMAGES)
     sites = [site for name, site in trace.nodes.items() if name.startswith("z_what")]
@@ -231,3 +231,37 @@ def test_a_probe_needs_a_label_for_each_code(train, test, unchecked):
     sets = [(torch.zeros(n, 2), torch.zeros(m).long()) for n, m in (train, test)]
     with pytest.raises(ValueError, match="needs a label for each code"):
         probe(*sets)
+
+
+# all digits of a scene, in any order
+
+
+class Told(PyroModule):
+    """A guide whose code is the image's first pixels."""
+
+    def __init__(self):
+        super().__init__("told")
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        with pyro.plate("images", len(images), dim=-1):
+            code = self.weight * images.flatten(1)[:, :2]
+            pyro.sample("z_what", dist.Normal(code, 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("objects", [1, 2])
+def test_digits_are_read_in_any_order_from_codes_that_have_them(objects):
+    labels = torch.randint(3, (600, objects))
+    pixels = labels.sort(1).values / 3
+    pixels = torch.cat([pixels, torch.zeros(600, 4 - objects)], 1).view(600, 1, 2, 2)
+    train, test = ((pixels[part], labels[part].flip(1)) for part in (slice(400), slice(400, 600)))
+    informed = code_accuracy(Told().eval(), train, test)
+    assert min(informed) > 0.95
+    blind = code_accuracy(Told().eval(), train, (torch.zeros_like(test[0]), test[1]), epochs=1)
+    assert blind.code_accuracy < 0.7
+
+
+def test_bytes_are_read_as_floats_are():
+    images = (255 * IMAGES).to(torch.uint8)
+    guide = VAEGuide(VAE((1, 12, 15), 3)).eval()
+    torch.testing.assert_close(codes(guide, images), codes(guide, IMAGES))

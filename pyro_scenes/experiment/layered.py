@@ -1,0 +1,91 @@
+"""Layered digits as a task: its sets of scenes, and what is measured on the test set, beside floors."""
+
+from os import PathLike
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ..data import Split, digits, layered_digits
+from ..evaluation import (
+    code_accuracy,
+    estimate,
+    floors,
+    layer_metrics,
+    log_weights,
+    see_layers,
+    train_shape_reader,
+)
+
+__all__ = ["LAYERED", "LayeredScorer", "layered_split"]
+
+#: Arguments of ``data.layered_digits`` for the data sets of Huang and Murphy (2016, Sec. 4.1 and 4.2).
+LAYERED = {
+    "translated": {"count": 1, "canvas": 36},
+    "superimposed": {"count": 2, "canvas": 50},
+}
+
+
+def layered_split(
+    kind: str, root: str | PathLike[str] | None = None, *, seed: int = 0, small: bool = False
+) -> Split:
+    """Scenes of the three sets of :func:`~pyro_scenes.data.digits`: 50,000 (of MNIST 100,000), 500 and 5,000.
+
+    Those for validation and test are the same for all seeds.
+
+    Args:
+        kind: ``translated`` or ``superimposed``.
+        root: The folder with MNIST. None: drawn digits.
+        seed: Of the training scenes.
+        small: Whether there are only 128, 64 and 64.
+    """
+    sizes = (100_000 if root else 50_000, 500, 5_000)
+    sizes, seeds = (128, 64, 64) if small else sizes, (seed, 2_000_000, 1_000_000)
+    count, canvas = LAYERED[kind]["count"], LAYERED[kind]["canvas"]
+    return Split(
+        *(
+            layered_digits(pictures, size, count=count, canvas=canvas, seed=seed)
+            for pictures, size, seed in zip(digits(root), sizes, seeds, strict=True)
+        )
+    )
+
+
+class LayeredScorer(NamedTuple):
+    """Scores models and their guides, in evaluation mode. Use ``torch.no_grad()``."""
+
+    data: Split
+    particles: int = 100  # of the importance-weighted bound
+    epochs: int = 20  # of the classifier of codes
+    scenes: int | None = None  # how many training scenes the classifier learns from; None: all
+
+    def score(self, model: Any, guide: nn.Module) -> dict[str, Any]:
+        """Fields of ``Bounds``, of 500 test scenes, and of ``CodeAccuracy``, of all."""
+        device = model.blank.device
+        sets: Any = self.data.train[: self.scenes], self.data.test
+        images = self.data.test[:500].floats(device)
+        bounds = estimate(log_weights(model, guide, images, particles=self.particles))
+        train, test = ((part.images.to(device), part.labels) for part in sets)
+        return bounds._asdict() | code_accuracy(guide, train, test, epochs=self.epochs)._asdict()
+
+    def measure(self, pair: tuple[Any, Any], untrained: tuple[Any, Any]) -> dict[str, Any]:
+        """These and, of a model with layers, ``LayerMetrics``: each figure, and after it its floors.
+
+        Args:
+            pair: A model and its guide.
+            untrained: The same before training: its bounds and codes are a floor.
+        """
+        figures = self.score(*pair)
+        answers: dict[str, Any] = {"untrained": self._floor(*untrained)}
+        if hasattr(pair[0], "window"):
+            # Any, as other scenes may lack them.
+            some: Any = self.data.train[:10_000]
+            test: Any = self.data.test
+            reader = train_shape_reader(some.masks, some.labels)
+            truth: dict[str, Any] = {"labels": test.labels, "centres": test.centres}
+            layers = see_layers(*pair, test.floats(pair[0].blank.device))
+            figures |= layer_metrics(layers, test.masks, **truth, reader=reader)._asdict()
+            answers |= floors.layer_floors(test.images, test.masks, **truth, reader=reader)
+        return floors.beside(figures, answers)
+
+    def _floor(self, model: Any, guide: nn.Module) -> dict[str, Any]:
+        figures = self.score(model, guide)
+        return {name: figures[name] for name in ("elbo", "iwae", "code_accuracy")}
