@@ -47,6 +47,8 @@ from ..handlers import point_estimate
 from ..networks import (
     CERTAIN,
     BroadcastDecoder,
+    EmptyDecoder,
+    FlatDecoder,
     RegionEncoder,
     UNet,
     apply_each,

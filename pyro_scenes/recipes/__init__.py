@@ -1,5 +1,13 @@
-"""What a training does between its gradient steps."""
+"""What a training does between its gradient steps, and pairs and objectives of papers."""
 
+from .econ import BETA_GAMMA, given_masks_econ, objective, paper_econ
 from .sprites import colour_experts, separate_experts
 
-__all__ = ["colour_experts", "separate_experts"]
+__all__ = [
+    "BETA_GAMMA",
+    "colour_experts",
+    "given_masks_econ",
+    "objective",
+    "paper_econ",
+    "separate_experts",
+]

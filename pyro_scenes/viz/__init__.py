@@ -8,7 +8,8 @@ its fields. Truth, guide and prior have the same colour in every figure (:data:`
 from .charts import bars, curves, lines
 from .checks import predictive_checks
 from .panels import LAYER_COLOURS, SOURCE_COLOURS, STEP_COLOURS
-from .scenes import completion, in_colours, layer_by_layer, most_hidden, taken_apart
+from .samples import painted_layers
+from .scenes import completion, hidden_objects, in_colours, layer_by_layer, most_hidden, taken_apart
 from .sheets import annotated, pictures
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "bars",
     "completion",
     "curves",
+    "hidden_objects",
     "in_colours",
     "layer_by_layer",
     "lines",
     "most_hidden",
+    "painted_layers",
     "pictures",
     "predictive_checks",
     "taken_apart",

@@ -14,9 +14,11 @@ from .decompositions import (
 )
 from .layers import copy_whole, cut_in_two, layer_floors, other_scene, true_layers
 from .samples import requested_floors, single_shape_floors
+from .table import beside
 
 __all__ = [
     "agreement_floors",
+    "beside",
     "copy_whole",
     "cut_in_two",
     "flood_fill",
