@@ -1,7 +1,7 @@
 """What is asked of images, sizes, tensors and parts, where they enter."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ __all__ = [
     "TrainingModeWarning",
     "check_conditional",
     "check_decoder",
+    "check_experts",
     "check_images",
     "check_regions",
     "check_sizes",
@@ -147,8 +148,15 @@ def check_conditional(
     return found
 
 
+def check_experts(name: str, parts: Sequence[Any], experts: int) -> Sequence[Any]:
+    """Returns the parts if there is one for each expert; raises a ValueError otherwise."""
+    if len(parts) != experts:
+        raise ValueError(f"{name} must be {experts}, one for each expert, got {len(parts)}")
+    return parts
+
+
 def check_regions(regions: Tensor | None, images: Tensor, layers: int) -> None:
-    """Raises a ValueError unless given regions are bool (n, layers, H, W), as many and as large as the images."""
+    """Raises a ValueError unless regions, if given, are bool (n, layers, H, W) and fit the images."""
     if regions is None:
         return
     size = (len(images), *images.shape[2:])

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "pyro_scenes"
 
 ROOMS = [
     "atomic random render networks",
-    "checks handlers conditionals sites",
+    "checks handlers sites",
+    "conditionals",
     "base",
     "pairs",
     "models data inference evaluation criticism viz",

@@ -8,6 +8,7 @@ move with ``.to(device)`` and enter ``state_dict``.
 from .amortised import Amortised
 from .discrete import AmortisedDiscrete, proposal
 from .families import Conditional, Persist, Pixels, Prior, persist
+from .pose import PoseProposal
 from .product import Product
 from .region import RegionProposal, SpriteProposal
 
@@ -17,6 +18,7 @@ __all__ = [
     "Conditional",
     "Persist",
     "Pixels",
+    "PoseProposal",
     "Prior",
     "Product",
     "RegionProposal",

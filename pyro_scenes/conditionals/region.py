@@ -1,5 +1,7 @@
 """A proposal for what a region of an image shows."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from pyro.distributions import Distribution, constraints
@@ -84,7 +86,9 @@ class SpriteProposal(nn.Module):
         prior: The prior of the code, over all real numbers, as a guess may be any.
     """
 
-    def __init__(self, model: nn.Module, expert: int, prior: Distribution) -> None:
+    model: Any
+
+    def __init__(self, model: Any, expert: int, prior: Distribution) -> None:
         super().__init__()
         if getattr(prior.support, "base_constraint", None) is not constraints.real:
             raise ValueError(

@@ -67,8 +67,7 @@ class AIR(Model):
     Args:
         image_shape: (C, H, W) of an image.
         window: (C, h, w) of a glimpse, before its pose scales it.
-        steps: The largest number N of objects.
-        code: Size of ``z_what``.
+        steps, code: The largest number N of objects, and the size of ``z_what``.
         z_pres: Prior of presence, batch shape (n,); certainly 0 after a 0. Default: ``Persist(0.01)``.
         z_where: Prior of the pose (scale, x, y). Default: Normal, about a third of the image wide.
         z_what: Prior of the code. Default: standard Normal.
@@ -180,13 +179,11 @@ class AIRGuide(Guide):
         cell: Makes the recurrent cell, ``cell(inputs, hidden)``, called as ``cell(input, state)`` with
             ``state`` None at first: ``nn.LSTMCell``, ``nn.GRUCell``, or a function.
         presence: Logit of presence before training; above 0, so that objects get a chance to be learned.
-        certainty: In training mode, logits of presence stay within this of 0 (3 is 4.7 %). A decision
-            that is never taken is never learned about: a young guide would soon be sure of leaving
-            everything out, or of explaining each object by two. Call ``guide.eval()`` before using it:
-            then it may be as sure as it likes.
-        z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default: by
-            the prior's support, :func:`pyro_scenes.conditionals.proposal`. A discrete code is drawn, not
-            enumerated, under ``TraceEnum_ELBO`` too: it is trained by the score function.
+        certainty: In training mode, logits of presence stay within this of 0 (3 is 4.7 %): a young guide
+            would soon be sure of leaving everything out, or of explaining each object by two, and learn
+            about nothing else. Call ``guide.eval()`` before using it.
+        z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default: by the
+            prior's support. A discrete code is drawn, under ``TraceEnum_ELBO`` too.
     """
 
     def __init__(
@@ -206,8 +203,7 @@ class AIRGuide(Guide):
             raise ValueError(f"certainty must be a logit above 0, got {certainty}")
         self.window, self.steps = model.window, model.steps
         self.presence, self.certainty = presence, certainty
-        latents = model.latents()
-        pose, code = latents["z_where_0"], latents["z_what_0"]
+        _, pose, code, *_ = model.latents().values()
         self.sizes = sizes = pose.event_shape[0], code.event_shape[0]
         self.register_buffer("nothing", torch.zeros(sum(sizes)), persistent=False)
         self.embed = ImageEncoder(model.image_shape, hidden)

@@ -28,6 +28,7 @@ Departs from the paper:
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import torch
@@ -37,11 +38,11 @@ from torch import Tensor
 
 from ..base import Guide
 from ..checks import check_images, check_sizes
-from ..conditionals import Conditional, proposal
+from ..conditionals import Conditional, PoseProposal, proposal
 from ..handlers import expected
 from ..networks import GlimpseEncoder, glorot
 from ..render import inverse, warp
-from .st_vae import Layer, Layered, PoseProposal, record
+from .st_vae import Layer, Layered, record
 
 __all__ = ["CSTVAE", "CSTVAEGuide"]
 
@@ -126,6 +127,9 @@ class CSTVAEGuide(Guide):
             and that no checkpoint keeps; a young guide is better off with 1.
         z_what: Proposal, from features (n, hidden) to a distribution. Default: by the prior's support.
     """
+
+    model: CSTVAE
+    z_what: Any
 
     def __init__(
         self,

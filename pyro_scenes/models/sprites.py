@@ -7,8 +7,8 @@
 * the last paints nothing (``EmptyDecoder``): a layer that a scene does not need. Its code does not count;
 * pixels have heavy tails (Cauchy).
 
-Its guide is :class:`~pyro_scenes.models.sprites_guide.SpritesGuide`; ``recipes.separate_experts`` sets the experts
-apart in training.
+Its guide is :class:`~pyro_scenes.models.sprites_guide.SpritesGuide`; in training,
+``recipes.separate_experts`` sets the experts apart.
 """
 
 import pyro.distributions as dist
@@ -24,7 +24,7 @@ __all__ = ["count_sprites", "sprite_scenes"]
 
 
 class BackgroundLast(nn.Module):
-    """p(z_expert): a sprite or nothing, all as likely, in each layer but the last, which is the background."""
+    """p(z_expert): a sprite or nothing, all as likely; in the last layer, the background."""
 
     front: Tensor
     last: Tensor
@@ -73,7 +73,7 @@ def sprite_scenes(
     check_sizes(image_shape=image_shape, sprites=sprites, layers=layers, code=code)
     normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
     decoders: list[nn.Module] = [SpriteDecoder(code, image_shape) for _ in range(sprites)]
-    return ECON(
+    model = ECON(
         image_shape,
         sprites + 2,
         layers,
@@ -83,6 +83,8 @@ def sprite_scenes(
         decoders=[*decoders, FlatDecoder(code, image_shape), EmptyDecoder(image_shape)],
         image=Pixels(dist.Cauchy, scale=0.05) if image is None else image,
     )
+    model.object_experts = tuple(range(sprites))
+    return model
 
 
 def count_sprites(model: ECON) -> int:

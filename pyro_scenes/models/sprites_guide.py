@@ -7,8 +7,8 @@ It is ECON's guide (:mod:`~pyro_scenes.models.econ`), but for lines (f) and (g):
     candidate_i ~ exp -(least loss of a sprite, less its gain over the background)          (g1)
     P(k)        ~ exp -(lambda L_x(k) + L_r(k) - gain), or empty, if no sprite gains        (g2)
 
-and the chosen sprite, where its shape is sure, overrules alpha (``networks.settle``). Seeds and candidates are
-auxiliary draws: given them the guide is a proposal like any other, so the bound is a bound.
+and the chosen sprite, where its shape is sure, overrules alpha (``networks.settle``). Seeds and candidates
+are auxiliary draws: given them the guide is a proposal like any other, so the bound is a bound.
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,17 @@ import torch
 from jaxtyping import Float, Int
 from pyro import poutine
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid, pad
+from torch.nn.functional import logsigmoid
 
 from ..base import Guide
 from ..checks import check_images, check_sizes
 from ..conditionals import SpriteProposal
 from ..handlers import point_estimate
-from ..networks import (
-    CERTAIN,
-    SeededAttention,
-    apply_each,
-    apply_selected,
-    select,
-    settle,
-    subsample,
-)
-from ..render import to_pixels
+from ..networks import CERTAIN, SeededAttention, subsample
+from ..networks.experts import apply_each, apply_selected, certain_logits, select
+from .competition import Competition, Scores
 from .econ import ECON, Scene
+from .painted import draw_regions
 from .sprites import count_sprites
 
 __all__ = ["SpritesGuide"]
@@ -63,11 +57,9 @@ class Candidates(NamedTuple):
 
     seeds: Int[Tensor, "n candidates"]
     parameters: Float[Tensor, "n candidates sprites parameters"]  # of the proposals
-    loss: Float[Tensor, "n candidates"]  # (g1): the least of a sprite, less its gain
-    scores: Float[Tensor, "n candidates sprites"]  # (g2): lambda L_x + L_r - gain
-    cost: Float[
-        Tensor, "n candidates"
-    ]  # by how much the bound falls with the layer; below 0, it rises
+    loss: Float[Tensor, "n candidates"]  # these three as in :class:`~.competition.Scores`
+    scores: Float[Tensor, "n candidates sprites"]
+    cost: Float[Tensor, "n candidates"]
 
 
 class SpritesGuide(Guide):
@@ -79,15 +71,12 @@ class SpritesGuide(Guide):
         proposals: One for each sprite, then one for the background. Default: ``SpriteProposal``.
         candidates: How many seeds a layer has. In evaluation each seed has a second candidate, without the
             attention's network.
-        appearance: The weight lambda of L_x in (g2). 0: sprites shall not differ by colour.
-        temperature: Of (g2), in nats.
-        pixel_cap: The most nats that one pixel counts in L_x and in the gain: a worse one is of another object.
-        gain_cap: The largest gain over the background, in nats, that counts in (g1).
-        margin: Opacity logits further than this from 0 overrule attention; infinite: they never do.
+        competition: How sprites are compared.
         stride: In training, sprites are compared on every ``stride``-th pixel, down and across.
     """
 
     model: ECON
+    proposals: Any
 
     def __init__(
         self,
@@ -96,22 +85,13 @@ class SpritesGuide(Guide):
         attention: nn.Module | None = None,
         proposals: Sequence[nn.Module] | None = None,
         candidates: int = 3,
-        appearance: float = 0.0,
-        temperature: float = 1.0,
-        pixel_cap: float = 3.0,
-        gain_cap: float = 100.0,
-        margin: float = 5.0,
+        competition: Competition = Competition(),
         stride: int = 2,
     ) -> None:
         super().__init__(model, ECON)
         self.sprites = count_sprites(model)
         check_sizes(candidates=candidates, stride=stride)
-        if not (temperature > 0 and min(appearance, pixel_cap, gain_cap, margin) >= 0):
-            given = f"{appearance=}, {temperature=}, {pixel_cap=}, {gain_cap=}, {margin=}"
-            raise ValueError(f"temperature must be above 0, all others 0 or more, got {given}")
-        self.candidates, self.stride = candidates, stride
-        self.appearance, self.temperature = appearance, temperature
-        self.pixel_cap, self.gain_cap, self.margin = pixel_cap, gain_cap, margin
+        self.candidates, self.competition, self.stride = candidates, competition, stride
         prior = model.latents()["z_what_0"]
         if proposals is None:
             proposals = [SpriteProposal(model, k, prior) for k in range(self.sprites + 1)]
@@ -127,19 +107,14 @@ class SpritesGuide(Guide):
         check_sizes(layers=layers)
         check_images(images, self.blank)
         with pyro.plate("images", len(images), dim=-1):
-            best, log_scope = self.model.pixel_log_prob(images, images), torch.zeros_like(
-                images[:, :1]
-            )
-            seen = Seen(images, best, Scene(0, layers, torch.zeros_like(images)), log_scope)
-            log_regions = []
+            scene, log_regions = Scene(0, layers, torch.zeros_like(images)), []
+            best = self.model.pixel_log_prob(scene, images, images)
+            seen = Seen(images, best, scene, torch.zeros_like(images[:, :1]))
             for i in range(layers):
                 seen = seen._replace(scene=seen.scene._replace(layer=i))
                 seen, log_region = self.step(seen)
                 log_regions.append(log_region)
-            log_regions.append(torch.full_like(log_scope, -CERTAIN))  # no pixel shows none
-            logits = to_pixels(torch.stack(log_regions, 1)[:, :, 0], 1)
-            with pyro.plate("pixels", len(logits), dim=-2):
-                pyro.sample("z_region", dist.Categorical(logits=logits))  # (j)
+            draw_regions(log_regions)  # (j)
 
     def step(self, seen: Seen) -> tuple[Seen, Float[Tensor, "n 1 h w"]]:
         """Proposes one more layer, and the logarithm of its region."""
@@ -156,7 +131,7 @@ class SpritesGuide(Guide):
     def background(self, seen: Seen) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 1 h w"]]:
         """The last layer: the background, which takes what is left."""
         background = torch.full((len(seen.images),), self.sprites, device=seen.images.device)
-        logits = _certain(background, self.model.experts)
+        logits = certain_logits(background, self.model.experts)
         z_expert = pyro.sample(
             f"z_expert_{seen.scene.layer}", dist.Categorical(logits=logits), infer=DRAWN
         )
@@ -169,7 +144,7 @@ class SpritesGuide(Guide):
             background_nll = self.background_nll(seen)
             candidates = self.find(seen, background_nll)
             chosen = self.draw(candidates, i)  # (g1)
-        logits = self.choice(chosen)
+        logits = self.competition.expert_logits(chosen.scores, chosen.cost, self.training)
         z_expert = pyro.sample(
             f"z_expert_{i}", dist.Categorical(logits=logits), infer=DRAWN
         )  # (g2)
@@ -179,8 +154,10 @@ class SpritesGuide(Guide):
             parameters = select(chosen.parameters, sprite, event_dims=1)
             code = point_estimate(self.proposals[0].distribution(parameters))
             colours, opacity = self.model.decode(sprite, code).tensor_split([-1], -3)
-            excess_nll = seen.best - self.model.pixel_log_prob(seen.images, colours.sigmoid())
-        alpha = settle(alpha, opacity, excess_nll, background_nll, self.margin)
+            excess_nll = seen.best - self.model.pixel_log_prob(
+                seen.scene, seen.images, colours.sigmoid()
+            )
+        alpha = self.competition.settle(alpha, opacity, excess_nll, background_nll)
         return z_expert, alpha.where((z_expert <= self.sprites)[:, None, None, None], -CERTAIN)
 
     def propose(self, seen: Seen, log_region: Tensor, z_expert: Tensor) -> dist.Distribution:
@@ -217,7 +194,7 @@ class SpritesGuide(Guide):
         proposal = self.proposals[-1]
         code = point_estimate(proposal.distribution(proposal(seen.images, scope, scope)))
         colours = self.model.decoders[self.sprites](code)[:, :-1].sigmoid()
-        return seen.best - self.model.pixel_log_prob(seen.images, colours)
+        return seen.best - self.model.pixel_log_prob(seen.scene, seen.images, colours)
 
     def find(self, seen: Seen, background_nll: Tensor) -> Candidates:
         """(f1), (f2), and the comparison of the sprites on each candidate."""
@@ -241,54 +218,24 @@ class SpritesGuide(Guide):
         """What each sprite would make of each candidate (candidates, n, 1, H, W)."""
         stride = self.stride if self.training else 1
         maps = seen.images, (seen.log_scope + logsigmoid(alpha)).exp(), seen.log_scope.exp()
-        maps = [part.unsqueeze(-4) for part in maps]
-        parameters = apply_each(self.proposals[:-1], *maps, event_dims=3)
+        each = [part.unsqueeze(-4) for part in maps]
+        parameters = apply_each(self.proposals[:-1], *each, event_dims=3)
         colours, opacity = self.paint(parameters, stride)
         images, best, scope, background_nll, alpha = (
             subsample(part, stride).unsqueeze(-4)
             for part in (seen.images, seen.best, seen.log_scope.exp(), background_nll, alpha)
         )
-        excess_nll = best - self.model.pixel_log_prob(images, colours)
-        alpha = settle(alpha, opacity, excess_nll, background_nll, self.margin)
-        region = scope * alpha.sigmoid()
-        inside = logsigmoid(alpha) - logsigmoid(opacity)
-        outside = logsigmoid(-alpha) - logsigmoid(-opacity)
-
-        def total(maps: Tensor) -> Tensor:
-            return stride**2 * maps.sum((-3, -2, -1)).movedim(0, 1)
-
-        shape = total(region * inside + (scope - region) * outside)
-        appearance = total(region * excess_nll.clamp(max=self.pixel_cap))
-        gain = total(region * background_nll.clamp(max=self.pixel_cap))
-        code = self.code_divergence(seen.scene, parameters).movedim(0, 1)
-        loss = (shape + code + appearance - gain.clamp(max=self.gain_cap)).amin(-1)
-        cost = (shape + code + total(region * (excess_nll - background_nll))).amin(-1)
-        scores = shape - gain + self.appearance * appearance
-        return Candidates(seeds.mT, parameters.movedim(0, 1), loss, scores, cost)
+        excess_nll = best - self.model.pixel_log_prob(seen.scene, images, colours)
+        code = self.code_divergence(seen.scene, parameters)
+        scores = self.competition.compare(
+            alpha, opacity, scope, excess_nll, background_nll, code, stride**2
+        )
+        return Candidates(seeds.mT, parameters.movedim(0, 1), *scores)
 
     def draw(self, candidates: Candidates, i: int) -> Candidates:
-        """(g1): one candidate of each image; in evaluation the best, of those that are worth their cost."""
-        logits = -candidates.loss
-        if not self.training:
-            costly = candidates.cost > 0
-            best = logits.masked_fill(costly & ~costly.all(1, keepdim=True), -torch.inf).argmax(1)
-            logits = _certain(best, logits.shape[1])
+        """(g1): one candidate of each image."""
+        logits = self.competition.candidate_logits(Scores(*candidates[2:]), self.training)
         with poutine.mask(mask=False):
             choice = dist.Categorical(logits=logits)
             index = pyro.sample(f"candidate_{i}", choice, infer=AUXILIARY)
         return Candidates(*(select(part, index, event_dims=part.dim() - 2) for part in candidates))
-
-    def choice(self, chosen: Candidates) -> Float[Tensor, "n experts"]:
-        """(g2): the logits of the choice of an expert; in evaluation of the best one, for sure."""
-        logits = -chosen.scores / self.temperature
-        if not self.training:
-            logits = _certain(logits.argmax(1), self.sprites)
-        logits = pad(logits, (0, 2), value=-torch.inf)
-        empty = torch.full_like(chosen.seeds, self.sprites + 1)
-        return torch.where((chosen.cost > 0)[:, None], _certain(empty, self.model.experts), logits)
-
-
-def _certain(choice: Int[Tensor, " n"], size: int) -> Float[Tensor, "n choices"]:
-    """Logits of a categorical that gives these numbers for sure."""
-    others = torch.arange(size, device=choice.device) != choice[:, None]
-    return torch.zeros(others.shape, device=choice.device).masked_fill(others, -torch.inf)

@@ -23,28 +23,22 @@ Departs from the paper:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Amortised, Conditional, Pixels, Prior, proposal
-from ..handlers import point_estimate
-from ..networks import GlimpseDecoder, GlimpseEncoder, PoseDecoder, PoseEncoder, glorot
+from ..conditionals import Conditional, Pixels, PoseProposal, Prior, proposal
+from ..networks import GlimpseDecoder, GlimpseEncoder, PoseDecoder, glorot
 from ..random import fork_rng
 from ..render import centroid, inverse, under, warp
 
-__all__ = ["STVAE", "Layer", "Layered", "PoseProposal", "STVAEGuide", "Scene", "record"]
-
-#: A closer look is at a window this much wider than the one that is expected.
-WIDER = 1.3
-#: How many features a closer look adds.
-LOOK = 128
+__all__ = ["STVAE", "Layer", "Layered", "STVAEGuide", "Scene", "record"]
 
 
 class Scene(NamedTuple):
@@ -112,7 +106,8 @@ class Layered(Model):
             picture = warp(content, transform, self.image_shape)  # (d)
             return Layer(picture, picture, transform, False)
         both = warp(torch.cat([colour * opacity, opacity], -3), transform, self.image_shape)  # (d)
-        return Layer(*both.tensor_split([channels], -3), transform, True)
+        picture, opacity = both.tensor_split([channels], -3)
+        return Layer(picture, opacity, transform, True)
 
     def draw(self, scene: Scene, suffix: str) -> tuple[Scene, Layer]:
         """Draws one more layer, behind those of the scene."""
@@ -188,52 +183,6 @@ class STVAE(Layered):
             return pyro.sample("image", self.image(scene), obs=images)  # (e)
 
 
-class PoseProposal(nn.Module):
-    """q(z_where | picture): a first look at the picture, then closer looks at the window that is expected.
-
-    A look says how far off the window is that it looks at, so what looks find adds up.
-
-    Args:
-        picture_shape: (C, H, W) of the picture.
-        window: (h, w) of a closer look.
-        prior: The prior of the pose's code, read for its shape and support.
-        hidden: Widths of the two hidden layers of the first look.
-        looks: The number of closer looks.
-    """
-
-    def __init__(
-        self,
-        picture_shape: tuple[int, ...],
-        window: tuple[int, ...],
-        prior: dist.Distribution,
-        *,
-        hidden: int = 64,
-        looks: int = 2,
-    ) -> None:
-        super().__init__()
-        if type(looks) is not int or looks < 0:
-            raise ValueError(f"looks must be a whole number from 0 up, got {looks!r}")
-        self.window, self.looks = (picture_shape[0], *window), looks
-        self.embed = PoseEncoder(picture_shape, hidden)
-        if looks:
-            self.look = GlimpseEncoder(self.window, LOOK, hidden=(LOOK,))
-        self.head = Amortised(hidden + LOOK * (looks > 0), prior, narrow=0.14)
-
-    def forward(
-        self, picture: Float[Tensor, "n c h w"], pose: Callable[[Tensor], Tensor]
-    ) -> dist.Distribution:
-        """The proposal, given how the model makes T (n, 2, 3) of a pose's code."""
-        features = first = self.embed(picture)
-        if self.looks:
-            offset = first.new_zeros(*first.shape[:-1], LOOK)
-            features = torch.cat([first, offset], -1)
-        for _ in range(self.looks):
-            wider = pose(point_estimate(self.head(features))) / WIDER
-            offset = offset + self.look(warp(picture, inverse(wider), self.window))
-            features = torch.cat([first, offset], -1)
-        return self.head(features)
-
-
 class STVAEGuide(Guide):
     """The amortised guide of an :class:`STVAE`, (f) and (g).
 
@@ -242,6 +191,7 @@ class STVAEGuide(Guide):
     """
 
     model: STVAE
+    z_what: Any
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ Departs from the paper:
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -101,6 +101,7 @@ class VAEGuide(Guide):
     """
 
     model: VAE
+    z_what: Any
 
     def __init__(
         self,

@@ -1,19 +1,12 @@
 """Networks: tensors in, tensors out. Torch only: nothing here knows about probability."""
 
 from .attention import SeededAttention, settle
-from .experts import apply_each, apply_selected, select
+from .experts import apply_each, apply_selected, certain_logits, select
 from .glimpse import GlimpseDecoder, GlimpseEncoder
 from .image import ImageEncoder
-from .layers import (
-    OPAQUE,
-    BroadcastDecoder,
-    EmptyDecoder,
-    FlatDecoder,
-    SpriteDecoder,
-    subsample,
-    typical_colour,
-)
+from .layers import OPAQUE, BroadcastDecoder, EmptyDecoder, FlatDecoder, SpriteDecoder
 from .mlp import CERTAIN, glorot, mlp
+from .pixels import subsample, typical_colour
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 from .region import RegionEncoder
 from .unet import UNet
@@ -36,6 +29,7 @@ __all__ = [
     "UNet",
     "apply_each",
     "apply_selected",
+    "certain_logits",
     "glorot",
     "mlp",
     "select",

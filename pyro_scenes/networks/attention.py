@@ -5,12 +5,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import places
+from .pixels import places
 from .unet import UNet
 
 __all__ = ["SeededAttention", "settle"]
 
-#: An expert's shape overrules attention where the background loses more than this times what the expert loses.
+#: An expert's shape overrules attention where the background loses more than this times the expert's loss.
 STRICT = 4.0
 #: Logits of pixels near the seed and of its colour, without the network.
 SURE = 10.0

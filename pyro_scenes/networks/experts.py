@@ -3,20 +3,19 @@
 Which one may be known on a GPU alone: nothing here asks it, so the host does not wait.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-__all__ = ["apply_each", "apply_selected", "select"]
+__all__ = ["apply_each", "apply_selected", "certain_logits", "select"]
 
 
-def apply_each(
-    modules: Sequence[Callable[..., Tensor]] | nn.ModuleList, *inputs: Tensor, event_dims: int
-) -> Tensor:
+def apply_each(modules: Iterable[Any], *inputs: Tensor, event_dims: int) -> Tensor:
     """Applies the k-th module to the k-th slice of each input.
 
     Args:
@@ -50,6 +49,13 @@ def select(
     stacked = stacked.expand(*batch, *stacked.shape[-event_dims - 1 :])
     index = choice.expand(batch).reshape(*batch, *[1] * (event_dims + 1))
     return stacked.gather(len(batch), index.expand(*batch, 1, *event)).squeeze(len(batch))
+
+
+def certain_logits(choice: Int[Tensor, "*batch"], size: int) -> Shaped[Tensor, "*batch size"]:
+    """The logits of a categorical that gives these numbers for sure."""
+    others = torch.arange(size, device=choice.device) != choice.unsqueeze(-1)
+    zeros = torch.zeros(others.shape, device=choice.device)
+    return zeros.masked_fill(others, -torch.inf)
 
 
 def apply_selected(

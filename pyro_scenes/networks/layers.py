@@ -11,16 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .mlp import CERTAIN, mlp
+from .pixels import places, subsample, typical_colour
 
-__all__ = [
-    "BroadcastDecoder",
-    "EmptyDecoder",
-    "FlatDecoder",
-    "SpriteDecoder",
-    "places",
-    "subsample",
-    "typical_colour",
-]
+__all__ = ["BroadcastDecoder", "EmptyDecoder", "FlatDecoder", "SpriteDecoder"]
 
 #: A logit beyond doubt.
 OPAQUE = 20.0
@@ -28,8 +21,6 @@ OPAQUE = 20.0
 FAR = 8.0
 #: The mean of a place is over those no farther than this from the best.
 NEAR = 0.3
-#: Colours that differ by more than this from a region's own count little for it.
-STRAY = 0.1
 
 
 class BroadcastDecoder(nn.Module):
@@ -211,18 +202,6 @@ def _correlate(maps: Tensor, kernel: Tensor) -> Tensor:
     return found.roll(beside, (1, 2))[:, :height, :width]
 
 
-def places(image_shape: tuple[int, ...]) -> Float[Tensor, "2 h w"]:
-    """(x, y) of the centres of pixels, from -1 to 1 at the outer edges of the image."""
-    across, down = ((torch.arange(size) + 0.5) * 2 / size - 1 for size in image_shape[:0:-1])
-    return torch.stack(torch.meshgrid(across, down, indexing="xy"))
-
-
-def subsample(maps: Tensor, stride: int) -> Tensor:
-    """Every ``stride``-th pixel of maps (..., H, W), down and across."""
-    first = stride // 2
-    return maps[..., first::stride, first::stride]
-
-
 def _colour(code: int, channels: int, after: int = 0) -> nn.Linear:
     """Starts with a number for each channel, where there are enough after some that are of another use."""
     layer = nn.Linear(code, channels)
@@ -239,19 +218,3 @@ def _code_of(colour: Tensor, layer: nn.Linear) -> Tensor:
 
 def _flat(colour: Tensor, like: Tensor) -> Tensor:
     return colour[..., None, None].expand(*colour.shape, *like.shape[2:])
-
-
-def typical_colour(
-    images: Float[Tensor, "n c h w"], regions: Float[Tensor, "n 1 h w"]
-) -> Float[Tensor, "n c"]:
-    """The colour that most of a region has: a mean in which stray colours count little (Cauchy weights)."""
-    weights = regions
-    for _ in range(3):
-        colour = _mean(images, weights)
-        stray = (images - colour[..., None, None]).square().sum(1, keepdim=True) / STRAY**2
-        weights = regions / (1 + stray)
-    return _mean(images, weights)
-
-
-def _mean(images: Tensor, weights: Tensor) -> Tensor:
-    return (weights * images).sum((2, 3)) / (weights.sum((2, 3)) + 1e-4)

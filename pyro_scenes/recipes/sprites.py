@@ -46,8 +46,8 @@ def separate_experts(
     Left to themselves, experts break their symmetry by chance: one may keep two classes, and another the odds
     and ends of all. (The paper picks the best of 512 trainings.) So once attention finds objects, and before
     experts differ, the regions of front layers are centred and clustered by k-means. Each expert's opacity is
-    fitted to the mean of a cluster, its colours as by :func:`colour_experts`; all else is copied from the expert
-    that wins most. No label is seen.
+    fitted to the mean of a cluster, its colours as by :func:`colour_experts`; all else is copied from the
+    expert that wins most. No label is seen.
 
     Args:
         model: Of ``sprite_scenes``, with sprites of one shape each (``shape=0``).

@@ -2,7 +2,7 @@
 
 from .affine import centre, centroid, inverse, warp
 from .compose import under
-from .regions import behind, opacities, to_pixels, visibility
+from .regions import behind, mask_divergence, opacities, to_pixels, visibility
 from .transform import box, glance, place
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "centroid",
     "glance",
     "inverse",
+    "mask_divergence",
     "opacities",
     "place",
     "to_pixels",

@@ -1,10 +1,11 @@
 """Regions: which layer each pixel shows."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["behind", "opacities", "to_pixels", "visibility"]
+__all__ = ["behind", "mask_divergence", "opacities", "to_pixels", "visibility"]
 
 
 def visibility(logits: Tensor) -> Tensor:
@@ -20,6 +21,18 @@ def visibility(logits: Tensor) -> Tensor:
     scope = torch.cat([torch.zeros_like(covered[..., :1, :, :, :]), covered], -4)
     nothing = torch.zeros_like(logits[..., :1, :, :, :])
     return (scope + torch.cat([logsigmoid(logits), nothing], -4))[..., 0, :, :]
+
+
+def mask_divergence(
+    alpha: Float[Tensor, "*#batch 1 h w"],
+    mask: Float[Tensor, "*#batch 1 h w"],
+    scope: Float[Tensor, "*#batch 1 h w"],
+) -> Float[Tensor, "*batch 1 h w"]:
+    """scope KL(Ber(alpha) || Ber(mask)) of each pixel, in nats; alpha and mask are logits."""
+    region = scope * alpha.sigmoid()
+    inside = logsigmoid(alpha) - logsigmoid(mask)
+    outside = logsigmoid(-alpha) - logsigmoid(-mask)
+    return region * inside + (scope - region) * outside
 
 
 def opacities(shown: Tensor, dim: int = 0) -> Tensor:

@@ -1,0 +1,85 @@
+"""Scenes whose pixels each show one layer, or none: the drawing of regions, in a model and in a guide."""
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from pyro.ops.indexing import Vindex
+from torch import Tensor
+
+from ..base import Model
+from ..checks import check_conditional
+from ..networks import CERTAIN
+from ..render import to_pixels, visibility
+
+__all__ = ["Painted", "draw_regions"]
+
+
+class Painted(Model):
+    """The abstract base of models that paint layers, front first, and give each pixel to one of them.
+
+    Beside ``canvas`` it has the sites ``colours`` (n, layers, C, H, W) and ``masks`` (n, layers, 1, H, W),
+    the opacity of whole layers, hidden parts included. ``z_region`` has a plate ``pixels`` (dim -2)
+    within ``images``; its last category is "no layer", and such a pixel is black.
+
+    Attributes:
+        image: The likelihood of independent pixels. Its ``scene.canvas`` is a batch of images, or of single
+            pixels, whose H and W are 1.
+        object_experts: The numbers of the experts that paint objects, if any are known to paint none.
+    """
+
+    image: Any
+    object_experts: tuple[int, ...] | None = None
+
+    def paint(self, scene: Any, layers: list[Tensor], images: Tensor | None) -> Tensor:
+        """Draws which layer each pixel shows, and the image; or scores an image.
+
+        Args:
+            scene: What ``image`` is given, but for the canvas.
+            layers: Logits (*batch, C + 1, H, W) of each layer's colours, and last of its opacity.
+            images: (n, C, H, W), or None to draw.
+        """
+        logits = torch.stack(torch.broadcast_tensors(*layers), -4)
+        colours, mask_logits = logits.tensor_split([-1], -3)
+        colours = pyro.deterministic("colours", colours.sigmoid())
+        pyro.deterministic("masks", mask_logits.sigmoid())
+        black = torch.zeros_like(colours[..., :1, :, :, :])
+        palette = to_pixels(torch.cat([colours, black], -4), 2)
+        shares = to_pixels(visibility(mask_logits), 1)
+        with pyro.plate("pixels", shares.shape[-3], dim=-2):
+            z_region = pyro.sample("z_region", dist.Categorical(logits=shares))
+            canvas = Vindex(palette)[..., z_region, :]
+            if images is not None:
+                likelihood = self.image(scene._replace(canvas=canvas[..., None, None]))
+                pyro.sample("image", likelihood, obs=to_pixels(images, 1)[..., None, None])
+                return images
+        canvas = canvas.movedim(-3, -1).unflatten(-1, self.image_shape[1:])
+        canvas = pyro.deterministic("canvas", canvas.unsqueeze(-5) if canvas.dim() > 4 else canvas)
+        return pyro.sample("image", self.image(scene._replace(canvas=canvas)))
+
+    def check_image(self, scene: Any) -> None:
+        """Asks the likelihood for a blank canvas and for its pixels."""
+        check_conditional("image", self.image, scene, self.image_shape)
+        pixels = scene._replace(canvas=to_pixels(scene.canvas, 1)[..., None, None])
+        check_conditional("image", self.image, pixels, 3)
+
+    def pixel_log_prob(
+        self,
+        scene: Any,
+        images: Float[Tensor, "*#batch c h w"],
+        colours: Float[Tensor, "*#batch c h w"],
+    ) -> Float[Tensor, "*batch 1 h w"]:
+        """log p of each pixel of images, were these its colours."""
+        pixels, canvas = (maps.movedim(-3, -1)[..., None, None] for maps in (images, colours))
+        return self.image(scene._replace(canvas=canvas)).log_prob(pixels).unsqueeze(-3)
+
+
+def draw_regions(log_regions: list[Float[Tensor, "*batch 1 h w"]]) -> None:
+    """Draws ``z_region`` in a guide, from the logarithm of each layer's region; no pixel shows none."""
+    none = torch.full_like(log_regions[-1], -CERTAIN)
+    logits = torch.stack(torch.broadcast_tensors(*log_regions, none), -4)[..., 0, :, :]
+    logits = to_pixels(logits, 1)
+    with pyro.plate("pixels", logits.shape[-3], dim=-2):
+        pyro.sample("z_region", dist.Categorical(logits=logits))
