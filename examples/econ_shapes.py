@@ -10,7 +10,7 @@ Colours that tell the class, given masks and one expert, the paper's own procedu
     python examples/econ_shapes.py --data unique --out runs/econ_unique
     python examples/econ_shapes.py --masks given --out runs/econ_given
     python examples/econ_shapes.py --recipe paper --objective paper --steps 50000 --out runs/econ_paper
-    python examples/econ_shapes.py --evaluate runs/econ_shapes/checkpoint.pt --images scenes.npz --out runs/mine
+    python examples/econ_shapes.py --evaluate runs/econ_shapes/checkpoint.pt --images my.npz --out runs/mine
 
 The output folder gets metrics.json, metrics.csv, checkpoint.pt, figures and inference_data.nc.
 """
@@ -20,27 +20,12 @@ from typing import Any
 
 import torch
 
-from pyro_scenes import ECON, SpritesGuide, recipes, sprite_scenes, to_arviz, viz
+from pyro_scenes import ECON, SpritesGuide, experiment, recipes, sprite_scenes, to_arviz, viz
 from pyro_scenes.data import Scenes, Split, load_scenes
-from pyro_scenes.data.coloured_shapes import CLASSES
-from pyro_scenes.evaluation import floors
-from pyro_scenes.experiment import (
-    Run,
-    Scorer,
-    ShapesTask,
-    explained,
-    flags,
-    launch,
-    own_sets,
-    path,
-    rate,
-    scene_figures,
-    up_to,
-)
+from pyro_scenes.evaluation.floors import beside
+from pyro_scenes.experiment import Run, Scorer, ShapesTask, flags, launch, path, rate, up_to
 from pyro_scenes.inference import falling, plateaus, scale_lr
 from pyro_scenes.random import fork_rng
-
-SEPARATE = 100  # the step at which experts are set apart
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,27 +53,18 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, evaluate=args.evaluate)
     mine = load_scenes(args.images) if args.images else None
     model, guide = run.restore(build, sizes(args, run.settings, mine))
-    settings = run.settings
-    task = ShapesTask(settings["data"], settings["objects"], settings["image_shape"][-1])
-    scorer = Scorer(run.device, settings["masks"] == "given", settings["objective"] == "monet")
-    scenes = sets(run, task, mine)
+    given, softmax = run.settings["masks"] == "given", run.settings["objective"] == "monet"
+    scorer = Scorer(run.device, given, softmax)
+    task, scenes = (
+        shapes(run) if mine is None else (None, experiment.own_sets(run, mine, masks=given))
+    )
+    if mine is not None:  # they may have more objects than those of the training
+        model.layers += max(0, args.objects - run.settings["objects"])
     if not run.evaluate:
         learn(run, model, guide, scorer, scenes)
-    elif mine is not None and mine.counts is not None:
-        # One's own scenes may have more objects than those of the training.
-        spare = model.layers - settings["objects"]
-        model.layers = max(model.layers, int(mine.counts.max()) + spare)
     print("taking the test scenes apart, and drawing", flush=True)
     with torch.no_grad(), fork_rng(args.seed):
-        judge = task.judge(scorer, smoke=args.smoke) if mine is None else scorer
-        report(run, model, guide, judge, scenes.test)
-        if mine is None:
-            five = task.five(4 if args.smoke else 12)
-            answer = scorer.decompose(model, guide, five, layers=max(7, model.layers))
-            run.figure("five_objects", explained(answer, five))
-        some = scorer.batch(scenes.test[: 4 if args.smoke else 12], model.layers)
-        draws = 2 if args.smoke else 10
-        run.netcdf("inference_data", to_arviz(model, guide, *some, draws=draws, seed=args.seed))
+        report(run, model, guide, scorer, scenes.test, task)
     print(f"the pictures are in {run.out}: look at reconstructions.png first")
 
 
@@ -98,7 +74,8 @@ def sizes(args: argparse.Namespace, kept: dict[str, Any], mine: Scenes | None) -
     shape = kept.get("image_shape", [3, args.canvas, args.canvas])
     if mine is not None:
         shape, args.data = list(mine.images.shape[1:]), None
-        args.objects = args.objects if mine.counts is None else max(1, int(mine.counts.max()))
+        most = None if mine.counts is None else max(1, int(mine.counts.max()))
+        args.objects = most or kept.get("objects", args.objects)
     args.experts = args.experts or (4 if paper else 1 if given else 3)
     args.layers = args.layers or args.objects + (1 if given or paper else 2)
     names = ("data", "objects", "experts", "layers", "masks", "recipe", "objective")
@@ -110,35 +87,32 @@ def build(settings: dict[str, Any]) -> tuple[ECON, Any]:
     shape, given = tuple(settings["image_shape"]), settings["masks"] == "given"
     parts = shape, settings["experts"], settings["layers"]
     if settings["recipe"] == "paper":
-        unique = settings["data"] == "unique"
-        return recipes.paper_econ(*parts, unique=unique, given_masks=given)
+        return recipes.paper_econ(*parts, unique=settings["data"] == "unique", given_masks=given)
     if given:
         return recipes.given_masks_econ(*parts)
     model = sprite_scenes(*parts)
     return model, SpritesGuide(model)
 
 
-def sets(run: Run, task: ShapesTask, mine: Scenes | None) -> Split:
-    """Scenes for training, for curves and for the table."""
-    if mine is not None:
-        return own_sets(run, mine, masks=run.settings["masks"] == "given")
-    if run.settings["data"] is None:
+def shapes(run: Run) -> tuple[ShapesTask, Split]:
+    """Coloured shapes for training, for curves and for the table."""
+    args, settings = run.args, run.settings
+    if settings["data"] is None:
         raise ValueError(f"{run.evaluate} was trained on scenes of one's own: give --images")
-    args = run.args
-    train, test = (64, 4) if args.smoke else (20_000, 200) if args.quick else (50_000, 1000)
-    few, train = 4 if args.smoke else 100, 1 if run.evaluate else train
-    return task.split(args.seed, train=train, validation=few, test=test)
+    task = ShapesTask(settings["data"], settings["objects"], settings["image_shape"][-1])
+    train, *others = (20_000, 100, 200) if args.quick else (50_000, 100, 1000)
+    train, *others = (64, 4, 4) if args.smoke else (train, *others)
+    return task, task.split(args.seed, 1 if run.evaluate else train, *others)
 
 
 def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> None:
-    args, paper, sprites = run.args, run.args.recipe == "paper", isinstance(guide, SpritesGuide)
+    args, paper = run.args, run.args.recipe == "paper"
     beta, gamma = recipes.BETA_GAMMA[args.data or "random"] if paper else (1.0, 1.0)
     elbo = recipes.objective(args.objective, args.beta or beta, args.gamma or gamma)
     weights = [*model.parameters(), *guide.parameters()]
     optim = torch.optim.Adam(weights, lr=args.lr or (5e-4 if paper else 2e-3), fused=True)
-    source = scorer.source(scenes.train, model.layers)
+    source, some = scorer.source(scenes.train, model.layers), scenes.train[:1000].floats(run.device)
     training = run.training(model, guide, source, optim=optim, elbo=elbo, clip=100.0)
-    some = scenes.train[:1000].floats(run.device)
     for step in training:
         if not paper:
             scale_lr(optim, falling(step, args.steps))
@@ -146,38 +120,32 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
             with training.row() as row:
                 row.update(scorer.brief(model, guide, scenes.validation))
                 if paper:
-                    batch = scorer.batch(scenes.validation, model.layers)
-                    row["validation_loss"] = elbo.loss(model, guide, *batch) / len(batch[0])
+                    row["validation_loss"] = scorer.loss(elbo, model, guide, scenes.validation)
         # What depends on the history or changes weights follows the row, for a resumed run to repeat it.
         if paper:
             drops = plateaus(row["validation_loss"] for row in training.history)
             scale_lr(optim, 10 ** (-drops / 2))
             if drops == 5:
                 break
-        if sprites and step == SEPARATE < args.steps:
-            try:
-                recipes.separate_experts(model, guide, some, optim)
-            except ValueError as error:
-                print(f"experts are left as they are, as separate_experts says: {error}")
-        late = max(SEPARATE + 1, args.steps // 2) <= step < args.steps
-        if sprites and late and "coloured" not in training.state:
-            recipes.colour_experts(model, guide, some[:300], optim)
-            training.state["coloured"] = step
+        if isinstance(guide, SpritesGuide):
+            recipes.set_experts_apart(step, args.steps, model, guide, some, optim, training.state)
 
 
-def report(run: Run, model: ECON, guide: Any, judge: Any, test: Scenes) -> None:
-    """The table, each figure beside what trivial answers and an untrained model have; the figures."""
+def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task: Any) -> None:
+    """The table, each number beside what trivial answers and an untrained model have; the figures."""
+    untrained, few = [part.to(run.device).eval() for part in build(run.settings)], test[:100]
+    untrained[0].layers = model.layers
+    judge = task.judge(scorer, smoke=run.args.smoke) if task else scorer
     answer, numbers = judge.score(model, guide, test)
-    untrained, few = (part.to(run.device).eval() for part in build(run.settings)), test[:100]
     others = {f"untrained, {len(few)} scenes": judge.score(*untrained, few)[1]}
-    others |= judge.floors(test, run.settings["experts"])
     last = {name: run.history[-1][name] for name in ("step", "seconds", "cpu_seconds")}
-    run.write(floors.beside(numbers, others), last)
-    wins = numbers.get("wins")
-    classes = () if run.args.images else CLASSES
-    for name, figure in scene_figures(model, answer, test, wins, classes).items():
+    run.write(beside(numbers, others | judge.floors(test)), last)
+    figures = judge.figures(model, guide, answer, test, numbers.get("wins"))
+    for name, figure in (figures | {"curves": viz.curves(run.history)}).items():
         run.figure(name, figure)
-    run.figure("curves", viz.curves(run.history))
+    some = scorer.batch(test[: 4 if run.args.smoke else 12], model.layers)
+    data = to_arviz(model, guide, *some, draws=2 if run.args.smoke else 10, seed=run.args.seed)
+    run.netcdf("inference_data", data)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from .flags import flags, launch, natural, path, positive, rate, up_to
 from .own import own_sets
 from .run import Run
 from .scoring import Scorer
-from .shapes import ShapesJudge, ShapesTask, expert_roles
-from .sheets import explained, scene_figures
+from .shapes import ShapesJudge, ShapesTask
+from .sheets import expert_roles, explained, scene_figures
 from .training import Training
 
 __all__ = [

@@ -4,6 +4,8 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
+from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from ..data import Scenes
@@ -19,6 +21,7 @@ from ..evaluation import (
     reconstruction,
     softmax_masks,
 )
+from .sheets import scene_figures
 
 __all__ = ["Scorer"]
 
@@ -36,6 +39,7 @@ class Scorer(NamedTuple):
         False  # whether model and guide are called with true regions: scenes must have masks
     )
     softmax: bool = False  # whether opacities are those of a softmax, see ``evaluation.decompose``
+    classes: int | None = None  # of objects; None: as many as the scenes have
 
     def source(self, scenes: Scenes, layers: int) -> tuple[Tensor, ...]:
         """What batches are taken from: images, and true regions if they are given."""
@@ -52,8 +56,8 @@ class Scorer(NamedTuple):
         """The scenes taken apart into as many layers as the model has, or so many."""
         number = model.layers if layers is None else layers
         images, *given = self.batch(scenes, number)
-        options = {"layers": number, "softmax": self.softmax}
-        return decompose(model, guide, images, regions=given[0] if given else None, **options)
+        regions = given[0] if given else None
+        return decompose(model, guide, images, regions=regions, layers=number, softmax=self.softmax)
 
     def bound(self, model: Any, guide: nn.Module, scenes: Scenes) -> dict[str, float]:
         """``elbo`` in nats per image, as in ``evaluation.Bounds``, and ``elbo_error``, its standard error."""
@@ -61,12 +65,17 @@ class Scorer(NamedTuple):
         bounds = estimate(torch.cat([log_weights(model, guide, *batch) for batch in batches], 1))
         return {"elbo": bounds.elbo, "elbo_error": bounds.elbo_error}
 
+    def loss(self, elbo: ELBO, model: Any, guide: nn.Module, scenes: Scenes) -> float:
+        """The loss of an objective, per image."""
+        return elbo.loss(model, guide, *self.batch(scenes, model.layers)) / len(scenes)
+
     def compare(self, model: Any, answer: Decomposition, scenes: Scenes) -> dict[str, Any]:
         """Fields of ``Reconstruction`` and, where the scenes have masks, of ``Agreement``."""
         numbers = reconstruction(answer, scenes.floats())._asdict()
         if scenes.masks is None:
             return numbers
-        numbers |= agreement(answer, scenes.masks, scenes.labels, experts=model.experts)._asdict()
+        sizes = {"experts": model.experts, "classes": self.classes}
+        numbers |= agreement(answer, scenes.masks, scenes.labels, **sizes)._asdict()
         if self.softmax:  # the masks as MONet means them
             full = amodal_iou(answer.of_objects(softmax_masks(answer.masks)), scenes.masks)
             numbers["amodal_iou_softmax"] = full.iou[full.occluded].mean().item()
@@ -89,13 +98,20 @@ class Scorer(NamedTuple):
         numbers = self.bound(model, guide, scenes) | self.compare(model, answer, scenes)
         return answer, numbers | {"extra_share": extra_share(wide.regions, model.layers)}
 
-    def floors(self, scenes: Scenes, experts: int | None = None) -> dict[str, dict[str, Any]]:
-        """What trivial answers have in :meth:`compare`, by their names; none without masks.
-
-        Args:
-            experts: Not read here.
-        """
+    def floors(self, scenes: Scenes) -> dict[str, dict[str, Any]]:
+        """What trivial answers have in :meth:`compare`, by their names; none without masks."""
         if scenes.masks is None:
             return {}
         answers = floors.agreement_floors(scenes.images, scenes.masks, scenes.labels)
         return {name: numbers._asdict() for name, numbers in answers.items()}
+
+    def figures(
+        self,
+        model: Any,
+        guide: nn.Module,
+        answer: Decomposition,
+        scenes: Scenes,
+        wins: list[list[int]] | None,
+    ) -> dict[str, Figure]:
+        """Figures of ``scene_figures``. The guide is not asked."""
+        return scene_figures(model, answer, scenes, wins)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..data import Scenes, Split, coloured_shapes, shape_masks
@@ -12,19 +12,21 @@ from ..evaluation import (
     CountReader,
     Decomposition,
     Order,
-    Roles,
     as_order,
     floors,
     paint_alone,
     paint_to_order,
     requested,
-    roles,
     single_shapes,
     train_reader,
 )
 from .scoring import Scorer
+from .sheets import SIZE, expert_roles, explained, scene_figures
 
-__all__ = ["ShapesJudge", "ShapesTask", "expert_roles"]
+__all__ = ["ShapesJudge", "ShapesTask"]
+
+#: What is measured on scenes of five objects.
+OF_FIVE = ("mse", "mse_full_shapes", "ari_fg", "amodal_iou", "depth_order", "counts")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ShapesTask:
         return coloured_shapes(size, seed=seed, **{**options, **other})
 
     def split(
-        self, seed: int, *, train: int = 50_000, validation: int = 100, test: int = 1000
+        self, seed: int, train: int = 50_000, validation: int = 100, test: int = 1000
     ) -> Split:
         """Scenes for training, of this seed; for curves; and for tables."""
         sizes = (train, seed), (validation, 2_000_000), (test, 1_000_000)
@@ -69,10 +71,12 @@ class ShapesTask:
             (200 if smoke else 1000, 3_000_001),
         ):
             true = self.scenes(size, seed, count=(1, self.objects), classes="any")
+            assert true.masks is not None and true.labels is not None
             orders.append(as_order(true.images, true.masks, true.labels, len(CLASSES)))
         images = orders[0].images.to(scorer.device)
         reader = train_reader(images, orders[0].counts, steps=10 if smoke else 2000)
-        sizes = (4, 10) if smoke else (60, 200)
+        sizes = (2, 10) if smoke else (60, 200)
+        scorer = scorer._replace(classes=len(CLASSES))
         return ShapesJudge(self, scorer, reader, orders[1], *sizes)
 
 
@@ -106,37 +110,48 @@ class ShapesJudge:
         Of as many scenes of five objects, names end in ``_5``.
         """
         answer, numbers = self.scorer.score(model, guide, scenes)
-        five = self.task.five(len(scenes))
-        apart = self.scorer.decompose(model, guide, five, layers=max(7, model.layers))
+        five, apart = self.of_five(model, guide, len(scenes))
         of_five = self.scorer.compare(model, apart, five)
-        numbers |= {f"{name}_5": value for name, value in of_five.items() if name != "wins"}
-        return answer, numbers | self.read(model, expert_roles(model, numbers["wins"]))
+        numbers |= {f"{name}_5": of_five[name] for name in OF_FIVE}
+        return answer, numbers | self.read(model, numbers["wins"])
 
-    def read(self, model: nn.Module, parts: Roles) -> dict[str, float]:
-        """Fields of ``SingleShapes`` and ``Requested``: what samples show."""
+    def of_five(self, model: Any, guide: nn.Module, size: int) -> tuple[Scenes, Decomposition]:
+        """Scenes of five objects, taken apart into seven layers, or as many as the model has."""
+        five = self.task.five(size)
+        return five, self.scorer.decompose(model, guide, five, layers=max(7, model.layers))
+
+    def read(self, model: Any, wins: list[list[int]]) -> dict[str, float]:
+        """Fields of ``SingleShapes`` and ``Requested``: what samples of a model show.
+
+        Args:
+            wins: What its experts won (``Agreement.wins``).
+        """
+        parts = expert_roles(model, wins)
         alone = single_shapes(paint_alone(model, parts, self.samples), self.stencils)
         order = paint_to_order(model, parts, objects=self.task.objects, orders=self.orders)
         return alone._asdict() | requested(self.reader.read(order.images), order)._asdict()
 
-    def floors(self, scenes: Scenes, experts: int) -> dict[str, Any]:
-        """What trivial answers have, by their names; and the truth, the ceiling.
-
-        Args:
-            experts: That make objects.
-        """
+    def floors(self, scenes: Scenes) -> dict[str, dict[str, Any]]:
+        """What trivial answers have, by their names; and the truth, the ceiling."""
         five = self.scorer.floors(self.task.five(len(scenes)))
         answers = self.scorer.floors(scenes)
         for name, numbers in five.items():
             answers[name] |= {f"{field}_5": value for field, value in numbers.items()}
-        alone = floors.single_shape_floors(self.stencils, experts)
+        alone = floors.single_shape_floors(self.stencils, len(CLASSES))
         painted = floors.requested_floors(self.true)
         answers |= {name: alone[name]._asdict() | painted[name]._asdict() for name in painted}
         ceiling = requested(self.reader.read(self.true.images), self.true)
         return answers | {"true scenes": ceiling._asdict()}
 
-
-def expert_roles(model: Any, wins: list[list[int]] | None) -> Roles:
-    """The roles of a model's experts, by what they won and what is known of them by construction."""
-    makers = model.object_experts if len(model.object_experts) < model.experts else None
-    table = torch.zeros(model.experts, 1, dtype=torch.long) if wins is None else torch.tensor(wins)
-    return roles(table, makers)
+    def figures(
+        self,
+        model: Any,
+        guide: nn.Module,
+        answer: Decomposition,
+        scenes: Scenes,
+        wins: list[list[int]],
+    ) -> dict[str, Figure]:
+        """Figures of ``scene_figures``, and ``five_objects``."""
+        figures = scene_figures(model, answer, scenes, wins, CLASSES)
+        five, apart = self.of_five(model, guide, SIZE)
+        return figures | {"five_objects": explained(apart, five)}

@@ -8,13 +8,18 @@ from matplotlib.figure import Figure
 
 from .. import viz
 from ..data import Scenes
-from ..evaluation import Decomposition, Roles, describe_wins, paint, repaint
-from .shapes import expert_roles
+from ..evaluation import Decomposition, Roles, describe_wins, paint, repaint, roles
 
-__all__ = ["explained", "scene_figures"]
+__all__ = ["expert_roles", "explained", "scene_figures"]
 
 #: Scenes of a figure.
 SIZE = 12
+
+
+def expert_roles(model: Any, wins: list[list[int]] | None) -> Roles:
+    """The roles of a model's experts, by what they won and what is known of them by construction."""
+    table = torch.zeros(model.experts, 1, dtype=torch.long) if wins is None else torch.tensor(wins)
+    return roles(table, model.object_experts)
 
 
 def explained(answer: Decomposition, scenes: Scenes, size: int = SIZE) -> Figure:
@@ -52,7 +57,7 @@ def scene_figures(
 
 
 def _samples(model: Any, parts: Roles, names: list[str]) -> dict[str, Figure]:
-    """Fig. 1B and 6 of von Kuegelgen et al. (2020), one expert's objects; 1C, recombined; 7, layer by layer."""
+    """Fig. 1B, 1C and 7 of von Kuegelgen et al. (2020): objects of one expert, of several, layer by layer."""
     makers, backdrop = parts.makers, parts.backdrop
     single = {names[k]: paint(model, [k, *backdrop], SIZE).images for k in makers}
     mixed = {}

@@ -1,6 +1,7 @@
 """What a training does between its gradient steps, and pairs and objectives of papers."""
 
 from .econ import BETA_GAMMA, given_masks_econ, objective, paper_econ
+from .schedule import set_experts_apart
 from .sprites import colour_experts, separate_experts
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "objective",
     "paper_econ",
     "separate_experts",
+    "set_experts_apart",
 ]

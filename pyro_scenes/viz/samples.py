@@ -19,7 +19,8 @@ def painted_layers(sample: Any) -> Figure:
             (n, layers, 1, H, W) their opacities, front first.
     """
     layers, masks = as_array(sample.layers), as_array(sample.masks)
-    canvas, rows = np.zeros_like(layers[:, 0]), {}
+    canvas = np.zeros_like(layers[:, 0])
+    rows: dict[str, np.ndarray] = {}
     for i in reversed(range(layers.shape[1])):
         canvas = layers[:, i] + (1 - masks[:, i]) * canvas
         rows["the back layer" if not rows else f"layer {i + 1} in front"] = canvas
