@@ -4,8 +4,7 @@ Circles, squares and triangles that overlap, in any colour, drawn on the fly; no
 
     python examples/econ_shapes.py --quick
 
-Colours that tell the class, given masks and one expert, the paper's own procedure, or your own scenes (an
-.npz with images, and maybe masks, full shapes front to back, and classes):
+Colours that tell the class, given masks, the paper's procedure, or your own scenes (see load_scenes):
 
     python examples/econ_shapes.py --data unique --out runs/econ_unique
     python examples/econ_shapes.py --masks given --out runs/econ_given
@@ -53,13 +52,11 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, evaluate=args.evaluate)
     mine = load_scenes(args.images) if args.images else None
     model, guide = run.restore(build, sizes(args, run.settings, mine))
-    given, softmax = run.settings["masks"] == "given", run.settings["objective"] == "monet"
-    scorer = Scorer(run.device, given, softmax)
-    task, scenes = (
-        shapes(run) if mine is None else (None, experiment.own_sets(run, mine, masks=given))
-    )
-    if mine is not None:  # they may have more objects than those of the training
-        model.layers += max(0, args.objects - run.settings["objects"])
+    masks, objective = run.settings["masks"], run.settings["objective"]
+    scorer = Scorer(run.device, given=masks == "given", softmax=objective == "monet")
+    task, scenes = sets(run, mine)
+    # One's own scenes may have more objects than those of the training.
+    model.layers += max(0, args.objects - run.settings["objects"])
     if not run.evaluate:
         learn(run, model, guide, scorer, scenes)
     print("taking the test scenes apart, and drawing", flush=True)
@@ -71,11 +68,11 @@ def main(args: argparse.Namespace) -> None:
 def sizes(args: argparse.Namespace, kept: dict[str, Any], mine: Scenes | None) -> dict[str, Any]:
     """What the model and its scenes are made of; a checkpoint keeps it."""
     given, paper = args.masks == "given", args.recipe == "paper"
-    shape = kept.get("image_shape", [3, args.canvas, args.canvas])
+    shape, counts = kept.get("image_shape", [3, args.canvas, args.canvas]), None
     if mine is not None:
-        shape, args.data = list(mine.images.shape[1:]), None
-        most = None if mine.counts is None else max(1, int(mine.counts.max()))
-        args.objects = most or kept.get("objects", args.objects)
+        shape, args.data, counts = list(mine.images.shape[1:]), None, mine.counts
+    known = kept.get("objects", args.objects)
+    args.objects = known if counts is None else max(1, int(counts.max()))
     args.experts = args.experts or (4 if paper else 1 if given else 3)
     args.layers = args.layers or args.objects + (1 if given or paper else 2)
     names = ("data", "objects", "experts", "layers", "masks", "recipe", "objective")
@@ -90,19 +87,20 @@ def build(settings: dict[str, Any]) -> tuple[ECON, Any]:
         return recipes.paper_econ(*parts, unique=settings["data"] == "unique", given_masks=given)
     if given:
         return recipes.given_masks_econ(*parts)
-    model = sprite_scenes(*parts)
-    return model, SpritesGuide(model)
+    return (model := sprite_scenes(*parts)), SpritesGuide(model)
 
 
-def shapes(run: Run) -> tuple[ShapesTask, Split]:
-    """Coloured shapes for training, for curves and for the table."""
+def sets(run: Run, mine: Scenes | None) -> tuple[ShapesTask | None, Split]:
+    """Scenes for training, for curves and for the table; the task, if they are its."""
     args, settings = run.args, run.settings
+    if mine is not None:
+        return None, experiment.own_sets(run, mine, masks=settings["masks"] == "given")
     if settings["data"] is None:
         raise ValueError(f"{run.evaluate} was trained on scenes of one's own: give --images")
     task = ShapesTask(settings["data"], settings["objects"], settings["image_shape"][-1])
-    train, *others = (20_000, 100, 200) if args.quick else (50_000, 100, 1000)
-    train, *others = (64, 4, 4) if args.smoke else (train, *others)
-    return task, task.split(args.seed, 1 if run.evaluate else train, *others)
+    train, few, test = (20_000, 100, 200) if args.quick else (50_000, 100, 1000)
+    parts = (64, 4, 4) if args.smoke else (1 if run.evaluate else train, few, test)
+    return task, task.split(args.seed, *parts)
 
 
 def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> None:
@@ -138,14 +136,14 @@ def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task
     judge = task.judge(scorer, smoke=run.args.smoke) if task else scorer
     answer, numbers = judge.score(model, guide, test)
     others = {f"untrained, {len(few)} scenes": judge.score(*untrained, few)[1]}
-    last = {name: run.history[-1][name] for name in ("step", "seconds", "cpu_seconds")}
-    run.write(beside(numbers, others | judge.floors(test)), last)
-    figures = judge.figures(model, guide, answer, test, numbers.get("wins"))
-    for name, figure in (figures | {"curves": viz.curves(run.history)}).items():
+    last = run.history[-1]
+    costs = {"steps": last["step"], "seconds": last["seconds"], "cpu_seconds": last["cpu_seconds"]}
+    run.write(beside(numbers, others | judge.floors(test)), costs)
+    run.figure("curves", viz.curves(run.history))
+    for name, figure in judge.figures(model, guide, answer, test, numbers.get("wins")).items():
         run.figure(name, figure)
-    some = scorer.batch(test[: 4 if run.args.smoke else 12], model.layers)
-    data = to_arviz(model, guide, *some, draws=2 if run.args.smoke else 10, seed=run.args.seed)
-    run.netcdf("inference_data", data)
+    some = scorer.batch(test[:10], model.layers)
+    run.netcdf("inference_data", to_arviz(model, guide, *some, draws=10, seed=run.args.seed))
 
 
 if __name__ == "__main__":
