@@ -63,7 +63,7 @@ def _samples(model: Any, parts: Roles, names: list[str]) -> dict[str, Figure]:
     mixed = {}
     for number in range(1, 7):
         chosen = [makers[i] for i in torch.randint(len(makers), (number,)).tolist()]
-        title = f"experts {', '.join(map(str, chosen))}"
+        title = f"expert{'s' * (number > 1)} {', '.join(map(str, chosen))}"
         mixed[title] = paint(model, [*chosen, *backdrop], SIZE).images
     return {
         "experts": viz.pictures(single, headline="Objects of one expert"),

@@ -12,7 +12,9 @@ __all__ = ["painted_layers"]
 
 
 def painted_layers(sample: Any) -> Figure:
-    """Scenes after each layer that is put in front, a row for each layer; the last row is the scene.
+    """Scenes after each layer that is put in front; the last row is the scene.
+
+    A layer that paints nothing in any of them has no row.
 
     Args:
         sample: Of ``evaluation.paint``: its ``layers`` (n, layers, C, H, W) are premultiplied, its ``masks``
@@ -23,5 +25,6 @@ def painted_layers(sample: Any) -> Figure:
     rows: dict[str, np.ndarray] = {}
     for i in reversed(range(layers.shape[1])):
         canvas = layers[:, i] + (1 - masks[:, i]) * canvas
-        rows["the back layer" if not rows else f"layer {i + 1} in front"] = canvas
-    return pictures(rows)
+        if masks[:, i].any():
+            rows["the back layer" if not rows else f"layer {i + 1} in front"] = canvas
+    return pictures(rows or {"nothing is painted": canvas})

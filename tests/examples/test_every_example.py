@@ -1,0 +1,28 @@
+"""What holds for every example: it runs, in miniature, and leaves behind what it promises."""
+
+import numpy as np
+import pytest
+
+from .conftest import ROOT
+
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+FLAGS = ("--out", "--seed", "--steps", "--batch-size", "--device", "--smoke", "--resume")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_it_runs_and_writes_its_metrics(example, smoked, written):
+    out, result = smoked(example)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    numbers = [np.ravel(value) for value in written(out).values()]
+    assert numbers and all(np.isfinite(value).all() for value in numbers)
+    assert list(out.glob("*.png"))
+    # No half-written file is left.
+    assert not list(out.glob(".*.part"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_help_is_for_newcomers(example, run):
+    text = run(example, "--help").stdout
+    assert all(flag in text for flag in FLAGS)
+    assert "None)" not in text and f"python examples/{example}.py" in text
