@@ -10,7 +10,7 @@ from pyro_scenes import SpritesGuide, sprite_scenes
 from pyro_scenes.data import coloured_shapes
 from pyro_scenes.data.coloured_shapes import CLASSES
 from pyro_scenes.evaluation import floors
-from pyro_scenes.experiment import Scorer, ShapesTask, expert_roles, own_sets, scene_figures
+from pyro_scenes.experiment import Scorer, ShapesTask, expert_roles, own_sets, scene_figures, sheets
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,8 @@ def test_roles_are_those_known_by_construction(pair):
     assert expert_roles(alike, [[4, 0], [0, 0], [0, 3]]).makers == (0, 2)
 
 
-def test_figures_of_any_scenes(pair, scenes):
+def test_figures_of_any_scenes(pair, scenes, monkeypatch):
+    monkeypatch.setattr(sheets, "SIZE", 2)
     model, _ = pair
     ideal = floors.ideal(scenes.images, scenes.masks, scenes.labels)
     wins = [[1, 0, 0], [0, 2, 0], [0, 0, 0], [0, 0, 0]]
@@ -82,7 +83,7 @@ def test_figures_of_any_scenes(pair, scenes):
     assert "completion" not in scene_figures(model, ideal, bare)
 
 
-def test_own_scenes_that_a_training_knows_are_not_scored():
+def test_own_scenes_that_a_training_knows_are_not_scored(unchecked):
     scenes = coloured_shapes(20, canvas=16, count=2)
     training = SimpleNamespace(evaluate=None, state={})
     split = own_sets(training, scenes)
