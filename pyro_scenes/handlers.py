@@ -15,13 +15,15 @@ __all__ = ["expected", "point_estimate"]
 class expected(Messenger):  # noqa: N801  # a handler is named like a function, as Pyro's are
     """Inside, latents are not drawn: each takes its distribution's :func:`point_estimate`, in turn.
 
+    Auxiliary sites of a guide (``infer={"is_auxiliary": True}``) are no latents, and are drawn.
+
     Example:
         ``with expected(): guide(images)``
     """
 
     def _pyro_sample(self, msg: Any) -> None:
         fixed = msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg)
-        if not fixed:
+        if not fixed and not msg["infer"].get("is_auxiliary"):
             msg["value"] = point_estimate(msg["fn"])
 
 

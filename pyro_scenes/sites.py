@@ -12,7 +12,14 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import TransformedDistribution, biject_to
 
-__all__ = ["UNLIKELY", "check_observed", "check_pair", "check_sites", "latents"]
+__all__ = [
+    "UNLIKELY",
+    "check_observed",
+    "check_pair",
+    "check_sites",
+    "latents",
+    "where_counted",
+]
 
 #: Values of a discrete site that are less likely than this are taken for impossible (in nats).
 UNLIKELY = -12.0
@@ -149,7 +156,7 @@ def _check_mask(name: str, joint: poutine.Trace, guessed: Any) -> None:
     drawn = joint.nodes[name]
     if isinstance(_core(guessed["fn"]), dist.Delta):
         return  # without a spread there is nothing to gain
-    kept, counted = (_counted(site) for site in (drawn, guessed))
+    kept, counted = (where_counted(site) for site in (drawn, guessed))
     if kept is counted is None:
         return
     kept, counted = torch.broadcast_tensors(
@@ -171,7 +178,7 @@ def _check_mask(name: str, joint: poutine.Trace, guessed: Any) -> None:
         )
 
 
-def _counted(site: Any) -> Bool[Tensor, "..."] | None:
+def where_counted(site: Any) -> Bool[Tensor, "..."] | None:
     """Where a site's density counts, broadcastable to its value. None: everywhere."""
     fn, masks = site["fn"], [(site["mask"], site["fn"].event_dim)]
     if isinstance(site["scale"], Tensor) and site["scale"].dim():

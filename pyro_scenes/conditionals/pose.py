@@ -52,9 +52,9 @@ class PoseProposal(nn.Module):
         self.head = Amortised(hidden + LOOK * (looks > 0), prior, narrow=0.14)
 
     def forward(
-        self, picture: Float[Tensor, "n c h w"], pose: Callable[[Tensor], Tensor]
+        self, picture: Float[Tensor, "*batch c h w"], pose: Callable[[Tensor], Tensor]
     ) -> Distribution:
-        """The proposal, given how the model makes T (n, 2, 3) of a pose's code."""
+        """The proposal, given how the model makes T (..., 2, 3) of a pose's code."""
         features = first = self.embed(picture)
         if self.looks:
             offset = first.new_zeros(*first.shape[:-1], LOOK)

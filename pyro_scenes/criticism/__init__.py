@@ -9,7 +9,7 @@
 * ``prior``, ``prior_pictures``, ``prior_predictive``: the same for scenes drawn from the prior.
 
 Sites ``z_what_0, z_what_1, ...`` are one variable ``z_what`` with a dimension ``step`` (unless
-their shapes differ). Where ``z_pres`` says that there is no object, the other ``z_*`` are NaN: where
+their shapes differ). Where the model masks a latent out, as that of an absent object, it is NaN: where
 an object is absent in some draws only, ``arviz.summary(data, skipna=True)`` averages over the others.
 ``count`` is the number of objects. Dimensions are ``chain`` (of length 1), ``draw``, ``image_id``,
 ``step``, then ``layer``, ``channel, row, column``, ``pose``, ``code``, ... or ``{variable}_dim_{i}``.

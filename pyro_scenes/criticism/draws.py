@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checks import warn_training_mode
 from ..pairs import check_same_model
 from ..random import fork_rng
+from ..sites import where_counted
 from .groups import assemble
 
 __all__ = ["to_arviz"]
@@ -108,6 +109,8 @@ def _value(name: str, site: dict[str, Any], size: int) -> np.ndarray:
     drawn = name != "image" and not site["is_observed"]
     if drawn and site["fn"].support.is_discrete:
         value = value.long()  # a Bernoulli draws floats
+    if drawn and (counted := where_counted(site)) is not None and not counted.all():
+        value = value.where(counted, torch.nan)  # masked out: what is drawn there is noise
     plates = {frame.name: frame.dim for frame in site["cond_indep_stack"]}
     if drawn and {"images"} < plates.keys():
         # A plate of pixels comes before that of images.

@@ -78,14 +78,11 @@ def _label(dataset: xr.Dataset, image_ids: np.ndarray) -> xr.Dataset:
 
 
 def _families(sites: dict[str, np.ndarray]) -> dict[str, dict[Any, np.ndarray]]:
-    """Sites by name and step, with NaN where there is no object: what is drawn there is noise."""
+    """Sites by name and step."""
     families: dict[str, dict] = defaultdict(dict)
     for name, site in sites.items():
         match = re.fullmatch(r"(.+)_(\d+)", name)
         base, step = (match[1], int(match[2])) if match else (name, None)
-        absent = sites.get(f"z_pres_{step}", np.ones(1)) == 0
-        if base.startswith("z_") and base != "z_pres" and absent.any():
-            site = np.where(absent.T, np.nan, site.T).T
         families[base][step] = site
     for base, family in list(families.items()):
         if len({(step is None, site.shape) for step, site in family.items()}) > 1:

@@ -152,7 +152,8 @@ def _terms(joint: poutine.Trace, proposed: poutine.Trace) -> Terms:
     code, others, layers = log_prior.new_zeros(()), log_prior.new_zeros(()), 0
     for name in proposed.stochastic_nodes:
         site = proposed.nodes[name]
-        if site_is_subsample(site) or site["infer"].get("is_auxiliary") or name == "z_region":
+        auxiliary = site["infer"].get("is_auxiliary")  # drawn by the guide alone
+        if site_is_subsample(site) or auxiliary or name == "z_region":
             continue
         divergence = _log_q(name, site) - joint.nodes[name]["log_prob"].sum()
         if name.startswith("z_what"):

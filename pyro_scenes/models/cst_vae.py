@@ -106,8 +106,11 @@ class CSTVAE(Layered):
             for i in pyro.markov(range(self.layers), history=self.layers):
                 scene, layer = self.draw(scene, f"_{i}")
                 layers.append(layer)
-            record(scene, layers)
-            return pyro.sample("image", self.image(scene), obs=images)  # (f)
+                # not after the loop, where layers that are enumerated are out of scope
+                if i == self.layers - 1:
+                    record(scene, layers)
+                    images = pyro.sample("image", self.image(scene), obs=images)  # (f)
+        return images
 
 
 class CSTVAEGuide(Guide):

@@ -76,7 +76,7 @@ class Painted(Model):
         return self.image(scene._replace(canvas=canvas)).log_prob(pixels).unsqueeze(-3)
 
 
-def draw_regions(log_regions: list[Float[Tensor, "*batch 1 h w"]]) -> None:
+def draw_regions(log_regions: list[Float[Tensor, "*#batch 1 h w"]]) -> None:
     """Draws ``z_region`` in a guide, from the logarithm of each layer's region; no pixel shows none."""
     none = torch.full_like(log_regions[-1], -CERTAIN)
     logits = torch.stack(torch.broadcast_tensors(*log_regions, none), -4)[..., 0, :, :]

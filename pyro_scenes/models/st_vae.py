@@ -22,7 +22,7 @@ Departs from the paper:
     layers of 64 for it (the paper's: ``pose_hidden=32``), and starts out surer than the prior.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import pyro
@@ -56,7 +56,7 @@ class Layer(NamedTuple):
 
     picture: Float[Tensor, "batch c h w"]  # premultiplied: colour times opacity
     opacity: Float[Tensor, "batch #c h w"]
-    transform: Float[Tensor, "batch 2 3"]  # T, from the canvas to the window
+    transform: Float[Tensor, "batch 2 3"]  # T, of the pose alone
     occludes: bool  # whether its opacity is decoded; if not, it is as opaque as it is bright
 
 
@@ -99,13 +99,14 @@ class Layered(Model):
                 f"got {tuple(content.shape)}"
             )
         colour, opacity = content.tensor_split([channels], -3)
+        shifted = transform
         if self.centred:
             mass = centroid(opacity if opacity.numel() else colour)
-            transform = torch.cat([transform[..., :2], transform[..., 2:] + mass[..., None]], -1)
+            shifted = torch.cat([transform[..., :2], transform[..., 2:] + mass[..., None]], -1)
         if not opacity.numel():
-            picture = warp(content, transform, self.image_shape)  # (d)
+            picture = warp(content, shifted, self.image_shape)  # (d)
             return Layer(picture, picture, transform, False)
-        both = warp(torch.cat([colour * opacity, opacity], -3), transform, self.image_shape)  # (d)
+        both = warp(torch.cat([colour * opacity, opacity], -3), shifted, self.image_shape)  # (d)
         picture, opacity = both.tensor_split([channels], -3)
         return Layer(picture, opacity, transform, True)
 
@@ -144,10 +145,15 @@ class Layered(Model):
 def record(scene: Scene, layers: list[Layer]) -> None:
     """What was drawn, for those who read traces."""
     pictures, masks, transforms, _ = zip(*layers, strict=True)
-    pyro.deterministic("layers", torch.stack(pictures, -4), event_dim=4)
-    pyro.deterministic("masks", torch.stack(masks, -4), event_dim=4)
-    pyro.deterministic("transforms", torch.stack(transforms, -3), event_dim=3)
+    pyro.deterministic("layers", _stack(pictures, -4), event_dim=4)
+    pyro.deterministic("masks", _stack(masks, -4), event_dim=4)
+    pyro.deterministic("transforms", _stack(transforms, -3), event_dim=3)
     pyro.deterministic("canvas", scene.canvas, event_dim=3)
+
+
+def _stack(parts: Iterable[Tensor], dim: int) -> Tensor:
+    """Enumerated codes give layers batches of different shapes."""
+    return torch.stack(torch.broadcast_tensors(*parts), dim)
 
 
 def _normal(size: int) -> Prior:

@@ -21,6 +21,8 @@ OPAQUE = 20.0
 FAR = 8.0
 #: The mean of a place is over those no farther than this from the best.
 NEAR = 0.3
+#: Logits of a colour have this standard deviation about those that its code makes.
+NOISE = 0.01
 
 
 class BroadcastDecoder(nn.Module):
@@ -127,10 +129,7 @@ class SpriteDecoder(nn.Module):
     def match(self, regions: Tensor, scope: Tensor) -> Tensor:
         """The mean (n, 2) of the place, given regions (n, 1, H, W)."""
         height, width = self.grid.shape[1:]
-        steps = (
-            torch.arange(-(size // 2), size // 2 + 1).to(self.grid) * 2 / size
-            for size in (width, height)
-        )
+        steps = _offsets(width, self.grid), _offsets(height, self.grid)
         offsets = torch.stack(torch.meshgrid(*steps, indexing="xy"), -1)
         shape = offsets.new_zeros(*offsets.shape[:2], self.shape)
         opacity = self.bias + self.opacity(torch.cat([self.sharpness * offsets, shape], -1))[..., 0]
@@ -202,6 +201,12 @@ def _correlate(maps: Tensor, kernel: Tensor) -> Tensor:
     return found.roll(beside, (1, 2))[:, :height, :width]
 
 
+def _offsets(size: int, like: Tensor) -> Tensor:
+    """How far pixels of a row of this many lie apart, on the device and in the dtype of a tensor."""
+    pixels = torch.arange(-(size // 2), size // 2 + 1, device=like.device, dtype=like.dtype)
+    return pixels * 2 / size
+
+
 def _colour(code: int, channels: int, after: int = 0) -> nn.Linear:
     """Starts with a number for each channel, where there are enough after some that are of another use."""
     layer = nn.Linear(code, channels)
@@ -212,8 +217,12 @@ def _colour(code: int, channels: int, after: int = 0) -> nn.Linear:
 
 
 def _code_of(colour: Tensor, layer: nn.Linear) -> Tensor:
+    """The mean of a standard Normal code (n, code), given colours (n, C) of it, with a little noise."""
     logits = torch.logit(colour, eps=0.01) - layer.bias
-    return logits @ torch.linalg.pinv(layer.weight).mT
+    covariance = layer.weight @ layer.weight.mT
+    noise = NOISE**2 * torch.ones_like(covariance[0])
+    # Neither pinv nor solve: on a GPU both wait for the host, to check for errors.
+    return torch.linalg.solve_ex(covariance + noise.diag(), logits.mT).result.mT @ layer.weight
 
 
 def _flat(colour: Tensor, like: Tensor) -> Tensor:

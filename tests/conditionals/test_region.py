@@ -1,82 +1,111 @@
-"""Proposals of a region's code: a guess that is corrected."""
+"""Proposals of a region's code: from features, and from a decoder's guess that is corrected."""
 
 import pyro.distributions as dist
 import pytest
 import torch
+from torch import nn
 
-from pyro_scenes.conditionals import RegionProposal
-from pyro_scenes.networks import FlatDecoder, RegionEncoder
+from pyro_scenes.conditionals import RegionProposal, SpriteProposal
+from pyro_scenes.networks import FlatDecoder, RegionEncoder, SpriteDecoder
 
 SHAPE, CODE = (3, 8, 8), 5
-LIKE = dist.Normal(torch.zeros(CODE), 1.0).to_event(1)
+PRIOR = dist.Normal(torch.zeros(CODE), 1.0).to_event(1)
+BOUNDED = dist.Beta(2 * torch.ones(CODE), 2 * torch.ones(CODE)).to_event(1)
 IMAGES, REGIONS = torch.rand(4, *SHAPE), torch.rand(4, 1, 8, 8)
-SCOPE = torch.ones(4, 1, 8, 8)
+SCOPES = torch.ones(4, 1, 8, 8)
 
 
-def encoder():
-    return RegionEncoder(SHAPE, 6, channels=4, blocks=2)
+class Painter(nn.Module):
+    """A model, as far as a proposal asks it."""
+
+    def __init__(self):
+        super().__init__()
+        self.image_shape = SHAPE
+        self.decoders = nn.ModuleList([SpriteDecoder(CODE, SHAPE), FlatDecoder(CODE, SHAPE)])
+
+
+def features(prior=PRIOR):
+    return RegionProposal(RegionEncoder(SHAPE, 6, channels=4, blocks=2), 6, prior)
 
 
 KINDS = {
-    "features": lambda: RegionProposal(SHAPE, LIKE, encoder=encoder(), features=6),
-    "guess": lambda: RegionProposal(SHAPE, LIKE, guess=FlatDecoder(CODE, SHAPE).guess),
-    "both": lambda: RegionProposal(
-        SHAPE, LIKE, encoder=encoder(), features=6, guess=FlatDecoder(CODE, SHAPE).guess
-    ),
+    "features": features,
+    "bounded": lambda: features(BOUNDED),
+    "sprite": lambda: SpriteProposal(Painter(), 0, PRIOR),
+    "flat": lambda: SpriteProposal(Painter(), 1, PRIOR),
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_proposes_codes_about_its_median(kind):
-    proposal = KINDS[kind]()
-    parameters = proposal(IMAGES, REGIONS, SCOPE)
-    found = proposal.read(parameters)
-    assert found.batch_shape == (4,) and found.event_shape == (CODE,)
-    torch.testing.assert_close(found.mean, proposal.median(parameters))
-    found.log_prob(found.rsample()).sum().backward()
+@pytest.fixture(params=KINDS)
+def proposal(request):
+    return KINDS[request.param]()
+
+
+def test_it_proposes_codes_that_the_prior_may_draw(proposal):
+    parameters = proposal(IMAGES, REGIONS, SCOPES)
+    made = proposal.distribution(parameters)
+    assert parameters.shape == (4, 2 * CODE)
+    assert made.batch_shape == (4,) and made.event_shape == (CODE,)
+    draws = made.rsample(torch.Size([50]))
+    assert made.support.check(draws).all()
+    made.log_prob(draws).sum().backward()
     assert all(value.grad is not None for value in proposal.parameters())
 
 
-def test_a_head_of_zeros_proposes_the_guess():
-    decoder = FlatDecoder(CODE, SHAPE)
-    proposal = RegionProposal(SHAPE, LIKE, guess=decoder.guess)
-    proposal.head.head[-1].weight.data.zero_()
-    guess = decoder.guess(IMAGES, REGIONS, SCOPE)
-    found = proposal.median(proposal(IMAGES, REGIONS, SCOPE))
-    torch.testing.assert_close(found, guess)
+def test_each_image_is_read_on_its_own(proposal):
+    whole = proposal(IMAGES, REGIONS, SCOPES)
+    for i in range(4):
+        alone = proposal(*(part[i : i + 1] for part in (IMAGES, REGIONS, SCOPES)))
+        torch.testing.assert_close(alone[0], whole[i], atol=1e-4, rtol=1e-4)
 
 
-def test_a_guess_stands_in_for_the_priors_median():
+def test_parameters_of_any_batch_make_a_distribution(proposal):
+    """So that those of several experts can be selected from first."""
+    parameters = torch.stack([proposal(IMAGES, REGIONS, SCOPES)] * 3, 1)
+    assert proposal.distribution(parameters).batch_shape == (4, 3)
+
+
+def test_untrained_features_propose_about_what_the_prior_draws():
+    made = features().distribution(features()(IMAGES, REGIONS, SCOPES))
+    assert made.mean.abs().max() < 1 and (made.stddev - 1).abs().max() < 0.5
+
+
+@pytest.mark.parametrize("expert", [0, 1])
+def test_a_correction_of_zero_proposes_the_decoders_guess(expert):
     """Whatever the prior: one far from zero shifts it nowhere."""
-    decoder, far = FlatDecoder(CODE, SHAPE), dist.Normal(torch.full((CODE,), 7.0), 0.1).to_event(1)
-    proposal = RegionProposal(SHAPE, far, guess=decoder.guess)
-    proposal.head.head[-1].weight.data.zero_()
-    found = proposal.median(proposal(IMAGES, REGIONS, SCOPE))
-    torch.testing.assert_close(found, decoder.guess(IMAGES, REGIONS, SCOPE))
+    for loc in (0.0, 7.0):
+        prior = dist.Normal(torch.full((CODE,), loc), 1.0).to_event(1)
+        painter = Painter()
+        proposal = SpriteProposal(painter, expert, prior)
+        proposal.correct.head.head[-1].weight.data.zero_()
+        proposal.correct.head.head[-1].bias.data.zero_()
+        guess = painter.decoders[expert].guess(IMAGES, REGIONS, SCOPES)
+        made = proposal.distribution(proposal(IMAGES, REGIONS, SCOPES))
+        torch.testing.assert_close(made.mean, guess)
+        assert (made.stddev < 0.3).all()  # surer than the prior
+        assert torch.equal(proposal.guess(IMAGES, REGIONS, SCOPES), guess)
 
 
-def test_proposals_of_other_widths_are_read_alike():
-    """Parameters are finished: any proposal for a latent reads those of another."""
-    one, other = (
-        RegionProposal(SHAPE, LIKE, guess=FlatDecoder(CODE, SHAPE).guess, narrow=narrow)
-        for narrow in (0.05, 1.0)
+def test_the_decoder_stays_the_models():
+    """It is asked as it is at each call, and is no part of the proposal."""
+    painter = Painter()
+    proposal = SpriteProposal(painter, 1, PRIOR)
+    assert not set(proposal.modules()) & set(painter.modules())
+    before = proposal.guess(IMAGES, REGIONS, SCOPES)
+    painter.decoders[1].colour.bias.data += 1
+    torch.testing.assert_close(
+        proposal.guess(IMAGES, REGIONS, SCOPES)[:, :3], before[:, :3] - 1, atol=1e-4, rtol=0
     )
-    parameters = one(IMAGES, REGIONS, SCOPE)
-    torch.testing.assert_close(one.read(parameters).stddev, other.read(parameters).stddev)
-
-
-def test_narrow_proposals_start_narrow():
-    scales = [
-        RegionProposal(SHAPE, LIKE, encoder=encoder(), features=6, narrow=narrow)
-        for narrow in (0.05, 1.0)
-    ]
-    narrow, wide = (one.read(one(IMAGES, REGIONS, SCOPE)).stddev.mean() for one in scales)
-    assert narrow < 0.3 * wide
 
 
 def test_a_guess_pulls_at_no_region():
     """Else a bright colour's logit would pull hard at the attention."""
     regions = REGIONS.clone().requires_grad_()
-    proposal = KINDS["guess"]()
-    pulled = torch.autograd.grad(proposal(IMAGES, regions, SCOPE).sum(), regions, allow_unused=True)
-    assert pulled == (None,)
+    proposal = KINDS["flat"]()
+    made = proposal(IMAGES, regions, SCOPES).sum()
+    assert torch.autograd.grad(made, regions, allow_unused=True) == (None,)
+
+
+def test_a_guess_of_a_code_with_bounds_is_refused():
+    with pytest.raises(ValueError, match="a guess may be any number.*give proposals="):
+        SpriteProposal(Painter(), 0, BOUNDED)

@@ -4,8 +4,16 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from pyro_scenes.networks import BroadcastDecoder, FlatDecoder, SpriteDecoder, some, typical_colour
-from pyro_scenes.networks.layers import places
+from pyro_scenes.networks import (
+    CERTAIN,
+    BroadcastDecoder,
+    EmptyDecoder,
+    FlatDecoder,
+    SpriteDecoder,
+    subsample,
+    typical_colour,
+)
+from pyro_scenes.networks.pixels import places
 
 SHAPE = (3, 16, 24)
 DECODERS = {
@@ -47,14 +55,23 @@ def test_places_are_the_middles_of_pixels():
     assert (x[0] == x[1]).all() and (y[:, :1] == y).all()
 
 
-@pytest.mark.parametrize("every", [1, 2, 3])
-def test_every_so_many_pixels_are_those_of_the_whole(decoder, every):
-    codes = torch.randn(4, 5)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("name", ["sprite", "sprite of many shapes", "flat"])
+def test_every_so_many_pixels_are_those_of_the_whole(name, stride):
+    decoder, codes = DECODERS[name](), torch.randn(4, 5)
     whole = decoder(codes)
     assert whole.shape == (4, 4, 16, 24)
-    torch.testing.assert_close(decoder(codes, every=every), some(whole, every))
-    first = every // 2
-    assert torch.equal(some(whole, every), whole[:, :, first::every, first::every])
+    torch.testing.assert_close(decoder(codes, stride=stride), subsample(whole, stride))
+    first = stride // 2
+    assert torch.equal(subsample(whole, stride), whole[:, :, first::stride, first::stride])
+
+
+def test_an_empty_layer_is_transparent_whatever_its_code():
+    decoder, codes = EmptyDecoder(SHAPE), torch.randn(4, 5, requires_grad=True)
+    made = decoder(codes)
+    assert made.shape == (4, 4, 16, 24)
+    assert (made[:, -1] == -CERTAIN).all() and not made[:, -1].sigmoid().gt(1e-20).any()
+    assert not made.requires_grad and not list(decoder.parameters())
 
 
 def test_each_code_is_decoded_on_its_own(decoder):
