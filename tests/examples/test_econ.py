@@ -98,7 +98,7 @@ def test_an_evaluation_repeats_the_table_and_takes_scenes_of_ones_own(econ, writ
         assert written("same")[name] == value, name
 
     # More objects than it was trained on.
-    scenes = coloured_shapes(4, count=(2, 3), seed=3)
+    scenes = coloured_shapes(2, count=(2, 3), seed=3)
     save_scenes("full.npz", scenes)
     econ.main(*evaluate, "--images", "full.npz", "--out", "mine")
     assert known(written("mine")) == ALWAYS | SHAPES | CLASSES | COSTS
@@ -169,7 +169,7 @@ def test_it_goes_on_where_experts_cannot_be_set_apart(econ, brief, written, monk
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [["--layers", 3, "--experts", 2], ["--masks", "given"], ["--recipe", "paper", "--experts", 2]],
+    [["--layers", 2, "--experts", 2], ["--masks", "given"], ["--recipe", "paper", "--experts", 2]],
     ids=str,
 )
 def test_killed_and_resumed(words, econ, monkeypatch):
