@@ -35,7 +35,7 @@ econ: install  ## train ECON, competing experts, on coloured shapes; goes on whe
 test: .venv/extra-test  ## run the tests
 	$(BIN)/python -m pytest
 
-lint: .venv/extra-lint  ## check format, style, types, floors and grain
+lint: .venv/extra-lint  ## check format, style, types, floors and lengths
 	$(BLACK) --check --diff $(SOURCES)
 	$(BIN)/isort --check-only --diff --quiet $(SOURCES)
 	$(BIN)/flake8 $(SOURCES)
@@ -47,7 +47,7 @@ format: .venv/extra-lint  ## rewrite the sources in black's and isort's format
 	$(BIN)/isort --quiet $(SOURCES)
 	$(BLACK) $(SOURCES)
 
-style:  ## print the grain: lengths of files and functions
+style:  ## check the lengths of files and functions, and the number of parameters
 	$(PYTHON) .ci/style.py
 
 docs: .venv/extra-docs  ## build the pages into docs/_build/html

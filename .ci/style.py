@@ -1,50 +1,99 @@
-"""Measures the grain of the code, and fails where the package's files or functions grow too long.
+"""Measures files and functions, and fails where one is too long or takes too many parameters.
 
-Files: all lines. Functions: the lines of the body, without the docstring.
+Files: all lines. Bodies: the lines of a function without its signature and docstring, in the package.
+Parameters: all but ``self``; the constructors of models and guides may have more, one for each site.
 """
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
-FILE, MEDIAN, NINETIETH, LONGEST = 250, 6, 20, 50
+#: Lines of a file, by folder, at most.
+FILE = {"pyro_scenes": 250, "examples": 150, "benchmarks": 150, "tests": 500}
+#: Lines of the bodies of the package.
+MEDIAN, NINETIETH, LONGEST = 6, 20, 50
+PARAMETERS = 7
+#: Where constructors may have more.
+PAPERS = Path("pyro_scenes", "models")
 
 
-def bodies(path):
-    """Yields (lines of the body, where) for each function of a file, methods and inner ones too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+class Function(NamedTuple):
+    """A function or a method, inner ones too."""
+
+    lines: int  # of the body
+    where: str
+    parameters: int  # 0 for the constructor of a model or a guide
+
+
+def functions(path: Path) -> Iterator[Function]:
+    """The functions of a file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    methods = {id(node) for owner in classes for node in owner.body}
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
             lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
-            yield lines, f"{path}:{node.lineno} {node.name}"
+            free = node.name == "__init__" and path.is_relative_to(PAPERS)
+            number = 0 if free else parameters(node, id(node) in methods)
+            yield Function(lines, f"{path}:{node.lineno} {node.name}", number)
 
 
-def measure(folder):
+def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef, is_method: bool) -> int:
+    """How many parameters a function has."""
+    given = node.args
+    names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    number = len(names) + (given.vararg is not None) + (given.kwarg is not None)
+    return number - (is_method and names[:1] in (["self"], ["cls"]))
+
+
+def measure(folder: str) -> list[str]:
     """Prints a folder's figures. Returns what breaks the limits, as sentences."""
     paths = sorted(Path(folder).rglob("*.py"))
-    files = [(len(path.read_text().splitlines()), str(path)) for path in paths]
-    functions = [body for path in paths for body in bodies(path)]
-    if not functions:
+    files = [(len(path.read_text(encoding="utf-8").splitlines()), str(path)) for path in paths]
+    found = [function for path in paths for function in functions(path)]
+    if not found:
         return []
-    lengths = sorted(lines for lines, _ in functions)
-    middle, ninetieth = median(lengths), lengths[int(0.9 * (len(lengths) - 1))]
     print(
         f"{folder + '/':13} {len(files):3} files, lines: median {median(n for n, _ in files):g}, "
-        f"longest {max(files)[0]} | {len(functions):3} functions, body lines: median {middle:g}, "
-        f"90th percentile {ninetieth}, longest {lengths[-1]}"
+        f"longest {max(files)[0]} | {len(found):4} functions, body lines: median "
+        f"{median(f.lines for f in found):g}, 90th percentile {ninetieth(found)}, longest "
+        f"{max(found).lines} | parameters: most {max(f.parameters for f in found)}"
     )
-    long = [f"{at}: {n} lines, at most {FILE} in a file" for n, at in files if n > FILE]
-    long += [f"{at}: {n} lines, at most {LONGEST} in a body" for n, at in functions if n > LONGEST]
+    limit = FILE[folder]
+    wrong = [f"{where}: {n} lines, at most {limit} in a file" for n, where in files if n > limit]
+    wrong += [
+        f"{f.where}: {f.parameters} parameters, at most {PARAMETERS}"
+        for f in found
+        if f.parameters > PARAMETERS
+    ]
+    return wrong + (bodies(folder, found) if folder == "pyro_scenes" else [])
+
+
+def ninetieth(found: list[Function]) -> int:
+    return sorted(f.lines for f in found)[int(0.9 * (len(found) - 1))]
+
+
+def bodies(folder: str, found: list[Function]) -> list[str]:
+    """What breaks the limits of the bodies."""
+    longest = sorted(found, reverse=True)
+    wrong = [
+        f"{f.where}: {f.lines} lines, at most {LONGEST} in a body"
+        for f in longest
+        if f.lines > LONGEST
+    ]
+    middle = median(f.lines for f in found)
     if middle > MEDIAN:
-        long += [f"{folder}/: median body {middle:g} lines, at most {MEDIAN}"]
-    if ninetieth > NINETIETH:
-        tail = [f"\n    {n:3} {at}" for n, at in sorted(functions)[::-1] if n > NINETIETH]
-        long += [f"{folder}/: 90th percentile {ninetieth}, at most {NINETIETH}:" + "".join(tail)]
-    return long
+        wrong += [f"{folder}/: median body {middle:g} lines, at most {MEDIAN}"]
+    if ninetieth(found) > NINETIETH:
+        tail = "".join(f"\n    {f.lines:3} {f.where}" for f in longest if f.lines > NINETIETH)
+        wrong += [f"{folder}/: 90th percentile {ninetieth(found)}, at most {NINETIETH}:{tail}"]
+    return wrong
 
 
 if __name__ == "__main__":
-    offenders = measure("pyro_scenes")
-    measure("examples")  # for information: a script may be longer than a room
+    offenders = [sentence for folder in FILE for sentence in measure(folder)]
     sys.exit("\n".join(offenders) if offenders else 0)

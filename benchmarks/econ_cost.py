@@ -2,31 +2,31 @@
 
     python benchmarks/econ_cost.py
 
-All train the same kinds of networks on the same batch of 32 scenes: ECON by ``fit``; the same guide and
-model by a bound written out by hand, with one draw, in a loop without traces (distributions are Pyro's
-still); and a MONet of as many steps: one sprite decoder of variable shape, one U-Net, and MONet's mask
-loss. They take turns, so that a busy machine
-slows all; medians of all turns. Seconds are CPU.
+All train on the same batch of 32 scenes: sprite scenes and the paper's ECON by ``fit``; the same networks as
+the paper's by a bound written out by hand, with one draw, in a loop without Pyro's traces; and a MONet: one
+sprite decoder of variable shape, one U-Net, five layers, and MONet's mask loss. They take turns, so that a
+busy machine slows all; medians of all turns. Milliseconds are CPU.
 """
 
 import argparse
-import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import repeat
-from statistics import median
 
 import pyro
 import torch
-from pyro.distributions import Distribution
 from pyro.infer import TraceEnum_ELBO
+from sweep import turns
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
-from pyro_scenes import ECON, ECONGuide, adam, fit
+from pyro_scenes import ECON, ECONGuide, SpritesGuide, adam, fit, sprite_scenes
 from pyro_scenes.data import batches, coloured_shapes
 from pyro_scenes.experiment import positive
 from pyro_scenes.inference import MaskLoss
-from pyro_scenes.models.econ_search import cost
-from pyro_scenes.networks import ExpertAttention, SpriteDecoder, UNet
+from pyro_scenes.models.econ import Scene
+from pyro_scenes.networks import CERTAIN, SpriteDecoder, UNet, apply_each, select
+from pyro_scenes.render import visibility
 
 SHAPE = (3, 32, 32)
 
@@ -36,8 +36,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--turns", type=positive, default=10, metavar="N", help="of each (%(default)s)")
-    add("--steps", type=positive, default=5, metavar="N", help="in a turn (%(default)s)")
+    add("--turns", type=positive, default=30, metavar="N", help="of one step each (%(default)s)")
     add("--threads", type=positive, default=1, metavar="N", help="(%(default)s)")
     return parser
 
@@ -46,64 +45,69 @@ def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     pyro.enable_validation(False)
     images = next(batches(coloured_shapes(200, colours="random").images, 32))
+    paper, plain, sprites = ECON(), ECON(), sprite_scenes()
     loops = {
-        "ECON by fit": econ(images),
-        "ECON without traces": plain(images),
+        "sprite scenes by fit": by_fit(sprites, SpritesGuide(sprites), images),
+        "the paper's ECON by fit": by_fit(paper, ECONGuide(paper), images),
+        "the same without traces": by_hand(plain, ECONGuide(plain), images),
         "MONet by fit": monet(images),
     }
-    for loop in loops.values():
-        spend(loop, args.steps)
-    turns = [
-        {name: spend(loop, args.steps) for name, loop in loops.items()} for _ in range(args.turns)
-    ]
-    for name in loops:
-        spent = [1000 * turn[name] / args.steps for turn in turns]
-        ratio = median(turn["ECON by fit"] / turn[name] for turn in turns)
-        limits = f"{min(spent):.0f} to {max(spent):.0f}"
-        print(
-            f"{name}: {median(spent):.0f} ms a step ({limits}); ECON by fit takes {ratio:.2f} times"
-        )
+    spent = turns({name: partial(next, loop) for name, loop in loops.items()}, args.turns)
+    for name, milliseconds in spent.items():
+        ratio = milliseconds / spent["the same without traces"]
+        print(f"{name}: {milliseconds:.0f} CPU ms a step, {ratio:.2f} times that without traces")
 
 
-def spend(loop: Iterator, steps: int) -> float:
-    start = time.process_time()
-    for _ in range(steps):
-        next(loop)
-    return time.process_time() - start
-
-
-def econ(images: Tensor) -> Iterator:
-    model = ECON()
-    guide = ECONGuide(model)
+def by_fit(model: ECON, guide: ECONGuide | SpritesGuide, images: Tensor) -> Iterator:
     elbo = TraceEnum_ELBO(max_plate_nesting=2)
     return fit(model, guide, repeat(images), elbo=elbo, optim=adam(model, guide), clip=100.0)
 
 
 def monet(images: Tensor) -> Iterator:
     decoder = SpriteDecoder(8, SHAPE, shape=3)
-    model = ECON(SHAPE, experts=1, steps=5, code=8, decoders=[decoder], background=False)
-    attention = ExpertAttention([UNet(4, (16, 24, 32), fold=2)])
-    guide = ECONGuide(model, attention=attention)
+    model = ECON(SHAPE, experts=1, layers=5, code=8, decoders=[decoder])
+    guide = ECONGuide(model, attention=[UNet(4, (16, 24, 32), fold=2)])
     return fit(model, guide, repeat(images), elbo=MaskLoss(), optim=adam(model, guide), clip=100.0)
 
 
-def plain(images: Tensor) -> Iterator:
-    """Minus the bound given the experts, as ``cost`` writes it out, at one draw."""
-    model = ECON()
-    guide = ECONGuide(model)
+def by_hand(model: ECON, guide: ECONGuide, images: Tensor) -> Iterator:
     optim = adam(model, guide)
     weights = optim.param_groups[0]["params"]
-
-    def take(name: str, proposal: Distribution, best: Tensor) -> Tensor:
-        return proposal.rsample() if proposal.has_rsample else proposal.sample()
-
     while True:
         optim.zero_grad()
-        loss = cost(model, images, guide.explain(images, take)).mean()
+        loss = negative_bound(model, guide, images)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 100.0).item()
         optim.step()
         yield loss.item()
+
+
+def negative_bound(model: ECON, guide: ECONGuide, images: Tensor) -> Tensor:
+    """The negative ELBO per image at one draw of experts and codes; regions are summed over."""
+    log_scope, divergence = torch.zeros_like(images[:, :1]), torch.zeros(len(images))
+    log_regions, layers = [], []
+    for i in range(model.layers):
+        scene = Scene(i, model.layers, model.blank)
+        rest = torch.full_like(log_scope[:, None], CERTAIN)
+        alphas = rest if i == model.layers - 1 else guide.attend(images, log_scope)
+        log_scopes = log_scope[:, None]
+        maps = images[:, None], (log_scopes + logsigmoid(alphas)).exp(), log_scopes.exp()
+        parameters = apply_each(guide.proposals, *maps, event_dims=3)
+        winner = guide.compete(images, log_scope, alphas, parameters)
+        expert = winner.sample()
+        alpha = select(alphas, expert % alphas.shape[1], event_dims=3)
+        proposal = guide.proposals[0].distribution(select(parameters, expert, event_dims=1))
+        code = proposal.rsample()
+        for q, p, z in ((winner, model.z_expert, expert), (proposal, model.z_what, code)):
+            divergence = divergence + q.log_prob(z) - p(scene).log_prob(z)
+        layers.append(model.decode(expert, code))
+        log_regions.append(log_scope + logsigmoid(alpha))
+        log_scope = log_scope + logsigmoid(-alpha)
+    colours, mask_logits = torch.stack(layers, 1).tensor_split([-1], 2)
+    log_q, log_p = torch.stack(log_regions, 1), visibility(mask_logits)[:, :-1, None]
+    evidence = model.pixel_log_prob(scene, images[:, None], colours.sigmoid())
+    gain = (log_q.exp() * (evidence + log_p - log_q)).flatten(1).sum(1)
+    return (divergence - gain).mean()
 
 
 if __name__ == "__main__":

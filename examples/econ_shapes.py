@@ -94,7 +94,8 @@ def sets(run: Run, mine: Scenes | None) -> tuple[ShapesTask | None, Split]:
     """Scenes for training, for curves and for the table; the task, if they are its."""
     args, settings = run.args, run.settings
     if mine is not None:
-        return None, experiment.own_sets(run, mine, masks=settings["masks"] == "given")
+        own = Split(*[experiment.unseen(run, mine)] * 3) if run.evaluate else mine.split()
+        return None, own
     if settings["data"] is None:
         raise ValueError(f"{run.evaluate} was trained on scenes of one's own: give --images")
     task = ShapesTask(settings["data"], settings["objects"], settings["image_shape"][-1])
@@ -111,20 +112,18 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
     optim = torch.optim.Adam(weights, lr=args.lr or (5e-4 if paper else 2e-3), fused=True)
     source, some = scorer.source(scenes.train, model.layers), scenes.train[:1000].floats(run.device)
     training = run.training(model, guide, source, optim=optim, elbo=elbo, clip=100.0)
+    experiment.remember(run, scenes.train, scenes.validation)
     for step in training:
-        if not paper:
-            scale_lr(optim, falling(step, args.steps))
         if training.due(every=100):
             with training.row() as row:
                 row.update(scorer.brief(model, guide, scenes.validation))
                 if paper:
                     row["validation_loss"] = scorer.loss(elbo, model, guide, scenes.validation)
         # What depends on the history or changes weights follows the row, for a resumed run to repeat it.
-        if paper:
-            drops = plateaus(row["validation_loss"] for row in training.history)
-            scale_lr(optim, 10 ** (-drops / 2))
-            if drops == 5:
-                break
+        drops = plateaus(row["validation_loss"] for row in training.history) if paper else 0
+        if drops == 5:
+            break
+        scale_lr(optim, 10 ** (-drops / 2) if paper else falling(step, args.steps))
         if isinstance(guide, SpritesGuide):
             recipes.set_experts_apart(step, args.steps, model, guide, some, optim, training.state)
 

@@ -13,18 +13,19 @@ drawn as prior, guide and truth have it.
 """
 
 import argparse
+from typing import Any
 
 import numpy as np
 from pyro.infer import TraceEnum_ELBO
 
-from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, load_checkpoint, viz, warm_up
-from pyro_scenes.data import Scenes, mnist, multi_digits, strokes
+from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, evaluation, viz, warm_up
+from pyro_scenes.data import Digits, Scenes, digits, multi_digits
 from pyro_scenes.experiment import Run, flags, launch, path
-from pyro_scenes.inference import read_checkpoint
+from pyro_scenes.inference import falling, scale_lr
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = flags(__doc__, out="runs/posterior_predictive_check", steps=2000)
+    parser = flags(__doc__, out="runs/posterior_predictive_check", steps=2000, data_root=True)
     parser.add_argument(
         "--checkpoint", type=path, metavar="FILE", help="of air_multi_mnist.py, on digits"
     )
@@ -32,47 +33,39 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    run = Run(args, trains=not args.checkpoint)
-    train, test = scenes(args)
-    kept = read_checkpoint(args.checkpoint)["extra"] if args.checkpoint else {}
-    if kept.get("settings", {}).get("image_shape", [1, 50, 50]) != [1, 50, 50]:
-        raise ValueError(f"{args.checkpoint} is not of grey scenes of 50 x 50, as are drawn here")
-    model = AIR(**kept.get("settings", {})).to(run.device)
-    guide = AIRGuide(model).to(run.device)
-
-    def warm(step: int) -> None:
-        model.z_pres = Persist(warm_up(step, over=min(500, args.steps // 2 + 1)))
-
-    if args.checkpoint:
-        load_checkpoint(args.checkpoint, model.eval(), guide.eval())
-    else:
-        run.fit(
-            model,
-            guide,
-            train.images,
-            optim=adam(model, guide),
-            elbo=TraceEnum_ELBO(max_plate_nesting=1),
-            evaluate=lambda step: {},
-            before=warm,
-        )
-
-    draws = 5 if args.smoke else 100
-    images = run.floats(test.images)
-    data = criticism.to_arviz(model.eval(), guide.eval(), images, draws=draws, seed=args.seed)
+    run = Run(args, evaluate=args.checkpoint)
+    pen = digits(args.data_root)
+    # The same test scenes for all seeds.
+    test = multi_digits(pen.test, 8 if args.smoke else 100, seed=1_000_000)
+    model, guide = run.restore(build, {"image_shape": [1, 50, 50], "steps": 3})
+    if not args.checkpoint:
+        learn(model, guide, pen, run)
+    # A checkpoint from the middle of the warm-up holds another prior.
+    model.z_pres = Persist(0.01)
+    images, draws = test.floats(run.device), 5 if args.smoke else 100
+    data = criticism.to_arviz(model, guide, images, draws=draws, seed=args.seed)
     run.netcdf("inference_data", data)
-    counts(data, test, run)
-    functions = criticism.STATISTICS | {"unexplained_spot": unexplained_spot}
-    checks = criticism.statistics(data, **functions)
-    p = criticism.p_values(checks)
-    tails = criticism.tail_shares(p)
-    groups = checks["observed_data"], checks["posterior_predictive"]
-    run.figure("checks", viz.predictive_checks(*groups, p, tails))
-    for name, tail in tails.items():
-        print(
-            f"{name:20}", f"{tail.share:.0%} of images in the tails, calibrated {tail.expected:.0%}"
-        )
-    shares = {f"tail_share_{name}": tail.share for name, tail in tails.items()}
-    run.write({"expected_tail_share": tails["total_ink"].expected} | shares)
+    run.write(counts(data, test, run), check(data, run))
+
+
+def build(settings: dict[str, Any]) -> tuple[AIR, AIRGuide]:
+    model = AIR(**settings)
+    return model, AIRGuide(model)
+
+
+def learn(model: AIR, guide: AIRGuide, pen: Digits, run: Run) -> None:
+    """Trains both, as air_multi_mnist.py does."""
+    args, optim = run.args, adam(model, guide)
+    train = multi_digits(pen.train, 64 if args.smoke else 20_000, seed=args.seed).images
+    validation = multi_digits(pen.validation, 32 if args.smoke else 1_000, seed=2_000_000)
+    images, elbo = validation.floats(run.device), TraceEnum_ELBO(max_plate_nesting=1)
+    training = run.training(model, guide, train, optim=optim, elbo=elbo)
+    for step in training:
+        scale_lr(optim, falling(step, args.steps))
+        model.z_pres = Persist(warm_up(step, over=min(500, args.steps // 2 + 1)))
+        if training.due():
+            with training.row() as row:
+                row["validation_elbo"] = evaluation.log_weights(model, guide, images).mean()
 
 
 def unexplained_spot(images: np.ndarray, draw: dict[str, np.ndarray]) -> np.ndarray:
@@ -81,27 +74,31 @@ def unexplained_spot(images: np.ndarray, draw: dict[str, np.ndarray]) -> np.ndar
     return spots.mean((2, 4)).max((1, 2))
 
 
-def scenes(args: argparse.Namespace) -> tuple[Scenes, Scenes]:
-    """Training scenes, and held-out ones of other digits."""
-    if args.data_root:
-        seen, unseen = mnist(args.data_root), mnist(args.data_root, train=False)
-    else:
-        pictures, labels = strokes()
-        seen, unseen = (pictures[2000:], labels[2000:]), (pictures[:2000], labels[:2000])
-    train = multi_digits(seen, 64 if args.smoke else 20_000, seed=args.seed)
-    return train, multi_digits(unseen, 8 if args.smoke else 100, seed=1_000_000 + args.seed)
+def check(data: Any, run: Run) -> dict[str, float]:
+    """The share of images with an extreme p-value, for each statistic, beside a calibrated model's."""
+    functions = criticism.STATISTICS | {"unexplained_spot": unexplained_spot}
+    checks = criticism.statistics(data, **functions)
+    p = criticism.p_values(checks)
+    tails = criticism.tail_shares(p)
+    groups = checks["observed_data"], checks["posterior_predictive"]
+    run.figure("checks", viz.predictive_checks(*groups, p, tails))
+    calibrated = tails["total_ink"]
+    shares = {"calibrated": calibrated.expected, "calibrated_error": calibrated.standard_error}
+    for name, tail in tails.items():
+        shares |= {name: tail.share, f"{name}_too_little": tail.low, f"{name}_too_much": tail.high}
+    return {f"tail_share_{name}": share for name, share in shares.items()}
 
 
-def counts(data, test: Scenes, run: Run) -> None:
+def counts(data: Any, test: Scenes, run: Run) -> dict[str, float]:
     """Prior, guide and truth on the number of objects: the guide's counts show what the prior should be."""
     most = int(data["prior"]["z_pres"].sizes["step"])
-    found = {"truth": test.counts.numpy()}
-    for group, name in (("posterior", "guide, aggregated"), ("prior", "prior")):
-        found[name] = data[group]["count"].values.reshape(-1)
-    shares = {name: np.bincount(n, minlength=most + 1) / n.size for name, n in found.items()}
-    run.figure("check_count", viz.bars(shares, x="object count"))
-    for name, share in shares.items():
-        print(f"{name:20}", "  ".join(f"p({n}) = {p:.3f}" for n, p in enumerate(share)))
+    numbers = {"prior": data["prior"]["count"].values, "guide": data["posterior"]["count"].values}
+    numbers["truth"] = test.counts.numpy()
+    shares = {
+        name: np.bincount(n.ravel(), minlength=most + 1) / n.size for name, n in numbers.items()
+    }
+    run.figure("check_count", viz.bars(shares, x="count", y="share of scenes"))
+    return {f"{name}_{n}": share for name, row in shares.items() for n, share in enumerate(row)}
 
 
 if __name__ == "__main__":

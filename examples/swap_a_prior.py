@@ -2,31 +2,29 @@
 
     python examples/swap_a_prior.py
 
-First each swap takes a few steps on small scenes; the table says how the loss moved and that every
-parameter of model and guide was trained. Then the count prior, fixed at p(n) ~ 0.01^n while AIR learns
-what an object is, is replaced by a learned one: prior_counts.png shows what the prior says before and
-after, beside the counts that the guide finds.
+First each swap takes a few steps on small scenes; the table says how the loss moved and that every parameter
+was trained. Then the count prior, fixed at p(n) ~ 0.01^n while AIR learns what an object is, is replaced by
+a learned one: prior_counts.png shows both beside the guide's counts and the truth, of test scenes.
 """
 
 import argparse
-from collections.abc import Callable
+from functools import partial
 from itertools import islice, repeat
 
-import numpy as np
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
-from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, adam, evaluation, fit, viz, warm_up
-from pyro_scenes.data import batches, mnist, multi_digits, strokes
+from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, Product, adam, evaluation, fit, viz
+from pyro_scenes.data import Scenes, batches, digits, multi_digits
 from pyro_scenes.experiment import Run, flags, launch
-from pyro_scenes.networks import mlp
+from pyro_scenes.inference import falling, scale_lr, warm_up
 from pyro_scenes.random import fork_rng
 
-SMALL = {"image_shape": (1, 25, 25), "window": (1, 14, 14), "code": 8}
+ELBO = TraceEnum_ELBO(max_plate_nesting=1)
+small = partial(AIR, (1, 25, 25), (1, 14, 14), code=8)
 
 
 def beside(scene) -> dist.Distribution:
@@ -41,7 +39,7 @@ class Blob(nn.Module):
 
     def __init__(self, code: int, side: int) -> None:
         super().__init__()
-        self.layers = mlp(code, 2)
+        self.layers = nn.Linear(code, 2)
         line = torch.linspace(-1, 1, side)
         self.register_buffer("radius", line[:, None] ** 2 + line**2)
 
@@ -50,148 +48,102 @@ class Blob(nn.Module):
         return bright * torch.exp(-self.radius / (0.1 + width))
 
 
+POSE = {"loc": [3.0, 0.0, 0.0], "scale": [0.2, 1.0, 1.0]}
+SHIFT = Prior(dist.Normal, loc=[0.0, 0.0], scale=[1.0, 1.0])
+SCALE = Prior(dist.LogNormal, loc=[1.1], scale=[0.1])
 # One line each. Site = keyword: whatever is given replaces p(site | scene), and nothing else changes.
-MODELS: dict[str, Callable[[], AIR]] = {
-    "as it is": lambda: AIR(**SMALL),
-    "z_pres=module": lambda: AIR(**SMALL, z_pres=Persist([0.5, 0.3, 0.1], learn=True)),
-    "z_pres=function": lambda: AIR(
-        **SMALL, z_pres=lambda scene: dist.Bernoulli(0.3 * scene.z_pres)
-    ),
-    "z_where=module": lambda: AIR(
-        **SMALL,
-        z_where=Prior(dist.StudentT, df=[4.0] * 3, loc=[3.0, 0.0, 0.0], scale=[0.2, 1.0, 1.0]),
-    ),
-    "z_where=learned": lambda: AIR(
-        **SMALL, z_where=Prior(dist.Normal, loc=[3.0, 0.0, 0.0], scale=[0.2, 1.0, 1.0], learn=True)
-    ),
-    "z_where=function": lambda: AIR(**SMALL, z_where=beside),
-    "z_what=module": lambda: AIR(
-        **SMALL, z_what=Prior(dist.Laplace, loc=[0.0] * 8, scale=[1.0] * 8)
-    ),
-    "z_what=function": lambda: AIR(
-        **SMALL, z_what=lambda scene: dist.Beta(torch.ones(8), torch.ones(8)).to_event(1)
-    ),
-    "decoder=module": lambda: AIR(**SMALL, decoder=Blob(8, 14)),
-    "decoder=function": lambda: AIR(
-        **SMALL,
-        decoder=lambda z: torch.sigmoid(z[..., :1] - 2)[..., None, None].expand(
-            *z.shape[:-1], 1, 14, 14
-        ),
-    ),
-    "image=Laplace": lambda: AIR(**SMALL, image=Pixels(dist.Laplace, scale=0.2)),
-    "image=Bernoulli": lambda: AIR(**SMALL, image=Pixels(dist.Bernoulli)),
-    "image=learned scale": lambda: AIR(**SMALL, image=Pixels(dist.Normal, scale=0.3, learn=True)),
-    "image=function": lambda: AIR(
-        **SMALL, image=lambda scene: dist.Normal(scene.canvas, 0.1 + 0.2 * scene.canvas).to_event(3)
-    ),
-}
-GUIDES: dict[str, Callable[[AIR], AIRGuide]] = {
-    "cell=nn.GRUCell": lambda model: AIRGuide(model, cell=nn.GRUCell),
-    "cell=function": lambda model: AIRGuide(
-        model, cell=lambda inputs, hidden: nn.RNNCell(inputs, hidden, nonlinearity="relu")
-    ),
+SWAPS = {
+    "as it is": small,
+    "z_pres=learned": lambda: small(z_pres=Persist([0.5, 0.3, 0.1], learn=True)),
+    "z_pres=function": lambda: small(z_pres=lambda scene: dist.Bernoulli(0.3 * scene.z_pres)),
+    "z_where=StudentT": lambda: small(z_where=Prior(dist.StudentT, df=[4.0] * 3, **POSE)),
+    "z_where=product": lambda: small(z_where=Product(scale=SCALE, shift=SHIFT)),
+    "z_where=function": lambda: small(z_where=beside),
+    "z_what=Laplace": lambda: small(z_what=Prior(dist.Laplace, loc=[0.0] * 8, scale=[1.0] * 8)),
+    "z_what=one-hot": lambda: small(z_what=Prior(dist.OneHotCategorical, logits=[0.0] * 8)),
+    "z_what=Beta": lambda: small(z_what=lambda scene: dist.Beta(torch.ones(8), 1).to_event(1)),
+    "decoder=module": lambda: small(decoder=Blob(8, 14)),
+    "image=Laplace": lambda: small(image=Pixels(dist.Laplace, scale=0.2)),
+    "image=Bernoulli": lambda: small(image=Pixels(dist.Bernoulli)),
+    "image=learned scale": lambda: small(image=Pixels(dist.Normal, scale=0.3, learn=True)),
+    "image=function": lambda: small(image=lambda scene: dist.Normal(scene.canvas, 0.4).to_event(3)),
+    "cell=nn.GRUCell": lambda: AIRGuide(small(), cell=nn.GRUCell),
+    "cell=function": lambda: AIRGuide(small(), cell=partial(nn.RNNCell, nonlinearity="relu")),
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    return flags(__doc__, out="runs/swap_a_prior", steps=2000)
+    return flags(__doc__, out="runs/swap_a_prior", steps=2000, data_root=True)
 
 
 def main(args: argparse.Namespace) -> None:
     run = Run(args)
-    for name, build in MODELS.items():
-        table(name, model := build(), AIRGuide(model), args)
-    for name, build in GUIDES.items():
-        table(name, model := AIR(**SMALL), build(model), args)
-    learn_counts(run, args)
-
-
-def table(name: str, model: AIR, guide: AIRGuide, args: argparse.Namespace) -> None:
-    """Trains a few steps on small scenes, with the estimator that trains baselines too."""
-    digits = strokes(300)
-    scenes = multi_digits((digits[0][:, ::2, ::2], digits[1]), 64, canvas=32, seed=args.seed)
-    images = (scenes.images[..., 3:28, 3:28] > 127).float()  # 0 or 1, so that Bernoulli fits too
-    weights = [*model.parameters(), *guide.parameters()]
-    before = [weight.detach().clone() for weight in weights]
-    with pyro.validation_enabled(True):
-        records = fit(model, guide, repeat(images, 3 if args.smoke else 20))
-        losses = [record.loss for record in records]
-    trained = sum(not torch.equal(old, new) for old, new in zip(before, weights, strict=True))
-    print(
-        f"{name:22} loss {losses[0]:8.1f} -> {losses[-1]:8.1f}   trained {trained}/{len(weights)}"
-    )
-
-
-def learn_counts(run: Run, args: argparse.Namespace) -> None:
-    """Trains AIR under its fixed prior, then swaps the count prior for a learned one and trains on."""
+    pen = digits(args.data_root)
     size, held_out = (64, 32) if args.smoke else (20_000, 1_000)
-    digits = mnist(args.data_root) if args.data_root else strokes()
-    scenes = multi_digits(digits, size + held_out, seed=args.seed)
-    train, test = scenes[held_out:], run.floats(scenes[:held_out].images)
+    train = multi_digits(pen.train, size, seed=args.seed).images
+    validation = multi_digits(pen.validation, held_out, seed=2_000_000).floats(run.device)
+    halves = nn.functional.avg_pool2d(train[:64].float(), 2)
+    images = (halves > 127).float()  # 0 or 1, so that Bernoulli fits too
+    for name, swap in SWAPS.items():
+        try_out(name, swap(), images, steps=3 if args.smoke else 20)
+    model, guide = learn(train, validation, run)
+    learn_counts(model, guide, train, multi_digits(pen.test, held_out, seed=1_000_000), run)
+
+
+def try_out(name: str, part: AIR | AIRGuide, images: Tensor, *, steps: int) -> None:
+    """Trains a few steps on small scenes, with the estimator that trains baselines too."""
+    guide = part if isinstance(part, AIRGuide) else AIRGuide(part)
+    weights = [*guide.model.parameters(), *guide.parameters()]
+    before = [weight.detach().clone() for weight in weights]
+    losses = [record.loss for record in fit(guide.model, guide, repeat(images, steps))]
+    trained = sum(not torch.equal(old, new) for old, new in zip(before, weights, strict=True))
+    print(f"{name:20} loss {losses[0]:6.1f} -> {losses[-1]:6.1f}  trained {trained}/{len(weights)}")
+
+
+def learn(train: Tensor, validation: Tensor, run: Run) -> tuple[AIR, AIRGuide]:
+    """Trains AIR under its fixed prior, as air_multi_mnist.py does."""
     model = AIR().to(run.device)
-    guide = AIRGuide(model).to(run.device)
-    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    guide = AIRGuide(model)
+    optim = adam(model, guide)
+    training = run.training(model, guide, train, optim=optim, elbo=ELBO)
+    for step in training:
+        scale_lr(optim, falling(step, run.args.steps))
+        model.z_pres = Persist(warm_up(step, over=min(500, run.args.steps // 2 + 1)))
+        if training.due():
+            with training.row() as row:
+                row["validation_elbo"] = evaluation.log_weights(model, guide, validation).mean()
+    return model, guide
 
-    def warm(step: int) -> None:
-        model.z_pres = Persist(warm_up(step, over=min(500, args.steps // 2 + 1)))
 
-    run.fit(
-        model,
-        guide,
-        train.images,
-        optim=adam(model, guide),
-        elbo=elbo,
-        evaluate=lambda step: {},
-        before=warm,
-    )
-    rows = {"prior, fixed": prior_counts(model)}
-    elbos = {"elbo_fixed_prior": bound(model, guide, test, args.seed)}
-
+def learn_counts(model: AIR, guide: AIRGuide, train: Tensor, test: Scenes, run: Run) -> None:
+    """Swaps the count prior for a learned one, and trains on."""
+    prior, _, before = measure(model, guide, test.floats(run.device))
     model.z_pres = Persist([0.5] * model.steps, learn=True)  # the swap
-
-    stream = batches(train.images, args.batch_size, seed=args.seed + 1, device=run.device)
+    stream = batches(train, run.args.batch_size, seed=run.args.seed + 1, device=run.device)
+    stream = islice(stream, 3 if run.args.smoke else 400)
     optim = torch.optim.Adam(model.z_pres.parameters(), lr=0.05)  # the guide stays as it is
-    for _ in fit(model, guide, islice(stream, 3 if args.smoke else 400), elbo=elbo, optim=optim):
-        pass
-    rows["prior, learned"] = prior_counts(model)
-    elbos["elbo_learned_prior"] = bound(model, guide, test, args.seed)
-    with torch.no_grad(), fork_rng(args.seed):
-        found = evaluation.count_probabilities(guide, test).mean(0)
-    rows["guide, held-out images"] = found.cpu().numpy()
-    report(run, model, rows, elbos)
-
-
-def report(run: Run, model: AIR, rows: dict[str, np.ndarray], elbos: dict[str, float]) -> None:
-    """Counts as bars and numbers, and what the model with the learned prior draws."""
-    with torch.no_grad(), fork_rng(run.args.seed):
-        drawn = poutine.trace(model).get_trace(size=12).nodes
-    names = {"canvas": "learned prior, canvas", "image": "the same with pixel noise"}
-    pictures = {name: drawn[site]["value"].cpu().numpy() for site, name in names.items()}
-    run.figure("prior_samples", viz.pictures(pictures))
-    run.figure("prior_counts", viz.bars(rows, x="count"))
-    metrics = dict(elbos)
-    for name, row in rows.items():
-        print(f"{name:24}", "  ".join(f"p({n}) = {p:.3f}" for n, p in enumerate(row)))
-        key = name.replace(",", "").replace(" ", "_")
-        metrics |= {f"{key}_{n}": float(p) for n, p in enumerate(row)}
+    list(fit(model, guide, stream, elbo=ELBO, optim=optim))
+    learned, q, after = measure(model, guide, test.floats(run.device))
+    shares = {"prior": prior, "learned prior": learned, "guide": q}
+    shares["truth"] = test.counts.bincount(minlength=model.steps + 1) / len(test)
+    run.figure("prior_counts", viz.bars(shares, x="count", y="share of scenes"))
+    canvas = poutine.trace(model).get_trace(size=12).nodes["canvas"]["value"].detach()
+    run.figure("prior_samples", viz.pictures({"scenes of the learned prior": canvas}))
+    elbos = {"elbo": before, "elbo_learned": after, "elbo_gain": after - before}
+    metrics = {name: elbo.mean().item() for name, elbo in elbos.items()}
+    metrics |= {f"{k}_error": v.std().item() / len(v) ** 0.5 for k, v in elbos.items()}
+    for name, row in shares.items():
+        metrics |= {f"{name.replace(' ', '_')}_{n}": p for n, p in enumerate(row.tolist())}
     run.write(metrics)
 
 
-def prior_counts(model: AIR) -> np.ndarray:
-    """p(n) for n = 0 .. N: the prior draws its objects in the same sites as the guide does."""
-    with torch.no_grad():
-        return (
-            evaluation.count_probabilities(lambda images: model(size=1), model.blank[None])[0]
-            .cpu()
-            .numpy()
-        )
-
-
 @torch.no_grad()
-def bound(model: AIR, guide: AIRGuide, images: Tensor, seed: int) -> float:
-    """ELBO per image, in nats, from ten draws."""
-    with fork_rng(seed):
-        return evaluation.log_weights(model, guide, images, particles=10).mean().item()
+def measure(model: AIR, guide: AIRGuide, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Shares of counts 0 .. N in the prior, of the guide's sites, and in the guide; each image's ELBO."""
+    p = evaluation.count_probabilities(lambda images: model(size=1), model.blank[None])[0]
+    with fork_rng(0):
+        elbo = evaluation.log_weights(model, guide, images, particles=10).mean(0)
+        return p, evaluation.count_probabilities(guide, images).mean(0), elbo
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pyro_scenes.viz import (
     annotated,
     bars,
     completion,
+    counted,
     curves,
     in_colours,
     layer_by_layer,
@@ -111,6 +112,18 @@ def test_wrong_images_are_marked_and_counted():
     assert len(right) == len(wrong) == 1 and right.isdisjoint(wrong)
     assert annotated(IMAGES, correct=correct, headline="own").get_suptitle() == "own"
     assert annotated(IMAGES).get_suptitle() == ""
+
+
+def test_wrong_counts_are_named_beside_the_truth():
+    boxes = np.full((5, 2, 4), np.nan)
+    figure = counted(IMAGES, boxes, torch.tensor([0, 1, 2, 0, 1]), truth=[0, 2, 2, 0, 0])
+    titles = [axis.get_title() for axis in figure.axes[:5]]
+    assert titles == ["0 found", "1 found, 2 there", "2 found", "0 found", "1 found, 0 there"]
+    assert figure.get_suptitle() == "3 of 5 counted right"
+    unknown = counted(IMAGES, boxes, [0, 1, 2, 0, 1])
+    assert unknown.axes[1].get_title() == "1 found" and unknown.get_suptitle() == ""
+    with pytest.raises(ValueError, match="truth must be one for each"):
+        counted(IMAGES, boxes, [0, 1, 2, 0, 1], truth=[1])
 
 
 @pytest.mark.parametrize(

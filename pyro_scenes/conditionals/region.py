@@ -73,7 +73,7 @@ class Correction(nn.Module):
         guesses: Float[Tensor, "n code"],
     ) -> Float[Tensor, "n parameters"]:
         features = [] if self.encoder is None else [self.encoder(images, regions)]
-        raw = self.head.head(torch.cat([*features, guesses], 1))
+        raw = self.head.head(torch.cat([*features, guesses.detach()], 1))
         return self.head.around(raw, guesses)
 
 
@@ -116,9 +116,8 @@ class SpriteProposal(nn.Module):
         regions: Float[Tensor, "n 1 h w"],
         scopes: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n code"]:
-        """What the decoder takes for the code."""
-        with torch.no_grad():
-            return self.model.decoders[self.expert].guess(images, regions, scopes)
+        """What the decoder takes for the code; its gradient reaches the decoder alone."""
+        return self.model.decoders[self.expert].guess(images, regions, scopes)
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
         """The proposal of these parameters."""

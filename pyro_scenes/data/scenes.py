@@ -79,6 +79,10 @@ class Scenes:
         copies = torch.isin(fingerprints(self.images), known) & ~is_flat(self.images).cpu()
         return self[~copies]
 
+    def empty(self) -> Bool[Tensor, " n"]:
+        """Which scenes have no object: by their counts or, without these, images of one colour all over."""
+        return is_flat(self.images) if self.counts is None else self.counts == 0
+
     def chunks(self, size: int) -> Iterator["Scenes"]:
         """The scenes in order, so many at a time; the last chunk may be smaller.
 

@@ -18,6 +18,7 @@ from .counts import (
     counting,
     interpret,
     sample_counts,
+    stuck_count,
 )
 from .decomposition import (
     Decomposition,
@@ -128,6 +129,7 @@ __all__ = [
     "single_shapes",
     "softmax_masks",
     "specialisation",
+    "stuck_count",
     "train_reader",
     "train_shape_reader",
     "visible_parts",

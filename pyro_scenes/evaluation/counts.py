@@ -21,10 +21,13 @@ __all__ = [
     "counting",
     "interpret",
     "sample_counts",
+    "stuck_count",
 ]
 
 #: Largest probability of presence after a 0 that is taken for none.
 IMPOSSIBLE = 1e-3
+#: Images that the guide gets at a time, to bound memory.
+CHUNK = 1000
 
 
 class Counting(NamedTuple):
@@ -42,15 +45,39 @@ def counting(
 
     Args:
         guide: As for :func:`count_probabilities`.
-        images: Float images in [0, 1].
+        images: Float images in [0, 1], any number: the guide gets 1000 at a time.
         truth: How many objects each has (``Scenes.counts``).
         draws: As for :func:`count_probabilities`.
     """
     warn_training_mode(guide)
-    mode = _count_probabilities(guide, images, draws).argmax(-1)
+    chunks = images.split(CHUNK)
+    mode = torch.cat([_count_probabilities(guide, each, draws).argmax(-1) for each in chunks])
+    sample = torch.cat([_sample_counts(guide, each) for each in chunks])
     commonest = truth.bincount().argmax().expand_as(truth) if len(truth) else truth
-    counts = mode, _sample_counts(guide, images), commonest
+    counts = mode, sample, commonest
     return Counting(*(count_accuracy(each, truth) for each in counts))
+
+
+def stuck_count(
+    guide: Callable, images: Float[Tensor, "n c h w"], truth: Int[Tensor, " n"] | None = None
+) -> int | None:
+    """The likeliest count, if it is 0 for all images or the most for all: the guide has not learned to count.
+
+    Args:
+        guide: As for :func:`count_probabilities`.
+        images: Float images in [0, 1] of scenes that have objects.
+        truth: How many objects each has, if known.
+
+    Returns:
+        None if counts differ or are between, if the truth is so, or if there are no images.
+    """
+    if len(images) == 0:
+        return None
+    probabilities = count_probabilities(guide, images)
+    count, most = int(probabilities[0].argmax()), probabilities.shape[1] - 1
+    alike = bool((probabilities.argmax(-1) == count).all())
+    right = truth is not None and bool((truth == count).all())
+    return count if alike and count in (0, most) and not right else None
 
 
 def count_probabilities(

@@ -1,7 +1,7 @@
 """What examples share: their flags, an output folder, and a training that survives being killed."""
 
 from .flags import flags, launch, natural, path, positive, rate, up_to
-from .own import own_sets
+from .held_out import remember, unseen
 from .run import Run
 from .scoring import Scorer
 from .shapes import ShapesJudge, ShapesTask
@@ -19,10 +19,11 @@ __all__ = [
     "flags",
     "launch",
     "natural",
-    "own_sets",
     "path",
     "positive",
     "rate",
+    "remember",
     "scene_figures",
+    "unseen",
     "up_to",
 ]

@@ -109,8 +109,8 @@ class CSTVAE(Layered):
                 # not after the loop, where layers that are enumerated are out of scope
                 if i == self.layers - 1:
                     record(scene, layers)
-                    images = pyro.sample("image", self.image(scene), obs=images)  # (f)
-        return images
+                    drawn = pyro.sample("image", self.image(scene), obs=images)  # (f)
+        return drawn
 
 
 class CSTVAEGuide(Guide):

@@ -14,7 +14,7 @@ and the guide (the paper's Sec. 3.2, and Fig. 3b)::
     z_what  ~ q(z_what | warp(image, inverse(T)))                                           (g)
 
 Departs from the paper:
-    Eq. 3.1 lacks log p(z) as printed (``printed`` is that objective); an ELBO of Pyro has it. The layer is
+    Eq. 3.1 lacks log p(z) as printed (``as_printed`` is that objective); an ELBO of Pyro has it. The layer is
     a probability, where the paper has Ber(sigmoid(layer)), by which a black image would be grey. C is
     smaller than the image; T always has an inverse, and starts with C at its own size, not at the identity
     (``pose=FreePoseDecoder(), window=image_shape`` are the paper's). The pose's code is added to what f_T

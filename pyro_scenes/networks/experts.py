@@ -87,9 +87,14 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
 
 def _kind(module: nn.Module) -> list:
     """Equal for modules that differ in the values of their parameters and buffers alone."""
+    # Functions, such as activations, count too: by identity.
     plain = bool | int | float | str | tuple | None
     settings = [
-        (name, type(part), {k: v for k, v in vars(part).items() if isinstance(v, plain)})
+        (
+            name,
+            type(part),
+            {k: v for k, v in vars(part).items() if isinstance(v, plain) or callable(v)},
+        )
         for name, part in module.named_modules()
     ]
     return [settings, [(name, part.shape) for name, part in _state(module).items()]]

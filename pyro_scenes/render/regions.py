@@ -47,7 +47,7 @@ def behind(logs: Tensor, dim: int = 0) -> Tensor:
 
 
 def to_pixels(maps: Tensor, events: int) -> Tensor:
-    """From maps (..., n, *events, H, W) to pixels (..., H * W, n, *events), a batch dimension of their own.
+    """From maps ``(..., n, *events, H, W)`` to pixels ``(..., H * W, n, *events)``, a batch dimension.
 
     A dimension of size one before n is one that Pyro has kept for them, and they take its place.
     """

@@ -10,7 +10,7 @@ from .checks import predictive_checks
 from .panels import LAYER_COLOURS, SOURCE_COLOURS, STEP_COLOURS
 from .samples import painted_layers
 from .scenes import completion, hidden_objects, in_colours, layer_by_layer, most_hidden, taken_apart
-from .sheets import annotated, pictures
+from .sheets import annotated, counted, pictures
 
 __all__ = [
     "LAYER_COLOURS",
@@ -19,6 +19,7 @@ __all__ = [
     "annotated",
     "bars",
     "completion",
+    "counted",
     "curves",
     "hidden_objects",
     "in_colours",

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .panels import FONT, STEP_COLOURS, WRONG, as_array, as_images, draw_boxes, panels, show
 
-__all__ = ["annotated", "pictures"]
+__all__ = ["annotated", "counted", "pictures"]
 
 
 def annotated(
@@ -58,6 +58,31 @@ def annotated(
     figure.suptitle(headline or "", fontsize=FONT + 2)
     _step_legend(figure, parts.get("boxes", np.empty((0, 0, 4))))
     return figure
+
+
+def counted(
+    images: ArrayLike, boxes: ArrayLike, counts: ArrayLike, truth: ArrayLike | None = None
+) -> Figure:
+    """A sheet of images with attention windows and the number of objects found, wrong numbers marked.
+
+    Args:
+        images: (n, C, H, W) in [0, 1].
+        boxes: (n, steps, 4), as in :func:`annotated`.
+        counts: (n,), the numbers found.
+        truth: (n,), the true numbers, if known.
+
+    Raises:
+        ValueError: Arguments not as above.
+    """
+    titles = [f"{n} found" for n in as_array(counts).tolist()]
+    if truth is None:
+        return annotated(images, boxes, titles=titles)
+    _check({"truth": as_array(truth)}, len(titles), 1)
+    correct = as_array(counts) == as_array(truth)
+    for i in np.flatnonzero(~correct):
+        titles[i] += f", {as_array(truth)[i]} there"
+    headline = f"{correct.sum()} of {len(titles)} counted right"
+    return annotated(images, boxes, titles=titles, correct=correct, headline=headline)
 
 
 def _check(parts: dict[str, np.ndarray], size: int, columns: int) -> None:

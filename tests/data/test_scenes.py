@@ -184,3 +184,10 @@ def test_empty_scenes_are_kept_though_they_are_all_alike():
     empty = scenes[scenes.counts == 0]
     assert len(empty.unseen(fingerprints(empty.images))) == len(empty) > 0
     assert len(scenes.unseen(fingerprints(scenes.images))) == len(empty)
+
+
+def test_scenes_are_empty_by_their_counts_or_else_by_their_looks():
+    images = torch.zeros(3, 1, 4, 4)
+    images[0, 0, 0, 0] = 1
+    assert Scenes(images).empty().tolist() == [False, True, True]
+    assert Scenes(images, torch.tensor([0, 1, 0])).empty().tolist() == [True, False, True]

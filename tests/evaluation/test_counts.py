@@ -16,6 +16,7 @@ from pyro_scenes.evaluation import (
     counting,
     interpret,
     sample_counts,
+    stuck_count,
 )
 from pyro_scenes.render import box
 
@@ -254,3 +255,35 @@ def test_counting_is_beside_what_one_count_for_all_reaches():
     found = counting(Presence(probs), blanks(4), torch.tensor([0, 1, 2, 1]))
     assert found.count_accuracy == 0.75 and found.count_accuracy_floor == 0.5
     assert found.count_accuracy_sample in (0.5, 0.75)  # the third count is a coin's
+
+
+def test_many_images_are_counted_a_chunk_at_a_time(monkeypatch):
+    sizes = []
+
+    def guide(images):
+        sizes.append(len(images))
+        Presence(images.new_tensor([[1.0, 0.0]]).expand(len(images), -1))(images)
+
+    monkeypatch.setattr("pyro_scenes.evaluation.counts.CHUNK", 4)
+    counts = counting(guide, blanks(10), torch.tensor([1] * 9 + [0]))
+    assert set(sizes) == {4, 2}
+    assert (
+        counts.count_accuracy == counts.count_accuracy_sample == counts.count_accuracy_floor == 0.9
+    )
+
+
+@pytest.mark.parametrize(
+    ("probs", "truth", "stuck"),
+    [
+        ([[1.0, 1.0], [1.0, 0.9]], None, 2),
+        ([[1.0, 1.0], [1.0, 0.9]], [1, 2], 2),
+        ([[1.0, 1.0], [1.0, 0.9]], [2, 2], None),  # they have as many
+        ([[0.1, 0.9], [0.0, 0.0]], [1, 2], 0),
+        ([[0.1, 0.9], [1.0, 1.0]], [1, 2], None),
+        ([[1.0, 0.0], [1.0, 0.1]], [1, 2], None),  # one of two is no end
+    ],
+)
+def test_a_guide_is_stuck_at_none_or_at_the_most(probs, truth, stuck):
+    truth = None if truth is None else torch.tensor(truth)
+    assert stuck_count(Presence(torch.tensor(probs)), blanks(2), truth) == stuck
+    assert stuck_count(Presence(torch.zeros(0, 2)), blanks(2)[:0]) is None

@@ -10,7 +10,7 @@ from pyro_scenes import SpritesGuide, sprite_scenes
 from pyro_scenes.data import coloured_shapes
 from pyro_scenes.data.coloured_shapes import CLASSES
 from pyro_scenes.evaluation import floors
-from pyro_scenes.experiment import Scorer, ShapesTask, expert_roles, own_sets, scene_figures, sheets
+from pyro_scenes.experiment import Scorer, ShapesTask, expert_roles, scene_figures, sheets
 
 
 @pytest.fixture(scope="module")
@@ -81,20 +81,3 @@ def test_figures_of_any_scenes(pair, scenes, monkeypatch):
     assert any("won 2 squares" in " ".join(label.split()) for label in labels)
     bare = type(scenes)(scenes.images)
     assert "completion" not in scene_figures(model, ideal, bare)
-
-
-def test_own_scenes_that_a_training_knows_are_not_scored(unchecked):
-    scenes = coloured_shapes(20, canvas=16, count=2)
-    training = SimpleNamespace(evaluate=None, state={})
-    split = own_sets(training, scenes)
-    evaluation = SimpleNamespace(evaluate="checkpoint.pt", state=training.state)
-    assert torch.equal(
-        own_sets(evaluation, scenes).test.images, scenes.unseen(training.state["known"]).images
-    )
-    assert sorted(
-        map(hash, map(bytes, own_sets(evaluation, scenes).test.images.numpy()))
-    ) == sorted(map(hash, map(bytes, split.test.images.numpy())))
-    with pytest.raises(ValueError, match="knows all"):
-        own_sets(evaluation, split.train)
-    with pytest.raises(ValueError, match="no masks"):
-        own_sets(training, type(scenes)(scenes.images), masks=True)

@@ -33,7 +33,20 @@ class Other(nn.Module):
         return inputs[:, :3] + sum(others)
 
 
+class Activated(nn.Module):
+    """A module with a function of its own."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.function = function
+
+    def forward(self, inputs):
+        return self.function(self.linear(inputs))
+
+
 KINDS = {
+    "functions": lambda: [Activated(torch.tanh), Activated(torch.neg), Activated(torch.neg)],
     "one": lambda: [nn.Linear(4, 3)],
     "alike": lambda: [nn.Linear(4, 3) for _ in range(4)],
     "buffers": lambda: [Scaled(1.0), Scaled(-2.0), Scaled(5.0)],
