@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import arviz
-import numpy as np
 import pytest
 import torch
 
