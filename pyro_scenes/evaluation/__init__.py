@@ -56,7 +56,7 @@ from .samples import (
 )
 from .segments import adjusted_rand, mean_iou, segments, visible_parts
 from .shapes import ShapeFit, SingleShapes, shape_fit, single_shapes
-from .specialisation import Specialisation, count_classes, specialisation
+from .specialisation import Specialisation, count_classes, describe_wins, specialisation
 
 __all__ = [
     "Agreement",
@@ -98,6 +98,7 @@ __all__ = [
     "counting",
     "decompose",
     "depth_order",
+    "describe_wins",
     "doubt",
     "estimate",
     "explanations",

@@ -1,5 +1,6 @@
 """Specialisation: whether each expert has a class of objects to itself."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from ..checks import check_tensors, is_integer
 from .depth import match_visible
 from .segments import visible_parts
 
-__all__ = ["Specialisation", "count_classes", "specialisation"]
+__all__ = ["Specialisation", "count_classes", "describe_wins", "specialisation"]
 
 
 class Specialisation(NamedTuple):
@@ -97,6 +98,24 @@ def _normalised_information(wins: Tensor) -> float:
 
 def _entropy(probabilities: Tensor) -> Tensor:
     return -torch.xlogy(probabilities, probabilities).sum()
+
+
+def describe_wins(wins: Int[Tensor, "experts classes"], names: Sequence[str] = ()) -> list[str]:
+    """What each expert won, in words: "expert 0: won 4 circles, 1 square".
+
+    Args:
+        wins: Objects of each class that each expert won.
+        names: Of the classes, in the singular. Default: "4 of class 0".
+    """
+    lines = []
+    for expert, row in enumerate(wins.tolist()):
+        parts = [
+            f"{won} {names[i]}{'s' * (won > 1)}" if names else f"{won} of class {i}"
+            for i, won in enumerate(row)
+            if won
+        ]
+        lines.append(f"expert {expert}: won {', '.join(parts) or 'nothing'}")
+    return lines
 
 
 def count_classes(labels: Int[Tensor, "n objects"], classes: int) -> Int[Tensor, "n classes"]:

@@ -4,13 +4,21 @@ from .flags import flags, launch, natural, path, positive, rate, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
 from .run import Run
+from .scoring import Scorer
+from .shapes import ShapesJudge, ShapesTask
+from .sheets import expert_roles, explained, scene_figures
 from .training import Training
 
 __all__ = [
     "LAYERED",
     "LayeredScorer",
     "Run",
+    "Scorer",
+    "ShapesJudge",
+    "ShapesTask",
     "Training",
+    "expert_roles",
+    "explained",
     "flags",
     "launch",
     "layered_split",
@@ -19,6 +27,7 @@ __all__ = [
     "positive",
     "rate",
     "remember",
+    "scene_figures",
     "unseen",
     "up_to",
 ]

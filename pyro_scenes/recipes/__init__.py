@@ -1,6 +1,17 @@
-"""What a training does between its gradient steps, and the pairs that papers trained."""
+"""What a training does between its gradient steps, and pairs and objectives of papers."""
 
+from .econ import BETA_GAMMA, given_masks_econ, objective, paper_econ
 from .layered_digits import layered_digits_pair
+from .schedule import set_experts_apart
 from .sprites import colour_experts, separate_experts
 
-__all__ = ["colour_experts", "layered_digits_pair", "separate_experts"]
+__all__ = [
+    "BETA_GAMMA",
+    "colour_experts",
+    "given_masks_econ",
+    "layered_digits_pair",
+    "objective",
+    "paper_econ",
+    "separate_experts",
+    "set_experts_apart",
+]

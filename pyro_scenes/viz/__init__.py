@@ -8,9 +8,11 @@ its fields. Truth, guide and prior have the same colour in every figure (:data:`
 from .charts import bars, curves, lines
 from .checks import predictive_checks
 from .panels import LAYER_COLOURS, SOURCE_COLOURS, STEP_COLOURS
+from .samples import painted_layers
 from .scenes import (
     completion,
     explanations,
+    hidden_objects,
     in_colours,
     layer_by_layer,
     most_hidden,
@@ -28,10 +30,12 @@ __all__ = [
     "counted",
     "curves",
     "explanations",
+    "hidden_objects",
     "in_colours",
     "layer_by_layer",
     "lines",
     "most_hidden",
+    "painted_layers",
     "pictures",
     "predictive_checks",
     "taken_apart",

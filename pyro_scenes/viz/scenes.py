@@ -13,6 +13,7 @@ from .sheets import pictures
 __all__ = [
     "completion",
     "explanations",
+    "hidden_objects",
     "in_colours",
     "layer_by_layer",
     "most_hidden",
@@ -225,3 +226,23 @@ def most_hidden(
     share = np.where((full > 0) & (seen > least * full), seen / full.clip(min=1), 1.0)
     scenes = share.min(1).argsort(kind="stable")[:size]
     return scenes, share.argmin(1)[scenes]
+
+
+def hidden_objects(
+    images: ArrayLike, scene: Any, masks: ArrayLike, visible: ArrayLike, *, size: int = 12
+) -> Figure:
+    """The :func:`completion` of the :func:`most_hidden` objects, by the layer that takes most of each.
+
+    Args:
+        images: (n, C, H, W) in [0, 1].
+        scene: A Decomposition of them.
+        masks: Full shapes (n, objects, H, W), bool.
+        visible: The parts of them that are seen, bool.
+        size: How many objects, at most.
+    """
+    scenes, objects = most_hidden(masks, visible, size=size)
+    truth = as_array(masks)[scenes, objects]
+    seen = as_array(visible)[scenes, objects]
+    hard = type(scene)(*(as_array(part)[scenes] for part in scene))
+    layer = (hard.regions * seen[:, None]).sum((2, 3)).argmax(1)
+    return completion(as_images(images)[scenes], hard, layer=layer, truth=truth)

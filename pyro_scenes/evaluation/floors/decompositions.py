@@ -20,14 +20,16 @@ __all__ = [
 
 
 def agreement_floors(
-    images: Tensor, masks: Bool[Tensor, "n objects h w"], labels: Int[Tensor, "n objects"]
+    images: Tensor,
+    masks: Bool[Tensor, "n objects h w"],
+    labels: Int[Tensor, "n objects"] | None = None,
 ) -> dict[str, Agreement]:
     """Every floor of :func:`agreement`, and its ceiling, by name.
 
     Args:
         images: (n, C, H, W), as the scenes have them.
         masks: Full shapes, front to back (``Scenes.masks``).
-        labels: The class of each object (``Scenes.labels``).
+        labels: The class of each object (``Scenes.labels``), if known.
     """
     answers = {
         "flood fill": flood_fill(images),

@@ -1,0 +1,47 @@
+"""When a training of sprite scenes sets its experts apart."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..models import ECON, SpritesGuide
+from .sprites import colour_experts, separate_experts
+
+__all__ = ["SEPARATE", "set_experts_apart"]
+
+#: The step at which experts are separated: attention finds objects, and experts do not differ yet.
+SEPARATE = 100
+#: Images of which experts are coloured.
+COLOURED = 300
+
+
+def set_experts_apart(
+    step: int,
+    steps: int,
+    model: ECON,
+    guide: SpritesGuide,
+    images: Float[Tensor, "n c h w"],
+    optim: Optimizer,
+    state: dict[str, Any],
+) -> None:
+    """Calls :func:`separate_experts` at step 100, and :func:`colour_experts` once, at half time or later.
+
+    It changes weights: call it before each step, after what saves a checkpoint, so that a resumed training
+    repeats it. Experts that cannot be separated are left as they are, and the reason is printed.
+
+    Args:
+        step: The number of steps taken.
+        steps: That of the whole training. After the last step nothing is changed.
+        images: A thousand or so.
+        state: What the checkpoint keeps, for ``coloured``, the step of the second.
+    """
+    if step == SEPARATE < steps:
+        try:
+            separate_experts(model, guide, images, optim)
+        except ValueError as error:
+            print(f"experts are left as they are, as separate_experts says: {error}")
+    if max(SEPARATE + 1, steps // 2) <= step < steps and "coloured" not in state:
+        colour_experts(model, guide, images[:COLOURED], optim)
+        state["coloured"] = step

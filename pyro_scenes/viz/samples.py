@@ -1,0 +1,30 @@
+"""Samples of given experts: layer by layer, from the back to the front."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .panels import as_array
+from .sheets import pictures
+
+__all__ = ["painted_layers"]
+
+
+def painted_layers(sample: Any) -> Figure:
+    """Scenes after each layer that is put in front; the last row is the scene.
+
+    A layer that paints nothing in any of them has no row.
+
+    Args:
+        sample: Of ``evaluation.paint``: its ``layers`` (n, layers, C, H, W) are premultiplied, its ``masks``
+            (n, layers, 1, H, W) their opacities, front first.
+    """
+    layers, masks = as_array(sample.layers), as_array(sample.masks)
+    canvas = np.zeros_like(layers[:, 0])
+    rows: dict[str, np.ndarray] = {}
+    for i in reversed(range(layers.shape[1])):
+        canvas = layers[:, i] + (1 - masks[:, i]) * canvas
+        if masks[:, i].any():
+            rows["the back layer" if not rows else f"layer {i + 1} in front"] = canvas
+    return pictures(rows or {"nothing is painted": canvas})

@@ -1,0 +1,35 @@
+from types import SimpleNamespace
+
+import torch
+
+from pyro_scenes import viz
+
+
+def rows(figure):
+    return [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+
+
+def test_layers_that_paint_nothing_have_no_row():
+    masks = torch.ones(2, 3, 1, 4, 4)
+    masks[:, 2] = 0
+    sample = SimpleNamespace(layers=torch.rand(2, 3, 3, 4, 4) * masks, masks=masks)
+    figure = viz.painted_layers(sample)
+    assert rows(figure) == ["the back layer", "layer 1 in front"]
+    # The last row is the scene: the front layer is opaque.
+    drawn = torch.as_tensor(figure.axes[2].images[0].get_array())
+    torch.testing.assert_close(drawn.float(), sample.layers[0, 0].movedim(0, -1))
+    sample.masks[:] = 0
+    assert rows(viz.painted_layers(sample)) == ["nothing is painted"]
+
+
+def test_hidden_objects_show_the_layer_that_takes_most():
+    from pyro_scenes.data import coloured_shapes
+    from pyro_scenes.evaluation import floors
+
+    scenes = coloured_shapes(6, seed=2)
+    ideal = floors.ideal(scenes.images, scenes.masks)
+    figure = viz.hidden_objects(scenes.floats(), ideal, scenes.masks, scenes.visible(), size=4)
+    panels = [axis.images[0].get_array() for axis in figure.axes]
+    completed, true = panels[8:12], panels[12:16]
+    for one, other in zip(completed, true, strict=True):
+        assert ((one > 0).any(-1) == (other > 0).reshape(other.shape[:2])).all()
