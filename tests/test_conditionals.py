@@ -5,9 +5,9 @@ import torch
 from torch.distributions import constraints
 
 from pyro_scenes import AIR, Amortised, Persist, Pixels, Prior, Product
-from pyro_scenes.conditionals import Recognition, proposal
+from pyro_scenes.conditionals import proposal
+from pyro_scenes.handlers import point_estimate
 from pyro_scenes.models.air import Scene
-from pyro_scenes.render import inverse, warp
 
 
 def scene(step=0, present=1.0, n=3, canvas=0.5):
@@ -189,26 +189,26 @@ SUPPORTS = {
 
 
 @pytest.mark.parametrize("name", SUPPORTS)
-def test_a_guess_is_the_median_and_draws_nothing(name):
+def test_the_point_estimate_is_the_median_and_draws_nothing(name):
     like = SUPPORTS[name]
-    proposal, features = Amortised(5, like, hidden=(7,)), 3 * torch.randn(6, 5)
+    proposed = Amortised(5, like, hidden=(7,))(3 * torch.randn(6, 5))
     state = torch.get_rng_state()
-    guess = proposal.guess(features)
+    median = point_estimate(proposed)
     assert torch.equal(torch.get_rng_state(), state)
-    assert guess.shape == (6, 2) and like.support.check(guess).all()
-    below = (proposal(features).sample((4000,)) < guess).float().mean(0)
+    assert median.shape == (6, 2) and like.support.check(median).all()
+    below = (proposed.sample((4000,)) < median).float().mean(0)
     torch.testing.assert_close(below, torch.full((6, 2), 0.5), rtol=0, atol=0.04)
 
 
-def test_a_guess_of_a_composition_is_one():
+def test_the_point_estimate_of_a_composition_is_one():
     like = dist.Dirichlet(torch.tensor([1.0, 2.0, 3.0]))
-    guess = Amortised(5, like).guess(torch.randn(6, 5))
-    assert guess.shape == (6, 3) and like.support.check(guess).all()
+    estimate = point_estimate(Amortised(5, like)(torch.randn(6, 5)))
+    assert estimate.shape == (6, 3) and like.support.check(estimate).all()
 
 
-def test_a_guess_carries_gradients():
+def test_a_point_estimate_carries_gradients():
     proposal, features = Amortised(5, SUPPORTS["bounded"]), torch.randn(6, 5, requires_grad=True)
-    proposal.guess(features).sum().backward()
+    point_estimate(proposal(features)).sum().backward()
     assert features.grad.any() and proposal.head[0].weight.grad[:2].any()
 
 
@@ -229,6 +229,10 @@ def test_a_binary_pixel_is_about_its_canvas():
     probs = Pixels(dist.Bernoulli)(Scene(0, canvas, torch.ones(3))).mean
     torch.testing.assert_close(probs, canvas, rtol=0, atol=2e-3)
     assert torch.equal(probs.flatten().argsort(), canvas.flatten().argsort())
+
+
+def normal(size):
+    return dist.Normal(torch.zeros(size), torch.ones(size)).to_event(1)
 
 
 REPRS = {
@@ -287,117 +291,3 @@ def test_no_conditional_waits_for_the_host():
         with pyro.validation_enabled(False):
             likelihood = Pixels(family, **parts).to("meta")(far)
             assert likelihood.log_prob(far.canvas).is_meta
-
-
-PICTURE, WINDOW = (2, 12, 15), (5, 4)
-
-
-def shift_matrix(z_where):
-    """T of z_where = (x, y): a window of a third of the canvas, its centre at (x, y)."""
-    eye = 3 * torch.eye(2, dtype=z_where.dtype).expand(len(z_where), 2, 2)
-    return torch.cat([eye, -3 * z_where[..., None]], -1)
-
-
-def normal(size):
-    return dist.Normal(torch.zeros(size), torch.ones(size)).to_event(1)
-
-
-def recognition(**settings):
-    return Recognition(PICTURE, WINDOW, normal(2), normal(4), hidden=16, **settings)
-
-
-class Taken:
-    """Takes medians, or what it is told, and keeps what it was asked."""
-
-    def __init__(self, **told):
-        self.told, self.asked = told, {}
-
-    def __call__(self, name, head, features):
-        self.asked[name] = (head, features)
-        return self.told.get(name, head.guess(features))
-
-
-def test_recognition_asks_where_and_then_what():
-    recognise, take = recognition(), Taken()
-    transform, z_what = recognise(torch.rand(6, *PICTURE), shift_matrix, take)
-    assert list(take.asked) == ["z_where", "z_what"]
-    assert take.asked["z_where"][0] is recognise.z_where
-    assert take.asked["z_what"][0] is recognise.z_what
-    for name, (head, features) in take.asked.items():
-        proposal = head(features)
-        assert proposal.batch_shape == (6,), name
-    assert transform.shape == (6, 2, 3) and z_what.shape == (6, 4)
-
-
-def test_recognition_hands_back_what_was_taken():
-    told = {"z_where": 0.3 * torch.randn(6, 2), "z_what": torch.randn(6, 4)}
-    found = recognition()(torch.rand(6, *PICTURE), shift_matrix, Taken(**told))
-    assert torch.equal(found[0], shift_matrix(told["z_where"])) and found[1] is told["z_what"]
-
-
-@pytest.mark.parametrize("looks", [1, 2, 3])
-def test_recognition_looks_where_it_expects_something(looks):
-    """By hand: the first look at the whole, then closer ones at a window 1.3 times the expected one."""
-    recognise, picture, take = recognition(looks=looks), torch.rand(6, *PICTURE), Taken()
-    transform, _ = recognise(picture, shift_matrix, take)
-    whole = recognise.embed(picture)
-    found = torch.zeros(6, 128)
-    features = torch.cat([whole, found], -1)
-    for _ in range(looks):
-        expected = recognise.z_where.guess(features)
-        wide = torch.cat([torch.eye(2).expand(6, 2, 2) * 1.3 / 3, expected[..., None]], -1)
-        glimpse = warp(picture, wide, (2, *WINDOW))
-        found = found + recognise.look(glimpse)  # each look corrects the one before
-        features = torch.cat([whole, found], -1)
-    torch.testing.assert_close(take.asked["z_where"][1], features)
-    glimpse = warp(picture, inverse(transform), (2, *WINDOW))
-    torch.testing.assert_close(take.asked["z_what"][1], recognise.encode(glimpse))
-
-
-def test_content_is_recognised_wherever_it_stands():
-    """Move the picture by whole pixels, and the window with it: the same content is proposed."""
-    recognise, picture = recognition(), torch.zeros(6, *PICTURE)
-    picture[..., 3:7, 4:9] = torch.rand(6, 2, 4, 5)
-    z_where = torch.tensor([(2 * 6.5 / 15) - 1, (2 * 5 / 12) - 1]).expand(6, 2)
-    before = Taken(z_where=z_where)
-    recognise(picture, shift_matrix, before)
-    moved = z_where + torch.tensor([2 * 4 / 15, 2 * 3 / 12])
-    after = Taken(z_where=moved)
-    recognise(picture.roll((3, 4), (-2, -1)), shift_matrix, after)
-    here, there = (take.asked["z_what"][1] for take in (before, after))
-    torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
-    stay = Taken(z_where=z_where)
-    recognise(picture.roll((3, 4), (-2, -1)), shift_matrix, stay)
-    assert (stay.asked["z_what"][1] - here).abs().max() > 1e-2
-    assert (stay.asked["z_where"][1] - before.asked["z_where"][1]).abs().max() > 1e-2
-
-
-def test_recognition_takes_each_picture_on_its_own():
-    recognise, pictures = recognition(), torch.rand(5, *PICTURE)
-    where, what = recognise(pictures, shift_matrix, Taken())
-    for i in range(5):
-        one = recognise(pictures[i : i + 1], shift_matrix, Taken())
-        torch.testing.assert_close(one[0][0], where[i], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(one[1][0], what[i], rtol=1e-4, atol=1e-5)
-
-
-def test_gradients_reach_all_of_recognition():
-    recognise, picture = recognition(), torch.rand(6, *PICTURE, requires_grad=True)
-    found = recognise(picture, shift_matrix, lambda name, head, features: head(features).rsample())
-    sum(z.square().sum() for z in found).backward()
-    without = [n for n, p in recognise.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not without and picture.grad.any()
-
-
-def test_recognition_proposes_about_the_priors_at_the_start():
-    z_where = dist.Uniform(torch.tensor([-1.0, 4.0]), torch.tensor([1.0, 5.0])).to_event(1)
-    recognise = Recognition(PICTURE, WINDOW, z_where, normal(4), hidden=16)
-    take = Taken()
-    recognise(torch.rand(50, *PICTURE), lambda z: shift_matrix(z - z.mean(0)), take)
-    head, features = take.asked["z_where"]
-    drawn = head(features).sample()
-    assert z_where.support.check(drawn).all()
-    middle = drawn - torch.tensor([0.0, 4.5])
-    assert (middle.mean(0).abs() < torch.tensor([0.5, 0.25])).all()
-    # A pose is soon known much better than by its prior, and is proposed so from the start.
-    assert (drawn.std(0) < 0.5 * torch.tensor([2.0, 1.0]) / 12**0.5).all()
