@@ -55,8 +55,7 @@ def main(args: argparse.Namespace) -> None:
     masks, objective = run.settings["masks"], run.settings["objective"]
     scorer = Scorer(run.device, given=masks == "given", softmax=objective == "monet")
     task, scenes = sets(run, mine)
-    # One's own scenes may have more objects than those of the training.
-    model.layers += max(0, args.objects - run.settings["objects"])
+    model.layers += max(0, args.objects - run.settings["objects"])  # for scenes of one's own
     if not run.evaluate:
         learn(run, model, guide, scorer, scenes)
     print("taking the test scenes apart, and drawing", flush=True)
@@ -75,6 +74,8 @@ def sizes(args: argparse.Namespace, kept: dict[str, Any], mine: Scenes | None) -
     args.objects = known if counts is None else max(1, int(counts.max()))
     args.experts = args.experts or (4 if paper else 1 if given else 3)
     args.layers = args.layers or args.objects + (1 if given or paper else 2)
+    if args.objective == "monet" and not (given or paper):
+        raise ValueError("--objective monet is for experts alike: --recipe paper or --masks given")
     names = ("data", "objects", "experts", "layers", "masks", "recipe", "objective")
     return {"image_shape": shape, **{name: getattr(args, name) for name in names}}
 
