@@ -109,7 +109,7 @@ class MaskLoss(_RegionObjective):
     compared with a softmax over the layers of the logits of their opacities, so hidden parts of an object,
     too, compete with the layer that hides them. The softmax does not determine the mean of the logits: read
     opacities by ``decompose(..., softmax=True)``, which takes them relative to the last layer's. It is for
-    experts that are alike: beside a layer that is opaque by construction, as of ``sprite_scenes``, no other counts.
+    experts that are alike: beside a layer that is opaque by construction (``sprite_scenes``) no other counts.
 
     Args:
         beta: Weight of log q - log p of z_what at one draw.
