@@ -126,7 +126,7 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
             break
         scale_lr(optim, 10 ** (-drops / 2) if paper else falling(step, args.steps))
         if isinstance(guide, SpritesGuide):
-            recipes.set_experts_apart(step, args.steps, model, guide, some, optim, training.state)
+            recipes.set_experts_apart(step, args.steps, model, guide, some, optim)
 
 
 def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task: Any) -> None:

@@ -67,7 +67,7 @@ class Model(_Named):
         """Each latent site's prior in one draw of the model: names, event shapes and supports.
 
         Raises:
-            ValueError: A conditional is none, or one of another shape (see :meth:`check`).
+            ValueError: A conditional returns no distribution, or one of the wrong shape.
         """
         self.check()
         trace = poutine.trace(self).get_trace(size=1)
@@ -90,9 +90,16 @@ class Guide(_Named):
     def __init__(self, model: Model, kind: type[Model] = Model) -> None:
         if not isinstance(model, kind):
             found, wanted = type(model).__name__, kind.__name__
-            raise TypeError(f"{type(self).__name__} is built from a model, {wanted}, got {found}")
+            raise TypeError(
+                f"{type(self).__name__} must be built from a model, an instance of {wanted}, got {found}"
+            )
         super().__init__(model.image_shape)
         self.__dict__["model"] = model  # past nn.Module, which would register it
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "model":
+            raise AttributeError("a guide keeps the model it was built from: build a new guide")
+        super().__setattr__(name, value)
 
     @abstractmethod
     def forward(self, images: Tensor) -> None:

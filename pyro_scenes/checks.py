@@ -25,7 +25,7 @@ __all__ = [
 
 
 class TrainingModeWarning(UserWarning):
-    """A guide is evaluated in training mode, in which it may be less sure than it is, or drop units."""
+    """A model or a guide is evaluated in training mode: dropout is active, AIR's presences are bounded."""
 
 
 def warn_training_mode(*programs: Callable) -> None:
@@ -34,8 +34,8 @@ def warn_training_mode(*programs: Callable) -> None:
     names = [type(m).__name__ for m in modules if isinstance(m, nn.Module) and m.training]
     if names:
         warnings.warn(
-            f"{' and '.join(names)} in training mode, so this is not what they will do in use: call eval() "
-            "of the model and the guide first",
+            f"{' and '.join(names)} in training mode, so the numbers differ from those in use: call "
+            "model.eval() and guide.eval() first",
             TrainingModeWarning,
             stacklevel=3,
         )
@@ -109,7 +109,7 @@ def check_decoder(
         found = decoder(codes)
     except (RuntimeError, TypeError) as error:
         size = (
-            f"codes {tuple(codes.shape)} (is it made for them? the default one is for size code=)"
+            f"codes of shape {tuple(codes.shape)}: build it for codes of this size, or change code="
         )
         raise ValueError(f"{name} cannot decode {size}: {error}") from error
     if not isinstance(found, Tensor) or tuple(found.shape) not in [(1, *shape) for shape in shapes]:
@@ -161,8 +161,10 @@ def check_regions(regions: Tensor | None, images: Tensor, layers: int) -> None:
         return
     size = (len(images), *images.shape[2:])
     same = regions.dim() == 4 and (len(regions), *regions.shape[2:]) == size
-    if regions.dtype != torch.bool or not same or regions.shape[1] < layers:
+    if regions.dtype != torch.bool or not same or regions.shape[1] != layers:
         raise ValueError(
-            f"regions must be bool (n, layers, H, W), of {layers} layers or more for images "
+            f"regions must be bool (n, layers, H, W), of {layers} layers for images "
             f"{tuple(images.shape)}, got {regions.dtype} {tuple(regions.shape)}"
         )
+    if not (regions.sum(1) == 1).all():
+        raise ValueError("regions must give each pixel to exactly one layer: see Scenes.regions")

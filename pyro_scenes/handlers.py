@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions import Distribution
 from pyro.poutine.messenger import Messenger
@@ -30,8 +31,8 @@ class expected(Messenger):  # noqa: N801  # a handler is named like a function, 
 def point_estimate(distribution: Distribution) -> Tensor:
     """The median of a continuous distribution, the mode of a discrete one.
 
-    The median of a vector carried to another support is the image of the vector of medians; a family
-    whose median is not known gives its mean.
+    For a transformed distribution it is the transform of the base distribution's medians. A family without a
+    known median gives its mean.
     """
     found: Any = distribution
     while hasattr(found, "base_dist") and not isinstance(found, TransformedDistribution):
@@ -47,6 +48,10 @@ def _mode(found: Any) -> Tensor:
 
 
 def _median(found: Any) -> Tensor:
+    if isinstance(found, dist.StudentT):
+        return found.loc  # its mean is not finite for one degree of freedom
+    if hasattr(found, "parts"):  # several families in one vector
+        return torch.cat([point_estimate(part) for part in found.parts], -1)
     try:
         return found.icdf(torch.tensor(0.5))
     except NotImplementedError:

@@ -20,8 +20,8 @@ __all__ = ["check_guide", "check_same_model", "replay"]
 def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) -> None:
     """Checks on one batch that model and guide agree in sites, shapes, supports, plates and masks.
 
-    The model and the guide are run without gradients, with discrete latents as drawn and then with every
-    value that the prior allows, so that masks are compared where objects are present and where they are
+    The model and the guide are run without gradients, with discrete latents as drawn and then at random
+    values that the prior allows, so that masks are compared where objects are present and where they are
     absent. Random state, parameters and buffers are left as they were.
 
     Args:

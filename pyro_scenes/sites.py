@@ -159,8 +159,9 @@ def _check_mask(name: str, joint: poutine.Trace, guessed: Any) -> None:
     kept, counted = (where_counted(site) for site in (drawn, guessed))
     if kept is counted is None:
         return
+    everywhere = torch.ones((), dtype=torch.bool, device=guessed["value"].device)
     kept, counted = torch.broadcast_tensors(
-        *(torch.tensor(True) if part is None else part for part in (kept, counted))
+        *(everywhere if part is None else part for part in (kept, counted))
     )
     if (counted & ~kept).any():
         presence = _presence_of(name, joint, kept)

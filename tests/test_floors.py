@@ -29,7 +29,7 @@ WORDS = {
     r"\b(LSTMCell|GRUCell)$": "networks models",  # a guide may name its own cell
     r"\bpyro\.(sample|plate|factor|deterministic|markov)$|\bpoutine\.mask$": "models",
     r"\bpyro\.param$": "",  # nowhere: weights are parameters, constants are buffers
-    r"(ELBO|SVI)$": "inference experiment",
+    r"(ELBO|SVI)$": "inference recipes experiment",
     r"\boptim\.": "inference recipes evaluation experiment",
     r"^arviz\b": "criticism",
     r"^matplotlib\b": "viz",

@@ -11,9 +11,8 @@ from torch import Tensor, stack
 
 from ..checks import check_tensors, warn_training_mode
 from ..pairs import check_same_model, replay
-from ..sites import check_pair
 
-__all__ = ["Bounds", "check_pair", "estimate", "importance_bound", "log_weights"]
+__all__ = ["Bounds", "estimate", "importance_bound", "log_weights"]
 
 
 class Bounds(NamedTuple):
@@ -54,12 +53,12 @@ def log_weights(
             :func:`pyro_scenes.check_guide`); a latent is shared by several images.
 
     Warns:
-        TrainingModeWarning: The guide is in training mode.
+        TrainingModeWarning: The model or the guide is in training mode.
     """
     if particles < 1:
         raise ValueError(f"particles must be at least 1, got {particles}")
     check_same_model(model, guide)
-    warn_training_mode(guide)
+    warn_training_mode(model, guide)
     proposals = (poutine.trace(guide).get_trace(images, *rest) for _ in range(particles))
     return stack([log_weight(model, proposed, images, *rest) for proposed in proposals])
 

@@ -13,7 +13,7 @@ from ..checks import warn_training_mode
 from ..handlers import expected
 from ..pairs import check_same_model
 from ..render import opacities
-from .bounds import check_pair
+from ..sites import check_pair
 
 __all__ = [
     "Decomposition",

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..checks import warn_training_mode
 from ..handlers import expected
 from ..pairs import check_same_model
-from .bounds import check_pair, log_weight
+from ..sites import check_pair
+from .bounds import log_weight
 
 __all__ = ["Layers", "doubt", "explanations", "see_layers", "visible_layers"]
 

@@ -4,7 +4,6 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from matplotlib.figure import Figure
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
@@ -112,6 +111,6 @@ class Scorer(NamedTuple):
         answer: Decomposition,
         scenes: Scenes,
         wins: list[list[int]] | None,
-    ) -> dict[str, Figure]:
+    ) -> dict[str, Any]:
         """Figures of ``scene_figures``. The guide is not asked."""
         return scene_figures(model, answer, scenes, wins)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..data import Scenes, Split, coloured_shapes, shape_masks
@@ -150,7 +149,7 @@ class ShapesJudge:
         answer: Decomposition,
         scenes: Scenes,
         wins: list[list[int]],
-    ) -> dict[str, Figure]:
+    ) -> dict[str, Any]:
         """Figures of ``scene_figures``, and ``five_objects``."""
         figures = scene_figures(model, answer, scenes, wins, CLASSES)
         five, apart = self.of_five(model, guide, SIZE)

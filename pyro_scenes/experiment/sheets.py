@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 
 from .. import viz
 from ..data import Scenes
@@ -22,7 +21,7 @@ def expert_roles(model: Any, wins: list[list[int]] | None) -> Roles:
     return roles(table, model.object_experts)
 
 
-def explained(answer: Decomposition, scenes: Scenes, size: int = SIZE) -> Figure:
+def explained(answer: Decomposition, scenes: Scenes, size: int = SIZE) -> Any:
     """Scenes as a model explains them, and the true regions where they are known."""
     some, first = scenes[:size], Decomposition(*(part[:size] for part in answer))
     truth = None if some.masks is None else some.visible()
@@ -35,7 +34,7 @@ def scene_figures(
     scenes: Scenes,
     wins: list[list[int]] | None = None,
     classes: Sequence[str] = (),
-) -> dict[str, Figure]:
+) -> dict[str, Any]:
     """Figures by name: reconstructions, layers of three scenes, completion, and samples of each expert.
 
     Args:
@@ -56,7 +55,7 @@ def scene_figures(
     return figures | _samples(model, expert_roles(model, wins), names)
 
 
-def _samples(model: Any, parts: Roles, names: list[str]) -> dict[str, Figure]:
+def _samples(model: Any, parts: Roles, names: list[str]) -> dict[str, Any]:
     """Fig. 1B, 1C and 7 of von Kuegelgen et al. (2020): objects of one expert, of several, layer by layer."""
     makers, backdrop = parts.makers, parts.backdrop
     single = {names[k]: paint(model, [k, *backdrop], SIZE).images for k in makers}

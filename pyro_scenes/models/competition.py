@@ -19,9 +19,7 @@ class Scores(NamedTuple):
 
     loss: Float[Tensor, "n candidates"]  # (g1): the least of a sprite, less its gain
     scores: Float[Tensor, "n candidates sprites"]  # (g2): lambda L_x + L_r - gain
-    cost: Float[
-        Tensor, "n candidates"
-    ]  # by how much the bound falls with the layer; below 0, it rises
+    cost: Float[Tensor, "n candidates"]  # nats by which the layer lowers the bound
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,9 @@ class Competition:
     """How sprites are compared.
 
     Attributes:
-        appearance: The weight lambda of L_x in (g2). 0: sprites shall not differ by colour.
+        appearance: The weight lambda of L_x in (g2). With 0, sprites are compared by shape alone.
         temperature: Of (g2), in nats.
-        pixel_cap: The most nats that a pixel counts in L_x and in the gain: a worse one is another object's.
+        pixel_cap: The most nats that one pixel adds to L_x or to the gain: a worse one is another object's.
         gain_cap: The largest gain over the background, in nats, that counts in (g1).
         margin: Opacity logits further than this from 0 overrule attention; infinite: they never do.
     """

@@ -6,7 +6,7 @@ The generative process (the paper's Sec. 2 and 4.1, and Fig. 2; its t is ``layer
         z_expert_i ~ p(z_expert)               which expert makes layer i, k_t in the paper     (a)
         z_what_i   ~ p(z_what)                 its code, z_t                                    (b)
         x_i, m_i   = decoder of z_expert_i (z_what_i)           Eq. 4 and 5                     (c)
-    z_region ~ Cat(m_i prod_{j<i} (1 - m_j))   for each pixel, the layer it shows, Eq. 7        (d)
+    z_region ~ Cat(m_i prod_{j<i} (1 - m_j))   the layer each pixel shows, or none, Eq. 7       (d)
     image    ~ p(image | x of z_region)        Eq. 6                                            (e)
 
 and the guide (the paper's Sec. 4.2 and 5)::
@@ -25,7 +25,8 @@ The last layer takes what is left (footnote 7). The paper's r_1, ..., r_T are on
 
 Departs from the paper:
     Eq. 12 and 14 as printed give no bound (``inference.Surrogate`` is Eq. 13 as printed). The expert has a
-    prior, and its divergence counts. The competition compares experts at the medians of their codes.
+    prior, and its divergence counts. A pixel that shows no layer is black. Experts compete at the medians
+    of their codes.
 """
 
 from collections.abc import Sequence
@@ -138,13 +139,14 @@ class ECON(Painted):
         scene = Scene(0, self.layers, self.blank[None])
         with fork_rng():
             prior = check_conditional("z_expert", self.z_expert, scene, 0)
-            if len(prior.enumerate_support(expand=False)) != self.experts:
+            discrete = prior.has_enumerate_support
+            if not discrete or len(prior.enumerate_support(expand=False)) != self.experts:
                 raise ValueError(f"z_expert must be a categorical over {self.experts} experts")
             scene = scene._replace(z_expert=prior.sample((1,)).flatten())
             z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         logits = self.image_shape[0] + 1, *self.image_shape[1:]
         for k, decoder in enumerate(self.decoders):
-            check_decoder(f"decoder {k}", decoder, z_what, logits)
+            check_decoder(f"decoders[{k}]", decoder, z_what, logits)
         self.check_image(scene)
 
 
@@ -156,8 +158,8 @@ class ECONGuide(Guide):
 
     Args:
         model: Experts compete with its decoders.
-        attention, proposals: One for each expert: from (n, C + 1, H, W) to logits (n, 1, H, W), and like
-            :class:`~pyro_scenes.conditionals.RegionProposal`. Default: ``UNet``, and that class.
+        attention, proposals: One for each expert: from (n, C + 1, H, W) to logits (n, 1, H, W), by default
+            ``UNet``; and ``RegionProposal`` or the like, which all share one ``distribution``.
         appearance, temperature: lambda in (g), and what its exponent is divided by, in nats.
         choice: ``compete`` or ``enumerate``.
     """
@@ -178,7 +180,7 @@ class ECONGuide(Guide):
         super().__init__(model, ECON)
         if not (appearance >= 0 and temperature > 0 and choice in ("compete", "enumerate")):
             given = f"{appearance=}, {temperature=}, {choice=}"
-            raise ValueError(f"needs numbers above 0, and choice compete or enumerate, got {given}")
+            raise ValueError(f"needs numbers from 0 up, choice compete or enumerate, got {given}")
         self.appearance, self.temperature = appearance, temperature
         self.summed = choice == "enumerate"
         shape, prior, each = model.image_shape, model.latents()["z_what_0"], range(model.experts)
@@ -209,7 +211,8 @@ class ECONGuide(Guide):
                 scope = log_scope.unsqueeze(-4)
                 maps = images.unsqueeze(-4), (scope + logsigmoid(alphas)).exp(), scope.exp()
                 parameters = apply_each(self.proposals, *maps, event_dims=3)
-                winner = self.compete(images, log_scope, alphas, parameters)  # (g)
+                scene = Scene(i, layers, self.blank)
+                winner = self.compete(scene, images, log_scope, alphas, parameters)  # (g)
                 z_expert = pyro.sample(f"z_expert_{i}", winner, infer=infer)
                 alpha = select(alphas, z_expert % alphas.shape[-4], event_dims=3)
                 code = self.proposals[0].distribution(select(parameters, z_expert, event_dims=1))
@@ -225,10 +228,10 @@ class ECONGuide(Guide):
         return apply_each(self.attention, seen.unsqueeze(-4), event_dims=3)
 
     def compete(
-        self, images: Tensor, log_scope: Tensor, alphas: Tensor, parameters: Tensor
+        self, scene: Scene, images: Tensor, log_scope: Tensor, alphas: Tensor, parameters: Tensor
     ) -> dist.Distribution:
         """(g): P in training; in evaluation, the best expert for sure."""
-        model, scene = self.model, Scene(0, self.model.layers, self.blank)
+        model = self.model
         with torch.set_grad_enabled(self.summed and torch.is_grad_enabled()):
             codes = point_estimate(self.proposals[0].distribution(parameters))
             made = apply_each(model.decoders, codes, event_dims=1)

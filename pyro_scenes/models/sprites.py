@@ -65,7 +65,7 @@ def sprite_scenes(
     Args:
         image_shape: (C, H, W) of an image.
         sprites: The number of experts that paint objects; there are two more.
-        layers: The most objects, and 1 for the background. One to spare helps training.
+        layers: The largest number of objects, plus one for the background. One more helps training.
         code: Size of ``z_what``: 2 for the place, the rest for the colour.
         z_what: Prior of the code. Default: standard Normal.
         image: Likelihood. Default: Cauchy pixels of scale 0.05.

@@ -36,7 +36,7 @@ from .sprites import count_sprites
 
 __all__ = ["SpritesGuide"]
 
-#: An unexplained pixel calls for a seed by its nats up to this many.
+#: A pixel's weight in the draw of a seed: the nats that the background fails to explain, at most this.
 CALL = 20.0
 #: The expert is drawn, not summed over; seeds and candidates are no latents besides.
 DRAWN: dict[str, Any] = {"enumerate": None}

@@ -87,17 +87,20 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
 
 def _kind(module: nn.Module) -> list:
     """Equal for modules that differ in the values of their parameters and buffers alone."""
-    # Functions, such as activations, count too: by identity.
-    plain = bool | int | float | str | tuple | None
     settings = [
-        (
-            name,
-            type(part),
-            {k: v for k, v in vars(part).items() if isinstance(v, plain) or callable(v)},
-        )
-        for name, part in module.named_modules()
+        (name, type(part), _comparable(vars(part))) for name, part in module.named_modules()
     ]
     return [settings, [(name, part.shape) for name, part in _state(module).items()]]
+
+
+def _comparable(value: Any) -> Any:
+    """A setting by its value if it is plain data; by its identity otherwise, as a function or a tensor."""
+    if isinstance(value, dict):
+        own = ("_parameters", "_buffers", "_modules")
+        return {key: _comparable(part) for key, part in value.items() if key not in own}
+    if isinstance(value, list | tuple | set):
+        return [_comparable(part) for part in value]
+    return value if isinstance(value, bool | int | float | str | None) else id(value)
 
 
 def _with_chosen_weights(modules: list[nn.Module], choice: Tensor, *inputs: Tensor) -> Tensor:
@@ -107,4 +110,4 @@ def _with_chosen_weights(modules: list[nn.Module], choice: Tensor, *inputs: Tens
     def one(chosen: dict[str, Tensor], *row: Tensor) -> Tensor:
         return functional_call(modules[0], chosen, tuple(part[None] for part in row))[0]
 
-    return vmap(one)(weights, *inputs)
+    return vmap(one, randomness="different")(weights, *inputs)

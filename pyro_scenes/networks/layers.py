@@ -17,7 +17,7 @@ __all__ = ["BroadcastDecoder", "EmptyDecoder", "FlatDecoder", "SpriteDecoder"]
 
 #: A logit beyond doubt.
 OPAQUE = 20.0
-#: A pixel of a region off a sprite counts for no more nats in finding its place.
+#: The most nats by which a pixel of a region that the sprite does not cover counts against a place.
 FAR = 8.0
 #: The mean of a place is over those no farther than this from the best.
 NEAR = 0.3
@@ -72,7 +72,7 @@ class SpriteDecoder(nn.Module):
         image_shape: (C, H, W) of the layer.
         shape: How many numbers the shape may depend on. With 0 all that is drawn has one shape.
         hidden: Width of the two hidden layers.
-        bias: Of the opacity's logits. Negative starts with layers that hide little.
+        bias: Of the opacity's logits. If negative, layers are nearly transparent at first.
         sharpness: Scale of the places that the network sees: the more, the finer are shapes at first.
     """
 

@@ -71,6 +71,8 @@ def objective(kind: str = "elbo", beta: float = 1.0, gamma: float = 1.0) -> ELBO
         beta: Weight of the divergence of codes.
         gamma: Weight of the divergence of regions.
     """
+    if kind not in ("elbo", "paper", "monet"):
+        raise ValueError(f"kind must be elbo, paper or monet, got {kind!r}")
     if kind != "elbo":
         return {"paper": Surrogate, "monet": MaskLoss}[kind](beta, gamma)
     bound = TraceEnum_ELBO(max_plate_nesting=2)

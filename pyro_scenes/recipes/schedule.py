@@ -1,6 +1,6 @@
 """When a training of sprite scenes sets its experts apart."""
 
-from typing import Any
+import warnings
 
 from jaxtyping import Float
 from torch import Tensor
@@ -24,24 +24,21 @@ def set_experts_apart(
     guide: SpritesGuide,
     images: Float[Tensor, "n c h w"],
     optim: Optimizer,
-    state: dict[str, Any],
 ) -> None:
-    """Calls :func:`separate_experts` at step 100, and :func:`colour_experts` once, at half time or later.
+    """Calls :func:`separate_experts` at step 100, and :func:`colour_experts` at half time, or at step 101.
 
-    It changes weights: call it before each step, after what saves a checkpoint, so that a resumed training
-    repeats it. Experts that cannot be separated are left as they are, and the reason is printed.
+    A function of the step alone. It changes weights: call it before each step, after what saves a checkpoint,
+    so that a resumed training repeats it. Experts that cannot be separated are left as they are, with a warning.
 
     Args:
         step: The number of steps taken.
         steps: That of the whole training. After the last step nothing is changed.
         images: A thousand or so.
-        state: What the checkpoint keeps, for ``coloured``, the step of the second.
     """
     if step == SEPARATE < steps:
         try:
             separate_experts(model, guide, images, optim)
         except ValueError as error:
-            print(f"experts are left as they are, as separate_experts says: {error}")
-    if max(SEPARATE + 1, steps // 2) <= step < steps and "coloured" not in state:
+            warnings.warn(f"experts are left as they are: {error}", stacklevel=2)
+    if step == max(SEPARATE + 1, steps // 2) < steps:
         colour_experts(model, guide, images[:COLOURED], optim)
-        state["coloured"] = step

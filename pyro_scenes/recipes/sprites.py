@@ -1,7 +1,7 @@
 """Sets the experts of sprite scenes apart, by the shapes and the colours that their guide finds."""
 
 import warnings
-from collections.abc import Iterator
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -81,9 +81,12 @@ def separate_experts(
             "images, train longer first, or take fewer experts"
         )
     best = int(front.winners.bincount(minlength=len(sprites)).argmax())
+    copies = [
+        (part, deepcopy(part[best].state_dict())) for part in (model.decoders, guide.proposals)
+    ]
     for k, mean in enumerate(means):
-        for part in (model.decoders, guide.proposals):
-            part[k].load_state_dict(part[best].state_dict())
+        for part, state in copies:
+            part[k].load_state_dict(state)
         _fit_opacity(sprites[k], mean, steps)
     coloured = _fit_colours(model, front.colours, labels, front.backgrounds)
     _forget(optim, *coloured, *model.decoders, *guide.proposals)
@@ -208,15 +211,17 @@ def _fit_opacity(sprite: SpriteDecoder, mean: Tensor, steps: int) -> None:
 
 def _fit_colours(
     model: ECON, colours: Tensor, owners: Tensor, backgrounds: Tensor
-) -> Iterator[nn.Module]:
-    """Fits experts to the colours (objects, C) that they own, and the background; yields what was fitted."""
+) -> list[nn.Module]:
+    """Fits experts to the colours (objects, C) that they own, and the background. Returns what was fitted."""
+    fitted: list[nn.Module] = []
     for k, expert in enumerate(model.decoders):
         if isinstance(expert, SpriteDecoder | FlatDecoder):
             flat = isinstance(expert, FlatDecoder)
             own = backgrounds if flat else _without_outliers(colours[owners == k])
             if len(own) >= LEAST_OBJECTS:
-                _fit_moments(expert.colour.weight, expert.colour.bias, own)
-                yield expert.colour
+                _fit_moments(expert.colour, own)
+                fitted.append(expert.colour)
+    return fitted
 
 
 def _forget(optim: Optimizer | None, *parts: nn.Module) -> None:
@@ -238,12 +243,12 @@ def _without_outliers(colours: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _fit_moments(weight: Tensor, bias: Tensor, colours: Tensor) -> None:
+def _fit_moments(layer: nn.Linear, colours: Tensor) -> None:
     """Colours (n, C) of standard Normal codes get the mean and the principal axes of these, as logits."""
     logits = torch.logit(colours, eps=0.01)
     distance = logits - logits.mean(0)
     variances, axes = torch.linalg.eigh(distance.mT @ distance / len(distance))
-    number = min(weight.shape)
-    weight.zero_()
-    weight[:, :number] = (axes * variances.clamp(min=LEAST_DEVIATION**2).sqrt()).flip(1)[:, :number]
-    bias.copy_(logits.mean(0))
+    spreads, number = variances.clamp(min=LEAST_DEVIATION**2).sqrt(), min(layer.weight.shape)
+    layer.weight.zero_()
+    layer.weight[:, :number] = (axes * spreads).flip(1)[:, :number]
+    layer.bias.copy_(logits.mean(0))

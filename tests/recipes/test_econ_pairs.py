@@ -46,16 +46,16 @@ def test_objectives():
         (0, 400, [(100, "separate"), (200, "colour")]),
         (0, 150, [(100, "separate"), (101, "colour")]),
         (0, 100, []),  # after the last step nothing is changed
-        (250, 400, [(250, "colour")]),  # as soon as it can, if half time is over
+        (250, 400, []),  # half time is over
     ],
 )
 def test_experts_are_set_apart_once(start, steps, expected, monkeypatch, unchecked):
-    calls, state = [], {}
+    calls = []
     for name in ("separate", "colour"):
         monkeypatch.setattr(
             schedule, f"{name}_experts", lambda *args, name=name: calls.append((step, name))
         )
     model, guide = torch.nn.Identity(), torch.nn.Identity()
     for step in range(start, steps + 1):
-        schedule.set_experts_apart(step, steps, model, guide, torch.zeros(0, 3, 4, 4), None, state)
+        schedule.set_experts_apart(step, steps, model, guide, torch.zeros(0, 3, 4, 4), None)
     assert calls == expected
