@@ -178,7 +178,7 @@ class CSTVAEGuide(Guide):
             self.sweep(images, known)
 
     def sweep(self, images: Tensor, known: dict[int, Layer]) -> tuple[Tensor, Tensor]:
-        """Proposes each layer; puts all but the last into ``known``, and returns T and the code of the last."""
+        """Proposes each layer; puts all but the last into ``known``, returns the last one's T and code."""
         for i in pyro.markov(range(self.layers), history=self.layers):  # as in the model
             residual = self.residual(images, known, i)  # (g)
             parts = [residual, images - residual] if self.explained else [residual]

@@ -28,7 +28,8 @@ def set_experts_apart(
     """Calls :func:`separate_experts` at step 100, and :func:`colour_experts` at half time, or at step 101.
 
     A function of the step alone. It changes weights: call it before each step, after what saves a checkpoint,
-    so that a resumed training repeats it. Experts that cannot be separated are left as they are, with a warning.
+    so that a resumed training repeats it. Experts that cannot be separated are left as they are, with a
+    warning.
 
     Args:
         step: The number of steps taken.

@@ -22,10 +22,8 @@ __all__ = ["colour_experts", "separate_experts"]
 OPACITY_MARGIN = 0.02
 #: Logits of an expert's colours differ by this standard deviation at least: else no code could make another.
 LEAST_DEVIATION = 0.1
-#: A colour further than this from the median, in robust deviations, is an outlier ...
-FAR_DEVIATIONS = 3.5
-#: ... if outliers are fewer than this share.
-OUTLIER_SHARE = 0.25
+#: A colour further than so many robust deviations from the median is an outlier, if fewer than a share are.
+FAR_DEVIATIONS, OUTLIER_SHARE = 3.5, 0.25
 #: With fewer objects than these an expert keeps its colours.
 LEAST_OBJECTS = 10
 #: Images that are explained at a time, to bound memory.
@@ -43,11 +41,10 @@ def separate_experts(
 ) -> Int[Tensor, " sprites"]:
     """Gives each expert one cluster of the shapes in front.
 
-    Left to themselves, experts break their symmetry by chance: one may keep two classes, and another the odds
-    and ends of all. (The paper picks the best of 512 trainings.) So once attention finds objects, and before
-    experts differ, the regions of front layers are centred and clustered by k-means. Each expert's opacity is
-    fitted to the mean of a cluster, its colours as by :func:`colour_experts`; all else is copied from the
-    expert that wins most. No label is seen.
+    Left alone, experts break their symmetry by chance (the paper picks the best of 512 trainings). So once
+    attention finds objects, the regions of front layers are centred and clustered by k-means. Each
+    expert's opacity is fitted to the mean of a cluster, its colours as by :func:`colour_experts`; all else is
+    copied from the expert that wins most. No label is seen.
 
     Args:
         model: Of ``sprite_scenes``, with sprites of one shape each (``shape=0``).
@@ -70,8 +67,8 @@ def separate_experts(
     front = explain_fronts(guide, images)
     if len(front.shapes) < len(sprites):
         raise ValueError(
-            f"found {len(front.shapes)} objects in {len(images)} images, for {len(sprites)} experts: give "
-            "more images, or train longer first"
+            f"found {len(front.shapes)} objects in {len(images)} images, for {len(sprites)} experts: "
+            "give more images, or train longer first"
         )
     means, labels = _clusters(front.shapes, len(sprites), tries)
     sizes = labels.bincount(minlength=len(sprites))
@@ -101,9 +98,8 @@ def colour_experts(
 ) -> Int[Tensor, " sprites"]:
     """Gives each expert, and the background, the colours of what it wins, so that the prior draws such.
 
-    Gradients teach a class's colours, but hardly that there are no others: a spread that is too wide costs
-    little. So this fits the mean and the principal axes of the colours' logits. Outliers, if they are fewer
-    than a quarter of what an expert wins, are taken for objects of other classes and left out.
+    Gradients hardly teach that a class has no other colours. So this fits the mean and the principal axes of
+    the colours' logits. Outliers, if fewer than a quarter, are taken for other classes and left out.
 
     Args:
         model: Of ``sprite_scenes``.
