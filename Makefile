@@ -32,8 +32,13 @@ cst_vae: install  ## train CST-VAE on overlapping digits; goes on where it stopp
 econ: install  ## train ECON, competing experts, on coloured shapes; goes on where it stopped
 	$(BIN)/python examples/econ_shapes.py --resume $(ARGS)
 
+# Two halves at a time, for two cores: the output of the one is shown when the other is done.
+APART := tests/examples tests/test_contract.py
 test: .venv/extra-test  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(APART) >.test-examples.log 2>&1 & apart=$$!; \
+	$(BIN)/python -m pytest $(APART:%=--ignore=%); others=$$?; \
+	wait $$apart; apart=$$?; cat .test-examples.log; rm -f .test-examples.log; \
+	test $$others = 0 && test $$apart = 0
 
 lint: .venv/extra-lint  ## check format, style, types, floors and lengths
 	$(BLACK) --check --diff $(SOURCES)

@@ -101,7 +101,7 @@ class AIR(Model):
         self.decoder = GlimpseDecoder(code, self.window) if decoder is None else decoder
         self.image = Pixels(dist.Normal, scale=0.3) if image is None else image
 
-    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "n c h w"]:
         check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
@@ -155,7 +155,7 @@ class AIR(Model):
         canvas = place(glimpse, z_where, self.image_shape)
         check_conditional("image", self.image, scene._replace(canvas=canvas), self.image_shape)
 
-    def likelihood(self, canvas: Tensor) -> dist.Distribution:
+    def likelihood(self, canvas: Float[Tensor, "*batch c h w"]) -> dist.Distribution:
         """(e) reads the canvas alone: what else a scene holds differs between one drawn and one seen."""
         return self.image(Scene(0, canvas, canvas.new_ones(canvas.shape[:-3])))
 
@@ -223,7 +223,7 @@ class AIRGuide(Guide):
             for t in pyro.markov(range(self.steps), history=1):  # as in the model
                 seen = self.step(t, seen, images)
 
-    def step(self, t: int, seen: Seen, images: Tensor) -> Seen:
+    def step(self, t: int, seen: Seen, images: Float[Tensor, "n c h w"]) -> Seen:
         """Proposes one more object: whether there is one, then where, then what."""
         state = self.cell(torch.cat([seen.features, seen.z_where, seen.z_what], -1), seen.state)
         h = state[0] if isinstance(state, tuple) else state  # (f)
@@ -239,7 +239,7 @@ class AIRGuide(Guide):
             z_what = pyro.sample(f"z_what_{t}", q_what, infer={"enumerate": None})  # (i)
         return Seen(seen.features, z_pres, z_where, z_what, state)
 
-    def control(self, h: Tensor, z_pres: Tensor) -> dict[str, Any]:
+    def control(self, h: Float[Tensor, "n hidden"], z_pres: Float[Tensor, "*n"]) -> dict[str, Any]:
         """The neural baseline of Sec. I-B: what this decision and the later ones are expected to cost.
 
         A function of the image and of the latents so far, through ``h``; its gradient stops there.

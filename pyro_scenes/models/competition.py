@@ -71,7 +71,7 @@ class Competition:
             pixels: How many pixels of the image each of these pixels stands for.
         """
 
-        def total(maps: Tensor) -> Tensor:
+        def total(maps: Float[Tensor, "candidates n sprites 1 h w"]) -> Tensor:
             return pixels * maps.sum((-3, -2, -1)).movedim(0, 1)
 
         alpha = self.settle(alpha, opacity, excess_nll, background_nll)

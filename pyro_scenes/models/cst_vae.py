@@ -32,6 +32,7 @@ from typing import Any
 
 import pyro
 import torch
+from jaxtyping import Float
 from pyro import poutine
 from pyro.distributions import Distribution
 from torch import Tensor
@@ -97,7 +98,7 @@ class CSTVAE(Layered):
         )
         self.layers = layers
 
-    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "n c h w"]:
         check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
@@ -177,7 +178,9 @@ class CSTVAEGuide(Guide):
                     known[self.layers - 1] = self.model.render(*self.sweep(images, known))
             self.sweep(images, known)
 
-    def sweep(self, images: Tensor, known: dict[int, Layer]) -> tuple[Tensor, Tensor]:
+    def sweep(
+        self, images: Float[Tensor, "n c h w"], known: dict[int, Layer]
+    ) -> tuple[Float[Tensor, "*batch 2 3"], Float[Tensor, "*batch code"]]:
         """Proposes each layer; puts all but the last into ``known``, returns the last one's T and code."""
         for i in pyro.markov(range(self.layers), history=self.layers):  # as in the model
             residual = self.residual(images, known, i)  # (g)
@@ -191,7 +194,9 @@ class CSTVAEGuide(Guide):
                 known[i] = self.model.render(transform, z_what)
         return transform, z_what
 
-    def residual(self, images: Tensor, known: dict[int, Layer], i: int) -> Tensor:
+    def residual(
+        self, images: Float[Tensor, "n c h w"], known: dict[int, Layer], i: int
+    ) -> Float[Tensor, "*batch c h w"]:
         """(g): what the other known layers do not explain."""
         residual = images
         for j, layer in known.items():

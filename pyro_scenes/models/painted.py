@@ -33,7 +33,9 @@ class Painted(Model):
     image: Any
     object_experts: tuple[int, ...] | None = None
 
-    def paint(self, scene: Any, layers: list[Tensor], images: Tensor | None) -> Tensor:
+    def paint(
+        self, scene: Any, layers: list[Tensor], images: Float[Tensor, "n c h w"] | None
+    ) -> Float[Tensor, "*batch c h w"]:
         """Draws which layer each pixel shows, and the image; or scores an image.
 
         Args:

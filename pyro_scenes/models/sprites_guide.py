@@ -160,7 +160,9 @@ class SpritesGuide(Guide):
         alpha = self.competition.settle(alpha, opacity, excess_nll, background_nll)
         return z_expert, alpha.where((z_expert <= self.sprites)[:, None, None, None], -CERTAIN)
 
-    def propose(self, seen: Seen, log_region: Tensor, z_expert: Tensor) -> dist.Distribution:
+    def propose(
+        self, seen: Seen, log_region: Float[Tensor, "n 1 h w"], z_expert: Int[Tensor, " n"]
+    ) -> dist.Distribution:
         """(h): the proposal of the sprites, or the background, that were chosen."""
         region, scope = log_region.exp(), seen.log_scope.exp()
         guesses = [part.guess(seen.images, region, scope) for part in self.proposals]
@@ -196,7 +198,7 @@ class SpritesGuide(Guide):
         colours = self.model.decoders[self.sprites](code)[:, :-1].sigmoid()
         return seen.best - self.model.pixel_log_prob(seen.scene, seen.images, colours)
 
-    def find(self, seen: Seen, background_nll: Tensor) -> Candidates:
+    def find(self, seen: Seen, background_nll: Float[Tensor, "n 1 h w"]) -> Candidates:
         """(f1), (f2), and the comparison of the sprites on each candidate."""
         scope, seeds, alphas = seen.log_scope.exp(), [], []
         calls = (scope * background_nll.clamp(0, CALL)).flatten(1) + 1e-4

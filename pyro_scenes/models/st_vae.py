@@ -89,7 +89,9 @@ class Layered(Model):
         self.image = Pixels(dist.Bernoulli) if image is None else image
         self.centred = bool(centred)
 
-    def render(self, transform: Tensor, z_what: Tensor) -> Layer:
+    def render(
+        self, transform: Float[Tensor, "*batch 2 3"], z_what: Float[Tensor, "*batch code"]
+    ) -> Layer:
         """(c) and (d): a layer of the content in the pose."""
         content = self.decoder(z_what)  # (c)
         channels, *size = self.window
@@ -180,7 +182,7 @@ class STVAE(Layered):
             :class:`~pyro_scenes.models.cst_vae.CSTVAE`, of which it is a single layer.
     """
 
-    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "n c h w"]:
         check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):

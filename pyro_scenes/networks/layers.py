@@ -113,7 +113,12 @@ class SpriteDecoder(nn.Module):
         opacity = self.bias + self.opacity(torch.cat([beside, shape], -1)).movedim(-1, 1)
         return torch.cat([_flat(self.colour(z_what[:, 2:]), opacity), opacity], 1)
 
-    def guess(self, images: Tensor, regions: Tensor, scope: Tensor) -> Tensor:
+    def guess(
+        self,
+        images: Float[Tensor, "n c h w"],
+        regions: Float[Tensor, "n 1 h w"],
+        scope: Float[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, "n code"]:
         """The code (n, code) of the sprite that fits regions (n, 1, H, W) of images best, within the scope.
 
         The place is its mean, near the best, under the posterior given the region, were it uniform before
@@ -126,7 +131,9 @@ class SpriteDecoder(nn.Module):
         place = torch.erfinv((place / self.reach).clamp(-0.95, 0.95)) * 2**0.5
         return torch.cat([place, _code_of(colour, self.colour)], 1)
 
-    def match(self, regions: Tensor, scope: Tensor) -> Tensor:
+    def match(
+        self, regions: Float[Tensor, "n 1 h w"], scope: Float[Tensor, "n 1 h w"]
+    ) -> Float[Tensor, "n 2"]:
         """The mean (n, 2) of the place, given regions (n, 1, H, W)."""
         height, width = self.grid.shape[1:]
         steps = _offsets(width, self.grid), _offsets(height, self.grid)
@@ -184,14 +191,21 @@ class FlatDecoder(nn.Module):
         opaque = opaque.expand(len(z_what), *opaque.shape)
         return torch.cat([_flat(self.colour(z_what), opaque), opaque], 1)
 
-    def guess(self, images: Tensor, regions: Tensor, scope: Tensor) -> Tensor:
+    def guess(
+        self,
+        images: Float[Tensor, "n c h w"],
+        regions: Float[Tensor, "n 1 h w"],
+        scope: Float[Tensor, "n 1 h w"],
+    ) -> Float[Tensor, "n code"]:
         """The code (n, code) of the colour that most of the regions (n, 1, H, W) of images have."""
         with torch.no_grad():
             colour = typical_colour(images, regions)
         return _code_of(colour, self.colour)
 
 
-def _correlate(maps: Tensor, kernel: Tensor) -> Tensor:
+def _correlate(
+    maps: Float[Tensor, "n c h w"], kernel: Float[Tensor, "1 c odd1 odd2"]
+) -> Float[Tensor, "n h w"]:
     """Cross-correlation (n, H, W) of maps (n, c, H, W) with a large kernel (1, c, odd, odd), by Fourier."""
     height, width = maps.shape[2:]
     beside = [size // 2 for size in kernel.shape[2:]]
@@ -216,7 +230,7 @@ def _colour(code: int, channels: int, after: int = 0) -> nn.Linear:
     return layer
 
 
-def _code_of(colour: Tensor, layer: nn.Linear) -> Tensor:
+def _code_of(colour: Float[Tensor, "n c"], layer: nn.Linear) -> Float[Tensor, "n code"]:
     """The mean of a standard Normal code (n, code), given colours (n, C) of it, with a little noise."""
     logits = torch.logit(colour, eps=0.01) - layer.bias
     covariance = layer.weight @ layer.weight.mT

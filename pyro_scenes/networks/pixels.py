@@ -16,7 +16,7 @@ def places(image_shape: tuple[int, ...]) -> Float[Tensor, "2 h w"]:
     return torch.stack(torch.meshgrid(across, down, indexing="xy"))
 
 
-def subsample(maps: Tensor, stride: int) -> Tensor:
+def subsample(maps: Float[Tensor, "*batch h w"], stride: int) -> Float[Tensor, "*batch h1 w1"]:
     """Every ``stride``-th pixel of maps (..., H, W), down and across."""
     first = stride // 2
     return maps[..., first::stride, first::stride]
@@ -34,5 +34,7 @@ def typical_colour(
     return _mean(images, weights)
 
 
-def _mean(images: Tensor, weights: Tensor) -> Tensor:
+def _mean(
+    images: Float[Tensor, "n c h w"], weights: Float[Tensor, "n 1 h w"]
+) -> Float[Tensor, "n c"]:
     return (weights * images).sum((2, 3)) / (weights.sum((2, 3)) + 1e-4)
