@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     args.steps = min(args.steps, 400) if args.quick else args.steps
     run = Run(args, evaluate=args.evaluate)
-    mine = load_scenes(args.images) if args.images else None
+    mine = load_scenes(args.images, most=10) if args.images else None
     model, guide = run.restore(build, sizes(args, run.settings, mine))
     masks, objective = run.settings["masks"], run.settings["objective"]
     scorer = Scorer(run.device, given=masks == "given", softmax=objective == "monet")

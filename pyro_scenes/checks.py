@@ -159,6 +159,8 @@ def check_regions(regions: Tensor | None, images: Tensor, layers: int) -> None:
     """Raises a ValueError unless regions, if given, are bool (n, layers, H, W) and fit the images."""
     if regions is None:
         return
+    if not isinstance(regions, Tensor):
+        raise TypeError(f"regions must be a bool tensor, got {type(regions).__name__}")
     size = (len(images), *images.shape[2:])
     same = regions.dim() == 4 and (len(regions), *regions.shape[2:]) == size
     if regions.dtype != torch.bool or not same or regions.shape[1] != layers:

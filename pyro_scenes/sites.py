@@ -49,8 +49,9 @@ def check_sites(joint: poutine.Trace, proposed: poutine.Trace) -> None:
             'other (or with infer={"is_auxiliary": True})'
         )
     for name in drawn:
-        _check_distribution(name, drawn[name]["fn"], guessed[name]["fn"])
+        _check_distribution(name, drawn[name]["fn"], guessed[name])
         _check_plates(name, drawn[name], guessed[name])
+        _check_scale(name, drawn[name], guessed[name])
 
 
 def check_observed(proposed: poutine.Trace) -> None:
@@ -72,7 +73,8 @@ def latents(trace: poutine.Trace) -> dict[str, Any]:
     }
 
 
-def _check_distribution(name: str, prior: Distribution, proposal: Distribution) -> None:
+def _check_distribution(name: str, prior: Distribution, guessed: Any) -> None:
+    proposal = guessed["fn"]
     shapes = tuple(prior.event_shape), tuple(proposal.event_shape)
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -80,12 +82,23 @@ def _check_distribution(name: str, prior: Distribution, proposal: Distribution) 
             "else see .to_event"
         )
     if isinstance(_core(proposal), dist.Delta):
-        return  # a single point of the prior's support
+        if not prior.support.check(guessed["value"]).all():
+            raise ValueError(f"{name} lies outside the support {prior.support} of its prior")
+        return
     kinds = [fn.support.is_discrete for fn in (prior, proposal)]
     if kinds[0] != kinds[1] or not _is_within(prior, proposal):
         raise ValueError(
             f"{name} has support {prior.support} in the model, {proposal.support} in the guide, which "
             f"must lie inside: {_REBUILD}"
+        )
+
+
+def _check_scale(name: str, drawn: Any, guessed: Any) -> None:
+    own, other = (torch.as_tensor(site["scale"]).cpu().double() for site in (drawn, guessed))
+    if ((own != other) & (own != 0) & (other != 0)).any():  # 0 is a mask, and checked as one
+        raise ValueError(
+            f"{name} is scaled by {own.unique().tolist()} in the model and by "
+            f"{other.unique().tolist()} in the guide: scale both alike, or the result is no bound"
         )
 
 

@@ -354,3 +354,19 @@ def test_running_means_are_left_as_they_were():
     guide = Normed()
     check_guide(Two(dist.Normal(torch.tensor(0.0), 1.0)), guide, IMAGES)
     assert not guide.norm.running_mean.any() and guide.norm.num_batches_tracked == 0
+
+
+def test_a_scaled_guide_has_no_bound():
+    def scaled(images):
+        with poutine.scale(scale=100.0):
+            Written()(images)
+
+    with pytest.raises(ValueError, match="scale both alike"):
+        check_guide(air(), scaled, torch.rand(N, 1, 16, 16))
+
+
+def test_a_point_outside_the_prior_is_refused():
+    model = air(z_where=Prior(dist.Exponential, rate=[1.0] * 3))
+    outside = Written(z_where=lambda n, size: dist.Delta(-torch.ones(n, size), event_dim=1))
+    with pytest.raises(ValueError, match="outside the support"):
+        check_guide(model, outside, torch.rand(N, 1, 16, 16))

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["describe", "differences"]
 
@@ -53,7 +53,14 @@ def _text(value: Any) -> str:
         return f"partial({_text(value.func)}, {_text(value.args)}, {_text(value.keywords)})"
     if isinstance(value, type):
         return value.__qualname__
-    return _function(value) if hasattr(value, "__qualname__") else type(value).__name__
+    if hasattr(value, "__qualname__"):
+        return _function(value)
+    if isinstance(value, Tensor | nn.Module) or not hasattr(value, "__dict__"):
+        return type(value).__name__
+    try:
+        return f"{type(value).__name__}{_text(vars(value))}"
+    except RecursionError:  # it holds itself
+        return type(value).__name__
 
 
 def _function(function: Any) -> str:

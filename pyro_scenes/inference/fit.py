@@ -105,6 +105,8 @@ def _first(
     """Checks model and guide, and finds their parameters in the same run."""
     for function in (model, guide):
         _check_call(function, parts)
+    if not all(part.isfinite().all() for part in parts if isinstance(part, torch.Tensor)):
+        raise ValueError("the first batch has numbers that are NaN or infinite: see data.as_images")
     with poutine.trace(param_only=True) as used, _divergence(step):
         check_guide(model, guide, *parts)
     return Parameters(model, guide, optim, used.trace)
@@ -197,5 +199,5 @@ def _divergence(step: int) -> Iterator[None]:
 def _diverge(step: int, what: str, cause: Exception | None = None) -> None:
     raise Diverged(
         f"step {step} diverged: {what}. The parameters are those of step {step - 1}. Try a smaller "
-        "learning rate, or clip the gradient"
+        "learning rate, or clip the gradient; and see that no image has NaN"
     ) from cause

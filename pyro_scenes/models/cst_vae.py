@@ -180,7 +180,7 @@ class CSTVAEGuide(Guide):
 
     def sweep(
         self, images: Float[Tensor, "n c h w"], known: dict[int, Layer]
-    ) -> tuple[Float[Tensor, "*batch 2 3"], Float[Tensor, "*batch code"]]:
+    ) -> tuple[Float[Tensor, "... 2 3"], Float[Tensor, "... code"]]:
         """Proposes each layer; puts all but the last into ``known``, returns the last one's T and code."""
         for i in pyro.markov(range(self.layers), history=self.layers):  # as in the model
             residual = self.residual(images, known, i)  # (g)

@@ -101,7 +101,8 @@ class ECON(Painted):
         normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
         self.z_expert = uniform if z_expert is None else z_expert
         self.z_what = normal if z_what is None else z_what
-        decoders = decoders or [BroadcastDecoder(code, image_shape) for _ in range(experts)]
+        if decoders is None:
+            decoders = [BroadcastDecoder(code, image_shape) for _ in range(experts)]
         self.decoders = nn.ModuleList(check_experts("decoders", decoders, experts))
         self.image = Pixels(dist.Normal, scale=0.1) if image is None else image
 
@@ -146,7 +147,7 @@ class ECON(Painted):
             z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         logits = self.image_shape[0] + 1, *self.image_shape[1:]
         for k, decoder in enumerate(self.decoders):
-            check_decoder(f"decoders[{k}]", decoder, z_what, logits)
+            check_decoder(f"decoder {k}", decoder, z_what, logits)
         self.check_image(scene)
 
 
@@ -186,8 +187,9 @@ class ECONGuide(Guide):
         shape, prior, each = model.image_shape, model.latents()["z_what_0"], range(model.experts)
         size = 4 * prior.event_shape[0]  # the paper's App. C.2.1
         encoders = (RegionEncoder(shape, size) for _ in each)
-        proposals = proposals or [RegionProposal(part, size, prior) for part in encoders]
-        attention = attention or [UNet(shape[0] + 1) for _ in each]
+        if proposals is None:
+            proposals = [RegionProposal(part, size, prior) for part in encoders]
+        attention = [UNet(shape[0] + 1) for _ in each] if attention is None else attention
         self.proposals = nn.ModuleList(check_experts("proposals", proposals, model.experts))
         self.attention = nn.ModuleList(check_experts("attention", attention, model.experts))
         self.to(model.blank)

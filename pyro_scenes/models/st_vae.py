@@ -90,7 +90,7 @@ class Layered(Model):
         self.centred = bool(centred)
 
     def render(
-        self, transform: Float[Tensor, "*batch 2 3"], z_what: Float[Tensor, "*batch code"]
+        self, transform: Float[Tensor, "... 2 3"], z_what: Float[Tensor, "... code"]
     ) -> Layer:
         """(c) and (d): a layer of the content in the pose."""
         content = self.decoder(z_what)  # (c)

@@ -2,7 +2,7 @@
 
 import warnings
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -239,7 +239,7 @@ def _without_outliers(colours: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _fit_moments(layer: nn.Linear, colours: Tensor) -> None:
+def _fit_moments(layer: Any, colours: Tensor) -> None:
     """Colours (n, C) of standard Normal codes get the mean and the principal axes of these, as logits."""
     logits = torch.logit(colours, eps=0.01)
     distance = logits - logits.mean(0)

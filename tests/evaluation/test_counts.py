@@ -244,9 +244,9 @@ def test_a_guide_of_another_model_interprets_nothing(air):
 @pytest.mark.parametrize("call", [count_probabilities, sample_counts])
 def test_training_mode_is_noticed_by_counts(call, air):
     images = torch.rand(2, 1, 16, 16)
-    with pytest.warns(TrainingModeWarning, match=r"call eval\(\)"):
+    with pytest.warns(TrainingModeWarning, match=r"guide.eval\(\)"):
         call(air[1].train(), images)
-    with pytest.warns(TrainingModeWarning, match=r"call eval\(\)"):
+    with pytest.warns(TrainingModeWarning, match=r"guide.eval\(\)"):
         interpret(*air, images)
 
 

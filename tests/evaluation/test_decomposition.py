@@ -75,7 +75,7 @@ def test_what_extra_layers_take_is_all_but_the_largest():
 
 def test_training_mode_is_noticed(blocks):
     model, guide = blocks
-    with pytest.warns(UserWarning, match="is in training mode"):
+    with pytest.warns(UserWarning, match="in training mode"):
         decompose(model, guide.train(), IMAGES)
 
 

@@ -102,7 +102,7 @@ def test_another_model_and_training_mode_are_noticed():
     model, guide = pair(layers=2)
     with pytest.raises(ValueError, match="of another model"):
         see_layers(pair(layers=2)[0], guide, images_of(model))
-    with pytest.warns(UserWarning, match="is in training mode"):
+    with pytest.warns(UserWarning, match="in training mode"):
         see_layers(model, guide.train(), images_of(model))
 
 
