@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyro
@@ -49,13 +50,23 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
 def check_same_model(model: Callable, guide: Callable) -> None:
     """Raises a ValueError if the guide was built from another model. Pyro's wrappers are looked through."""
     module = poutine.unwrap(model)
-    own = poutine.unwrap(getattr(poutine.unwrap(guide), "model", None))
-    if isinstance(own, Model) and isinstance(module, nn.Module):
-        if not any(own is part for part in module.modules()):
-            raise ValueError(
-                "this guide is of another model: give the model that it was built from, or build a new "
-                "guide"
-            )
+    for part in _modules(guide):
+        own = poutine.unwrap(getattr(part, "model", None))
+        if isinstance(own, Model) and isinstance(module, nn.Module):
+            if not any(own is other for other in module.modules()):
+                raise ValueError(
+                    "this guide is of another model: give the model that it was built from, or build a "
+                    "new guide"
+                )
+
+
+def _modules(program: Any) -> Iterator[Any]:
+    """A program and the modules in it, as far as they can be seen: through wrappers, methods and partial."""
+    program = poutine.unwrap(program)
+    while isinstance(program, partial):
+        program = poutine.unwrap(program.func)
+    program = getattr(program, "__self__", program)
+    yield from program.modules() if isinstance(program, nn.Module) else [program]
 
 
 def replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:

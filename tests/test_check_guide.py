@@ -1,5 +1,7 @@
 """What check_guide refuses and what it lets pass: for our pairs, and for models and guides of users."""
 
+from functools import partial
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -354,6 +356,17 @@ def test_running_means_are_left_as_they_were():
     guide = Normed()
     check_guide(Two(dist.Normal(torch.tensor(0.0), 1.0)), guide, IMAGES)
     assert not guide.norm.running_mean.any() and guide.norm.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda g: g, lambda g: partial(g), lambda g: g.forward, lambda g: torch.nn.Sequential(g)],
+    ids=["itself", "partial", "method", "module"],
+)
+def test_a_guide_of_another_model_is_seen_in_what_holds_it(wrap):
+    guide = AIRGuide(air())
+    with pytest.raises(ValueError, match="of another model"):
+        check_guide(air(), wrap(guide), torch.rand(N, 1, 16, 16))
 
 
 def test_a_scaled_guide_has_no_bound():

@@ -1,7 +1,6 @@
 """A training whose loop belongs to the caller, and that survives being killed."""
 
 import math
-import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -13,15 +12,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..inference import Diverged, Record, describe_pair, save_checkpoint
+from ..inference.fit import NOT_FINITE
 from ..random import fork_rng
 from .progress import Clock, log_row, progress_bar
 
 __all__ = ["Training"]
-
-#: How torch's samplers and distributions say that their parameters are not finite.
-NOT_FINITE = re.compile(
-    "Expected p_in|to satisfy the constraint|contains either `inf`|invalid multinomial"
-)
 
 
 class Training:

@@ -178,7 +178,7 @@ def _clip(optim: Optimizer, size: int, clip: float) -> list[float]:
 
 
 # What torch says of parameters and draws of a distribution that are not finite.
-_NOT_FINITE = re.compile(
+NOT_FINITE = re.compile(
     r"Expected parameter .* to satisfy the constraint"
     r"|Expected value argument (.|\n)* within the support(.|\n)*\bnan\b"
     r"|probability tensor contains either|Expected p_in >= 0|invalid multinomial distribution"
@@ -191,7 +191,7 @@ def _divergence(step: int) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        if match := _NOT_FINITE.search(str(error)):
+        if match := NOT_FINITE.search(str(error)):
             _diverge(step, match[0].splitlines()[0], error)
         raise
 

@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 """A run: its folder and device, what it restores, and what it writes."""
 
 import json
@@ -131,16 +133,19 @@ def test_a_smoke_test_leaves_what_it_did_not_write(tmp_path):
     assert (tmp_path / "notes.csv").read_text() == "mine"
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """Files of more than 4 KB cannot be written."""
+    """Files of more than 4 KB cannot be written inside: nor pytest's own report, if it goes to a file."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_failed_write_leaves_no_part_and_the_older_file(tmp_path, full_disk):
+def test_a_failed_write_leaves_no_part_and_the_older_file(tmp_path):
     class Figure:
         def savefig(self, part, **options):
             part.write_bytes(bytes(9000))
@@ -150,13 +155,12 @@ def test_a_failed_write_leaves_no_part_and_the_older_file(tmp_path, full_disk):
     run.text("a.json", "older")
     run.netcdf("c", xr.DataTree())
     older = (tmp_path / "c.nc").read_bytes()
-    full_disk()
     for save, name, content in (
         (run.text, "a.json", "x" * 9000),
         (run.figure, "b", Figure()),
         (run.netcdf, "c", tree),
     ):
-        with pytest.raises(OSError, match=f"{name}.*(large|full)"):
+        with pytest.raises(OSError, match=f"{name}.*(large|full)"), full_disk():
             save(name, content)
     assert names(tmp_path) == {"a.json", "c.nc"}
     assert (tmp_path / "a.json").read_text() == "older"
