@@ -1,11 +1,10 @@
-from contextlib import contextmanager
-
 """A run: its folder and device, what it restores, and what it writes."""
 
 import json
 import math
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
