@@ -35,10 +35,10 @@ econ: install  ## train ECON, competing experts, on coloured shapes; goes on whe
 # Two halves at a time, for two cores: the output of the one is shown when the other is done.
 APART := tests/examples tests/test_contract.py
 test: .venv/extra-test  ## run the tests
-	$(BIN)/python -m pytest $(APART) >.test-examples.log 2>&1 & apart=$$!; \
+	log=$$(mktemp); \
+	$(BIN)/python -m pytest $(APART) >$$log 2>&1 & apart=$$!; \
 	$(BIN)/python -m pytest $(APART:%=--ignore=%); others=$$?; \
-	wait $$apart; apart=$$?; cat .test-examples.log; rm -f .test-examples.log; \
-	test $$others = 0 && test $$apart = 0
+	wait $$apart; apart=$$?; cat $$log; rm -f $$log; test $$others = 0 && test $$apart = 0
 
 lint: .venv/extra-lint  ## check format, style, types, floors and lengths
 	$(BLACK) --check --diff $(SOURCES)

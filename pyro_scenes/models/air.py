@@ -101,7 +101,7 @@ class AIR(Model):
         self.decoder = GlimpseDecoder(code, self.window) if decoder is None else decoder
         self.image = Pixels(dist.Normal, scale=0.3) if image is None else image
 
-    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "n c h w"]:
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "... c h w"]:
         check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):

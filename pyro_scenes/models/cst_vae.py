@@ -98,7 +98,7 @@ class CSTVAE(Layered):
         )
         self.layers = layers
 
-    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "n c h w"]:
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "... c h w"]:
         check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):

@@ -113,7 +113,7 @@ class ECON(Painted):
         *,
         size: int = 1,
         layers: int | None = None,
-    ) -> Float[Tensor, "n c h w"]:
+    ) -> Float[Tensor, "... c h w"]:
         layers = self.layers if layers is None else layers
         check_sizes(size=size, layers=layers)
         size = size if images is None else len(check_images(images, self.blank))

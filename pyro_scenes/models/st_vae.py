@@ -182,7 +182,7 @@ class STVAE(Layered):
             :class:`~pyro_scenes.models.cst_vae.CSTVAE`, of which it is a single layer.
     """
 
-    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "n c h w"]:
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "... c h w"]:
         check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):

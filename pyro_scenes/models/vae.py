@@ -69,7 +69,7 @@ class VAE(Model):
         self.decoder = _decoder(code, self.image_shape) if decoder is None else decoder
         self.image = Pixels(dist.Bernoulli) if image is None else image
 
-    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "n c h w"]:
+    def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "... c h w"]:
         check_sizes(size=size)
         size = size if images is None else len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
