@@ -6,7 +6,6 @@ move with ``.to(device)`` and enter ``state_dict``.
 """
 
 from .amortised import Amortised
-from .discrete import AmortisedDiscrete, proposal
 from .families import Conditional, Persist, Pixels, Prior, persist
 from .pose import PoseProposal
 from .product import Product
@@ -14,7 +13,6 @@ from .region import RegionProposal, SpriteProposal
 
 __all__ = [
     "Amortised",
-    "AmortisedDiscrete",
     "Conditional",
     "Persist",
     "Pixels",
@@ -24,5 +22,4 @@ __all__ = [
     "RegionProposal",
     "SpriteProposal",
     "persist",
-    "proposal",
 ]

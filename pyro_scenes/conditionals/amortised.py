@@ -13,68 +13,63 @@ from torch.distributions import biject_to
 from torch.distributions.constraints import Constraint
 
 from ..networks import mlp
-from .families import as_numbers
 from .product import without_mixtures
 
-__all__ = ["Amortised", "transformed_normal"]
+__all__ = ["Amortised"]
 
 
 class Amortised(nn.Module):
-    """A proposal: features to a Normal, transformed to the support of a prior.
+    """A proposal: features to a distribution on the support of a prior, at first about the prior.
 
-    Its location and scale start at the prior's, measured on 1,000 draws, so that a swapped prior needs no
-    other change.
+    It is a Normal transformed to a continuous support; a ``OneHotCategorical`` or a ``Bernoulli`` for a
+    discrete one, which has no reparametrised gradient: train it by the score function.
 
     Args:
         inputs: Size of the features.
-        like: The prior, read for its event shape (one dimension) and support (continuous).
+        like: The prior, of one event dimension. Of a continuous one, 1,000 draws are taken.
         hidden: Sizes of hidden layers between features and parameters.
         narrow: Factor of its scale at the start, relative to the prior's.
 
     Raises:
-        ValueError: A discrete prior, another number of event dimensions, or a support without a bijection.
+        ValueError: Another number of event dimensions, or a support without a bijection.
     """
 
     start: Tensor
-    spread: Tensor
 
     def __init__(
-        self,
-        inputs: int,
-        like: Distribution,
-        *,
-        hidden: tuple[int, ...] = (),
-        narrow: float = 1.0,
+        self, inputs: int, like: Distribution, *, hidden: tuple[int, ...] = (), narrow: float = 1.0
     ) -> None:
         super().__init__()
         self.support = without_mixtures(like.support)
-        if like.support.is_discrete or len(like.event_shape) != 1:
-            raise ValueError(
-                f"Amortised proposes continuous vectors; this prior has support {like.support} and "
-                f"event shape {tuple(like.event_shape)}: give the guide a proposal of your own for it"
-            )
         try:
-            # Of a simplex, one number less than the event has.
-            (size,) = biject_to(self.support).inverse_shape(like.event_shape)
-            self.head = mlp(inputs, *hidden, 2 * size)
-            start, spread = _moments(like, self.support, narrow)
+            (size,) = like.event_shape
+            if not self.support.is_discrete:
+                # Of a simplex, one number less than the event has.
+                size = 2 * biject_to(self.support).inverse_shape(like.event_shape)[0]
+            self.head = mlp(inputs, *hidden, size)
+            start = _logits(like) if self.support.is_discrete else _moments(like, narrow)
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise ValueError(
-                f"Amortised has no proposal for the support {like.support}: give the guide one of "
-                "your own"
+                "Amortised proposes vectors: continuous, of bits, or one-hot (OneHotCategorical, not "
+                f"Categorical). This prior has the support {like.support} and the event shape "
+                f"{tuple(like.event_shape)}: give the guide a proposal of your own for it"
             ) from error
         self.register_buffer("start", start)
-        self.register_buffer("spread", spread)
 
     def forward(self, features: Float[Tensor, "*batch inputs"]) -> Distribution:
-        return transformed_normal(self.around(self.head(features), self.start), self.support)
+        return self.distribution(self.start + self.head(features))
 
-    def around(
-        self, raw: Float[Tensor, "*batch both"], centre: Float[Tensor, "*#batch size"]
-    ) -> Float[Tensor, "*batch both"]:
-        """From the head's output to locations around a point, and scales, on the unconstrained line."""
-        loc, scale = raw.chunk(2, -1)
-        return torch.cat([centre + loc, nn.functional.softplus(scale + self.spread) + 1e-4], -1)
+    def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
+        """Of logits; or of locations and (before softplus) scales on the unconstrained line, side by side."""
+        if isinstance(self.support, type(constraints.one_hot)):
+            return dist.OneHotCategorical(logits=parameters)
+        if self.support.is_discrete:
+            return dist.Bernoulli(logits=parameters).to_event(1)
+        loc, scale = parameters.chunk(2, -1)
+        normal = dist.Normal(loc, nn.functional.softplus(scale) + 1e-4).to_event(1)
+        if isinstance(getattr(self.support, "base_constraint", None), type(constraints.real)):
+            return normal
+        return dist.TransformedDistribution(normal, biject_to(self.support))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Amortised":
         # ``.to`` and ``.double`` reach buffers; the bounds of the support must follow.
@@ -83,17 +78,7 @@ class Amortised(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        return f"support={self.support}, start={as_numbers(self.start)}"
-
-
-def transformed_normal(
-    parameters: Float[Tensor, "*batch both"], support: Constraint
-) -> Distribution:
-    """A Normal of locations and scales (concatenated), transformed to a support."""
-    normal = dist.Normal(*parameters.chunk(2, -1)).to_event(1)
-    if getattr(support, "base_constraint", None) is constraints.real:
-        return normal
-    return dist.TransformedDistribution(normal, biject_to(support))
+        return f"support={self.support}"
 
 
 def _with_tensors(fn: Callable[[Tensor], Tensor], part: Any) -> Any:
@@ -110,15 +95,24 @@ def _with_tensors(fn: Callable[[Tensor], Tensor], part: Any) -> Any:
 
 
 @torch.no_grad()
-def _moments(
-    like: Distribution, support: Constraint, narrow: float
-) -> tuple[Float[Tensor, " size"], Float[Tensor, " size"]]:
+def _logits(like: Distribution) -> Float[Tensor, " size"]:
+    """The logits of a discrete prior's mean, kept finite."""
+    probs = like.mean.reshape(-1, like.event_shape[0]).mean(0)
+    if isinstance(like.support, type(constraints.one_hot)):
+        return probs.clamp(min=1e-6).log()
+    if not isinstance(getattr(like.support, "base_constraint", None), type(constraints.boolean)):
+        raise ValueError("neither one-hot nor bits")
+    return probs.logit(1e-6)
+
+
+@torch.no_grad()
+def _moments(like: Distribution, narrow: float) -> Float[Tensor, " parameters"]:
     """Median and (before softplus) spread of a prior, on the unconstrained line; robust to heavy tails."""
     # Expanded, as not every distribution of Pyro takes a sample shape (MixtureOfDiagNormals does not).
     draws = like.expand(torch.Size([1000, *like.batch_shape])).sample()
-    line = biject_to(support).inv(draws).flatten(0, -2)
+    line = biject_to(without_mixtures(like.support)).inv(draws).flatten(0, -2)
     # No quantiles in half precision.
     line = line if line.dtype == torch.float64 else line.float()
     low, middle, high = torch.quantile(line, line.new_tensor([0.16, 0.5, 0.84]), dim=0)
     spread = torch.expm1((narrow * (high - low) / 2).clamp(1e-3, 20.0)).log()
-    return middle.to(draws.dtype), spread.to(draws.dtype)
+    return torch.cat([middle, spread]).to(draws.dtype)

@@ -50,8 +50,8 @@ class Prior(nn.Module):
         distribution = self.family(**{name: part() for name, part in self.parts.items()})
         return distribution.to_event(len(distribution.batch_shape))
 
-    def __repr__(self) -> str:
-        return _written(self, **self.parts)
+    def extra_repr(self) -> str:
+        return self.family.__name__
 
 
 class Persist(nn.Module):
@@ -78,9 +78,6 @@ class Persist(nn.Module):
                 )
             probs = probs[scene.step]
         return persist(torch.logit(probs), scene.z_pres)
-
-    def __repr__(self) -> str:
-        return _written(self, probs=self.probs)
 
 
 def persist(logits: Float[Tensor, "*#batch"], z_pres: Float[Tensor, "*#batch"]) -> Distribution:
@@ -125,8 +122,8 @@ class Pixels(nn.Module):
         parts = {name: part() for name, part in self.parts.items()}
         return self.family(**{self.centre: canvas}, **parts).to_event(3)
 
-    def __repr__(self) -> str:
-        return _written(self, **self.parts)
+    def extra_repr(self) -> str:
+        return self.family.__name__
 
 
 class _Constrained(nn.Module):
@@ -152,21 +149,7 @@ class _Constrained(nn.Module):
     def forward(self) -> Float[Tensor, "..."]:
         return self.value if self.transform is None else self.transform(self.value)
 
-
-def _written(conditional: nn.Module, **parameters: Any) -> str:
-    """One line for ``repr``: class, family, and the numbers of each parameter."""
-    family = getattr(conditional, "family", None)
-    words = [] if family is None else [family.__name__]
-    words += [f"{name}={as_numbers(part())}" for name, part in parameters.items()]
-    words += ["learn=True"] * any(part.transform is not None for part in parameters.values())
-    return f"{type(conditional).__name__}({', '.join(words)})"
-
-
-def as_numbers(tensor: Float[Tensor, "..."]) -> str:
-    """The numbers of a tensor in words for ``repr``: of many, the first three and how many there are."""
-    if not tensor.dim():
-        return f"{tensor.item():.4g}"
-    numbers = [f"{number:.4g}" for number in tensor.flatten().tolist()]
-    if len(numbers) > 6:
-        numbers = [*numbers[:3], f"... {len(numbers)} numbers"]
-    return f"[{', '.join(numbers)}]"
+    def extra_repr(self) -> str:
+        words = [f"{number:.4g}" for number in self().flatten()[:4].tolist()]
+        words += [f"... of shape {tuple(self().shape)}"] * (self().numel() > 4)
+        return ", ".join([*words, *["trained"] * (self.transform is not None)])

@@ -8,7 +8,7 @@ from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 
 from ..networks import FlatDecoder, RegionEncoder, glorot
-from .amortised import Amortised, transformed_normal
+from .amortised import Amortised
 
 __all__ = ["RegionProposal", "SpriteProposal"]
 
@@ -39,16 +39,14 @@ class RegionProposal(nn.Module):
         self,
         images: Float[Tensor, "n c h w"],
         regions: Float[Tensor, "n 1 h w"],
-        scopes: Float[
-            Tensor, "n 1 h w"
-        ],  # what was left when the regions were taken: not used here
+        scopes: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n parameters"]:
-        """Locations and scales on the unconstrained line, side by side."""
-        return self.head.around(self.head.head(self.encoder(images, regions)), self.head.start)
+        """The parameters of :meth:`distribution`; what was left for the regions is not used."""
+        return self.head.start + self.head.head(self.encoder(images, regions))
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
         """The proposal of these parameters, on the support of the prior."""
-        return transformed_normal(parameters, self.head.support)
+        return self.head.distribution(parameters)
 
 
 class Correction(nn.Module):
@@ -73,8 +71,9 @@ class Correction(nn.Module):
         guesses: Float[Tensor, "n code"],
     ) -> Float[Tensor, "n parameters"]:
         features = [] if self.encoder is None else [self.encoder(images, regions)]
-        raw = self.head.head(torch.cat([*features, guesses.detach()], 1))
-        return self.head.around(raw, guesses)
+        spread = self.head.start.chunk(2)[1].expand_as(guesses)
+        corrections = self.head.head(torch.cat([*features, guesses.detach()], 1))
+        return torch.cat([guesses, spread], 1) + corrections
 
 
 class SpriteProposal(nn.Module):
@@ -107,7 +106,7 @@ class SpriteProposal(nn.Module):
         regions: Float[Tensor, "n 1 h w"],
         scopes: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n parameters"]:
-        """Locations and scales on the unconstrained line, side by side."""
+        """The parameters of :meth:`distribution`."""
         return self.correct(images, regions, self.guess(images, regions, scopes))
 
     def guess(
@@ -121,4 +120,4 @@ class SpriteProposal(nn.Module):
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
         """The proposal of these parameters."""
-        return transformed_normal(parameters, self.correct.head.support)
+        return self.correct.head.distribution(parameters)

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Conditional, Persist, Pixels, Prior, persist, proposal
+from ..conditionals import Amortised, Conditional, Persist, Pixels, Prior, persist
 from ..networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
 from ..random import fork_rng
 from ..render import glance, place
@@ -209,9 +209,9 @@ class AIRGuide(Guide):
         self.embed = ImageEncoder(model.image_shape, hidden)
         self.cell = cell(hidden + sum(sizes), hidden)
         self.z_pres = mlp(hidden, 200, 1)
-        self.z_where = proposal(hidden, pose, hidden=(200,)) if z_where is None else z_where
+        self.z_where = Amortised(hidden, pose, hidden=(200,)) if z_where is None else z_where
         self.encode = GlimpseEncoder(self.window)
-        self.z_what = proposal(200, code, hidden=(100,)) if z_what is None else z_what
+        self.z_what = Amortised(200, code, hidden=(100,)) if z_what is None else z_what
         self.baseline = mlp(hidden, 200, 1)
         self.to(model.blank)
 

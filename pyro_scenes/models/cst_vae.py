@@ -39,7 +39,7 @@ from torch import Tensor
 
 from ..base import Guide
 from ..checks import check_images, check_sizes
-from ..conditionals import Conditional, PoseProposal, proposal
+from ..conditionals import Amortised, Conditional, PoseProposal
 from ..handlers import expected
 from ..networks import GlimpseEncoder, glorot
 from ..render import inverse, warp
@@ -162,7 +162,7 @@ class CSTVAEGuide(Guide):
             looks=looks,
         )
         self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
-        self.z_what = proposal(hidden, latents["z_what_0"]) if z_what is None else z_what
+        self.z_what = Amortised(hidden, latents["z_what_0"]) if z_what is None else z_what
         for part in (self.z_where, self.encode, *([self.z_what] if z_what is None else [])):
             glorot(part)
         glorot(self.z_where.head, last=0.1)

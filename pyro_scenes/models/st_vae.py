@@ -33,7 +33,7 @@ from torch import Tensor
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Conditional, Pixels, PoseProposal, Prior, proposal
+from ..conditionals import Amortised, Conditional, Pixels, PoseProposal, Prior
 from ..networks import GlimpseDecoder, GlimpseEncoder, PoseDecoder, glorot
 from ..random import fork_rng
 from ..render import centroid, inverse, under, warp
@@ -221,7 +221,7 @@ class STVAEGuide(Guide):
             looks=looks,
         )
         self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
-        self.z_what = proposal(hidden, latents["z_what"]) if z_what is None else z_what
+        self.z_what = Amortised(hidden, latents["z_what"]) if z_what is None else z_what
         for part in (self.z_where, self.encode, *([self.z_what] if z_what is None else [])):
             glorot(part)
         glorot(self.z_where.head, last=0.1)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Conditional, Pixels, Prior, proposal
+from ..conditionals import Amortised, Conditional, Pixels, Prior
 from ..networks import GlimpseDecoder, GlimpseEncoder, glorot
 from ..random import fork_rng
 
@@ -113,7 +113,7 @@ class VAEGuide(Guide):
         super().__init__(model, VAE)
         check_sizes(hidden=hidden)
         self.encode = GlimpseEncoder(model.image_shape, hidden, hidden=(hidden,))
-        self.z_what = proposal(hidden, model.latents()["z_what"]) if z_what is None else z_what
+        self.z_what = Amortised(hidden, model.latents()["z_what"]) if z_what is None else z_what
         glorot(self.encode)
         if z_what is None:
             glorot(self.z_what)

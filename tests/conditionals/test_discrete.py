@@ -1,11 +1,10 @@
-"""Proposals for discrete codes, and the choice of a proposal by the prior's support."""
+"""Proposals for discrete codes."""
 
 import pyro.distributions as dist
 import pytest
 import torch
 
 from pyro_scenes import Amortised
-from pyro_scenes.conditionals import AmortisedDiscrete, proposal
 from pyro_scenes.handlers import point_estimate
 
 PROBS = torch.tensor([0.1, 0.2, 0.7])
@@ -22,8 +21,7 @@ LIKE = {
 
 @pytest.mark.parametrize("name", LIKE)
 def test_a_discrete_proposal_starts_at_the_prior(name):
-    found = proposal(5, LIKE[name], hidden=(7,))
-    assert isinstance(found, AmortisedDiscrete)
+    found = Amortised(5, LIKE[name], hidden=(7,))
     for parameter in found.head.parameters():
         torch.nn.init.zeros_(parameter)
     proposed = found(torch.randn(6, 5))
@@ -38,11 +36,14 @@ def test_a_discrete_proposal_starts_at_the_prior(name):
 def test_a_certain_prior_leaves_finite_logits(family):
     sure = torch.tensor([1.0, 0.0])
     like = dist.OneHotCategorical(sure) if family == "one-hot" else dist.Bernoulli(sure).to_event(1)
-    assert proposal(5, like)(torch.randn(6, 5)).log_prob(torch.tensor([0.0, 1.0])).isfinite().all()
+    assert Amortised(5, like)(torch.randn(6, 5)).log_prob(torch.tensor([0.0, 1.0])).isfinite().all()
 
 
 def test_features_decide_and_everything_is_trained():
-    found, features = proposal(5, LIKE["one-hot"], hidden=(7,)).double(), torch.randn(6, 5).double()
+    found, features = (
+        Amortised(5, LIKE["one-hot"], hidden=(7,)).double(),
+        torch.randn(6, 5).double(),
+    )
     proposed = found(features)
     assert (proposed.probs[0] - proposed.probs[1]).abs().max() > 1e-3
     proposed.log_prob(proposed.sample()).sum().backward()
@@ -52,16 +53,14 @@ def test_features_decide_and_everything_is_trained():
 @pytest.mark.parametrize(
     "like",
     [
+        dist.Bernoulli(0.5),
+        dist.Normal(0.0, 1.0),
         dist.Categorical(PROBS),
         dist.Poisson(PROBS).to_event(1),
         dist.OneHotCategorical(PROBS).expand((2,)).to_event(1),
     ],
-    ids=["scalar", "counts", "two vectors"],
+    ids=["bit", "number", "class", "counts", "two vectors"],
 )
 def test_what_cannot_be_proposed_is_said(like):
-    with pytest.raises(ValueError, match="one-hot vector .* or a vector of bits"):
-        proposal(5, like)
-
-
-def test_a_continuous_prior_has_a_continuous_proposal():
-    assert isinstance(proposal(5, dist.Normal(PROBS, 1.0).to_event(1)), Amortised)
+    with pytest.raises(ValueError, match="continuous, of bits, or one-hot"):
+        Amortised(5, like)

@@ -130,7 +130,7 @@ def test_a_proposal_starts_about_where_the_prior_draws(name):
 def test_a_mixture_with_bounds_of_its_components_own_is_refused():
     bounds = torch.tensor([[0.0] * 3, [2.0] * 3])
     like = dist.MixtureSameFamily(MIXTURE, dist.Uniform(bounds, bounds + 1).to_event(1))
-    with pytest.raises(ValueError, match="no proposal for the support"):
+    with pytest.raises(ValueError, match="Amortised proposes .* the support Mixture"):
         Amortised(5, like)
 
 
@@ -148,7 +148,7 @@ def test_the_bounds_of_a_support_move_with_the_proposal(move):
 def test_half_precision_has_quantiles():
     like = dist.Normal(torch.tensor([3.0, 0.0]), torch.tensor([0.2, 1.0])).to_event(1)
     half = dist.Normal(like.mean.bfloat16(), like.stddev.bfloat16()).to_event(1)
-    start = Amortised(5, half).start
+    start = Amortised(5, half).start[:2]
     assert start.dtype == torch.bfloat16
     torch.testing.assert_close(start.float(), like.mean, rtol=0.05, atol=0.1)
 

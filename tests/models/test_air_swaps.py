@@ -9,7 +9,7 @@ from pyro import poutine
 from torch import nn
 
 from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, Product, fit
-from pyro_scenes.conditionals import proposal
+from pyro_scenes.conditionals import Amortised
 from pyro_scenes.networks import GlimpseDecoder
 
 SMALL = {"image_shape": (1, 16, 16), "window": (1, 8, 8), "steps": 2, "code": 4}
@@ -129,8 +129,8 @@ def test_a_code_may_depend_on_the_pose_of_its_own_object():
 
 
 HEADS = {
-    "z_where": lambda like: proposal(32, like, hidden=(5,)),
-    "z_what": lambda like: proposal(200, like, hidden=(5,)),
+    "z_where": lambda like: Amortised(32, like, hidden=(5,)),
+    "z_what": lambda like: Amortised(200, like, hidden=(5,)),
 }
 
 
