@@ -42,18 +42,10 @@ def warn_training_mode(*programs: Callable) -> None:
 
 
 def check_images(images: Tensor, blank: Tensor) -> Tensor:
-    """Returns the images if they are a batch (n, C, H, W) of floats, n > 0, like the canvas.
+    """Returns the images; raises unless they are a batch (n, C, H, W) of floats, n > 0, like a blank canvas.
 
-    Their range is not checked here: a model accepts what it draws, and its likelihood may draw any number.
+    Their range is not checked: a model accepts what it draws, and its likelihood may draw any number.
     Data are checked where they enter (:func:`pyro_scenes.data.as_images`).
-
-    Args:
-        images: What a model or a guide was called with.
-        blank: Its blank canvas (C, H, W): their shape, dtype and device.
-
-    Raises:
-        ValueError: Another rank, size, dtype or device, or an empty batch.
-        TypeError: Not a tensor of floats.
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
@@ -100,11 +92,7 @@ def is_integer(tensor: Tensor) -> bool:
 def check_decoder(
     name: str, decoder: Callable[[Tensor], Tensor], codes: Tensor, *shapes: tuple[int, ...]
 ) -> Tensor:
-    """Decodes codes (1, size) once and returns what comes out.
-
-    Raises:
-        ValueError: It cannot decode them, or the result has none of these shapes.
-    """
+    """Decodes codes (1, size) once and returns the result; raises a ValueError if it has no such shape."""
     try:
         found = decoder(codes)
     except (RuntimeError, TypeError) as error:
@@ -122,14 +110,9 @@ def check_decoder(
 def check_conditional(
     name: str, conditional: Any, scene: Any, event: tuple[int, ...] | int
 ) -> Distribution:
-    """Calls a conditional once and returns its distribution.
+    """Calls a conditional once and returns its distribution; raises a ValueError unless of this event shape.
 
-    Args:
-        name: Name of the site, for the message.
-        event: The event shape that is wanted, or the number of event dimensions.
-
-    Raises:
-        ValueError: It is not callable, returns something else, or another event shape.
+    ``event`` is that shape, or how many dimensions it has; ``name`` is the site's, for the message.
     """
     if not callable(conditional) or isinstance(conditional, TorchDistributionMixin):
         raise ValueError(

@@ -104,11 +104,10 @@ class Pixels(nn.Module):
         self.family = family
         takes = getattr(family, "arg_constraints", {})
         self.centre = "loc" if "loc" in takes else "probs"
-        lacking = set(takes) - {self.centre, "logits"} - set(parameters)
-        if self.centre not in takes or lacking:
+        if set(takes) - set(parameters) - {"logits"} != {self.centre}:
             raise ValueError(
-                f"Pixels takes a family with loc or probs, and its other parameters: {family.__name__} "
-                f"takes {sorted(takes)}" + (f", give {sorted(lacking)}" if lacking else "")
+                "Pixels takes a family with loc or probs, and its other parameters; "
+                f"{family.__name__} takes {sorted(takes)}, got {sorted(parameters)}"
             )
         self.parts = nn.ModuleDict(
             {name: _Constrained(family, name, value, learn) for name, value in parameters.items()}

@@ -140,12 +140,11 @@ class AIR(Model):
     @torch.no_grad()
     def check(self) -> None:
         scene = Scene(0, self.blank[None], self.blank.new_ones(1))
-        if not check_conditional("z_pres", self.z_pres, scene, ()).support.is_discrete:
+        absent = scene._replace(z_pres=self.blank.new_zeros(1))
+        prior, none = (check_conditional("z_pres", self.z_pres, s, ()) for s in (scene, absent))
+        if not prior.support.is_discrete:
             raise ValueError("z_pres must be 0 or 1: return a Bernoulli")
-        ended = check_conditional(
-            "z_pres", self.z_pres, scene._replace(z_pres=self.blank.new_zeros(1)), ()
-        )
-        if ended.log_prob(self.blank.new_ones(1)).exp().max() > 1e-3:
+        if none.log_prob(self.blank.new_ones(1)).exp().max() > 1e-3:
             raise ValueError("z_pres must be 0 after a 0: multiply its probability by scene.z_pres")
         with fork_rng():
             z_where = check_conditional("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)

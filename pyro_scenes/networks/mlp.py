@@ -14,11 +14,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """Linear layers of the given sizes, input first, with an activation between (not after) them.
-
-    Example:
-        ``mlp(784, 200, 50)`` maps ``(..., 784)`` to ``(..., 50)`` through one hidden layer of 200.
-    """
+    """Linear layers of the given sizes, input first, with an activation between (not after) them."""
     layers: list[nn.Module] = []
     for wide, narrow in pairwise(sizes):
         layers += [nn.Linear(wide, narrow), activation()]
