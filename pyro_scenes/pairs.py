@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import getclosurevars
+from types import FunctionType, MethodType
 from typing import Any
 
 import pyro
@@ -15,7 +17,7 @@ from .base import Model
 from .random import fork_rng
 from .sites import UNLIKELY, check_observed, check_pair, check_sites, latents
 
-__all__ = ["check_guide", "check_same_model", "replay"]
+__all__ = ["check_guide", "check_same_model", "held", "replay"]
 
 
 def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) -> None:
@@ -48,25 +50,54 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
 
 
 def check_same_model(model: Callable, guide: Callable) -> None:
-    """Raises a ValueError if the guide was built from another model. Pyro's wrappers are looked through."""
-    module = poutine.unwrap(model)
-    for part in _modules(guide):
+    """Raises a ValueError if the guide was built from another model, as far as :func:`held` sees them."""
+    parts = [part for module in held(model) for part in module.modules()]
+    whole = isinstance(poutine.unwrap(model), nn.Module) or any(isinstance(p, Model) for p in parts)
+    for part in [part for module in held(guide) for part in module.modules()]:
         own = poutine.unwrap(getattr(part, "model", None))
-        if isinstance(own, Model) and isinstance(module, nn.Module):
-            if not any(own is other for other in module.modules()):
-                raise ValueError(
-                    "this guide is of another model: give the model that it was built from, or build a "
-                    "new guide"
-                )
+        if whole and isinstance(own, Model) and not any(own is other for other in parts):
+            raise ValueError(
+                "this guide is of another model: give the model that it was built from, or build a "
+                "new guide"
+            )
 
 
-def _modules(program: Any) -> Iterator[Any]:
-    """A program and the modules in it, as far as they can be seen: through wrappers, methods and partial."""
-    program = poutine.unwrap(program)
-    while isinstance(program, partial):
-        program = poutine.unwrap(program.func)
-    program = getattr(program, "__self__", program)
-    yield from program.modules() if isinstance(program, nn.Module) else [program]
+def held(program: Any) -> list[nn.Module]:
+    """The modules that a program calls, as far as they can be seen without running it.
+
+    They are seen through Pyro's wrappers, methods and ``partial``, in a function's closure and the globals that it
+    names, and in the functions of its own file that it names.
+    """
+    found, seen, todo = [], set(), [program]
+    while todo:
+        program = poutine.unwrap(todo.pop())
+        if id(program) in seen:
+            continue
+        seen.add(id(program))
+        if isinstance(program, nn.Module):
+            found.append(program)
+        elif isinstance(program, partial):
+            todo.append(program.func)
+        elif isinstance(program, MethodType):
+            todo.append(program.__self__)
+        elif isinstance(program, FunctionType):
+            todo += [value for value in _named(program) if _is_followed(value, program)]
+    return found
+
+
+def _named(function: FunctionType) -> list[Any]:
+    try:
+        names = getclosurevars(function)
+    except ValueError:  # a variable that is not assigned yet
+        return []
+    return [*names.nonlocals.values(), *names.globals.values()]
+
+
+def _is_followed(value: Any, function: FunctionType) -> bool:
+    value = poutine.unwrap(value)
+    if isinstance(value, FunctionType):
+        return value.__module__ == function.__module__
+    return isinstance(value, nn.Module | partial | MethodType)
 
 
 def replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:
