@@ -39,8 +39,9 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
     check_same_model(model, guide)
     if isinstance(poutine.unwrap(guide), Messenger):
         return  # such a guide (Pyro's AutoMessenger) runs inside the model, at its very sites
-    if isinstance(owner := poutine.unwrap(model), Model):
-        owner.check()
+    for owner in held(model):
+        if isinstance(owner, Model):
+            owner.check()
     with torch.no_grad(), pyro.validation_enabled(False), _unchanged(model, guide):
         joint = _run(model, guide, images, *rest)
         if any(_is_scalar_choice(joint.nodes[name]["fn"]) for name in joint.stochastic_nodes):

@@ -4,9 +4,12 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
+import pyro.distributions as dist
 from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
+
+from .compiled import JIT
 
 __all__ = ["Weighted", "as_printed"]
 
@@ -26,10 +29,11 @@ class Weighted(ELBO):
     Args:
         elbo: The ELBO that is weighted.
         weights: Numbers from 0 up by the name of a site without its step: ``z_what`` stands for
-            ``z_what_0``, ``z_what_1``, ...
+            ``z_what_0``, ``z_what_1``, ... The factors of a model (``pyro.factor``), such as the increments
+            of AIR's likelihood, have the weight of ``image``, or their own where they are named.
 
     Raises:
-        TypeError: ``elbo`` is not an ELBO object.
+        TypeError: ``elbo`` is not an ELBO object, or a compiled one.
         ValueError: A weight is not a number from 0 up; or, in a step, there is no site of that name.
     """
 
@@ -37,6 +41,11 @@ class Weighted(ELBO):
         super().__init__()
         if not isinstance(elbo, ELBO):
             raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r}")
+        if isinstance(elbo, JIT):
+            raise TypeError(
+                f"{type(elbo).__name__} is compiled at its first step and would not see weights that "
+                f"change: weigh {type(elbo).__name__[3:]}"
+            )
         self.elbo, self.weights, self.prior_only = elbo, _check_weights(weights), False
 
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -54,7 +63,8 @@ class Weighted(ELBO):
         self, loss: Callable, model: Callable, guide: Callable, args: tuple, kwargs: dict
     ) -> Any:
         weigh = _Weigh(_check_weights(self.weights))
-        result = loss(weigh(model), guide if self.prior_only else weigh(guide), *args, **kwargs)
+        proposal = guide if self.prior_only else weigh(guide)
+        result = loss(_WeighFactors(self.weights)(weigh(model)), proposal, *args, **kwargs)
         if unknown := self.weights.keys() - weigh.names:
             names = ", ".join(sorted(weigh.names))
             raise ValueError(
@@ -104,7 +114,24 @@ class _Weigh(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
             return
-        name = re.sub(r"_\d+$", "", msg["name"])
+        name = _base(msg["name"])
         self.names.add(name)
         if name in self.weights:
             msg["scale"] = msg["scale"] * self.weights[name]
+
+
+class _WeighFactors(Messenger):
+    """The rest of a likelihood that is not one site: factors that have no weight of their own."""
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def _pyro_sample(self, msg: Any) -> None:
+        own = _base(msg["name"]) in self.weights
+        if isinstance(msg["fn"], dist.Unit) and not own:
+            msg["scale"] = msg["scale"] * self.weights.get("image", 1.0)
+
+
+def _base(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)

@@ -1,3 +1,4 @@
+import sys
 import traceback
 from itertools import islice, repeat
 
@@ -27,7 +28,9 @@ from pyro_scenes import (
     CSTVAEGuide,
     ECONGuide,
     Persist,
+    Prior,
     VAEGuide,
+    Weighted,
     adam,
     fit,
 )
@@ -133,6 +136,60 @@ def test_weights_that_are_not_finite_at_the_start_are_no_page_of_pyros(pair):
     next(pair[1].parameters()).data.fill_(torch.nan)
     with pytest.raises(Diverged, match="step 1 diverged"):
         next(fit(*pair, [IMAGES]))
+
+
+# What is not finite is named by its source.
+
+
+def nan_buffer(pair):
+    pair[0].z_what.parts["loc"].value.fill_(torch.nan)
+
+
+def infinite_weight(pair):
+    pair[1].z_pres[0].weight.data.fill_(torch.inf)
+
+
+@pytest.mark.filterwarnings("ignore:Encountered")
+@pytest.mark.parametrize("validation", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("change", "batch", "words"),
+    [
+        (nan_buffer, IMAGES, "Not finite before it: buffer z_what.parts.loc.value. No training"),
+        (infinite_weight, IMAGES, r"Not finite before it: z_pres.0.weight"),
+        (lambda pair: None, IMAGES / 0, "Not finite before it: part 1 of the batch. No training"),
+    ],
+)
+def test_divergence_names_its_source(pair, validation, first, change, batch, words):
+    training = fit(*pair, [IMAGES, batch] if not first else [batch])
+    with pyro.validation_enabled(validation):
+        if not first:
+            next(training)
+        change(pair)
+        kind = ValueError if first and batch is not IMAGES else Diverged
+        with pytest.raises(kind, match="first batch has" if kind is ValueError else words):
+            next(training)
+
+
+def test_a_finite_number_outside_its_constraint_is_no_divergence_at_the_first_step(pair):
+    pair[0].z_where = lambda scene: dist.Normal(torch.zeros(3), -1.0).to_event(1)
+    with pytest.raises(ValueError, match="Expected parameter scale"):
+        next(fit(*pair, [IMAGES]))
+
+
+@pytest.mark.filterwarnings("ignore:Encountered")
+def test_every_norm_is_told(pair):
+    """That of one group may be finite where that of another is not."""
+    pair[1].z_pres[0].weight.register_hook(lambda grad: grad * torch.nan)
+    groups = [{"params": pair[0].parameters()}, {"params": pair[1].parameters()}]
+    optim = torch.optim.SGD(groups, lr=0.0)
+    with pytest.raises(Diverged, match=r"gradient norm [\d.e+]+, nan"):
+        next(fit(*pair, [IMAGES], optim=optim))
+
+
+def test_gradients_of_zero_are_gradients(pair):
+    elbo = Weighted(EXACT, image=0.0, z_pres=0.0, z_where=0.0, z_what=0.0)
+    assert next(fit(*pair, [IMAGES], elbo=elbo)).norm == 0.0
 
 
 def test_errors_of_another_kind_stay_what_they_are():
@@ -298,6 +355,58 @@ def test_a_part_that_is_swapped_in_is_refused_by_the_callers_optimiser(pair):
     assert next(training).step == 1
 
 
+def other_prior(model, guide):
+    model.z_where = Prior(dist.LogNormal, loc=[0.0] * 3, scale=[1.0] * 3)
+
+
+def fewer_steps(model, guide):
+    guide.steps = 1
+
+
+def independent_presence(model, guide):
+    model.z_pres = lambda scene: dist.Bernoulli(torch.full_like(scene.z_pres, 0.5))
+
+
+def other_proposal(model, guide):
+    guide.z_where = Prior(dist.Bernoulli, probs=[0.5] * 3)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: lambda images: f(images)])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (other_prior, "z_where_0 has support"),
+        (fewer_steps, "do not belong together"),
+        (independent_presence, "0 after a 0"),
+        (other_proposal, "z_where_0 has support"),
+    ],
+)
+def test_a_part_that_is_swapped_in_is_checked(pair, wrap, change, words):
+    training = fit(*map(wrap, pair), repeat(IMAGES))
+    next(training)
+    before = weights(pair)
+    change(*pair)
+    with pytest.raises(ValueError, match=words):
+        next(training)
+    assert torch.equal(weights(pair), before)
+
+
+def test_parts_that_differ_in_numbers_alone_are_not_checked_again(pair, monkeypatch):
+    """A schedule that assigns a prior at each step costs no run of the checker."""
+    model, guide = pair
+    checks = []
+    module = sys.modules["pyro_scenes.inference.fit"]
+    monkeypatch.setattr(module, "check_guide", lambda *pair: checks.append(pair))
+    for record in fit(model, guide, repeat(IMAGES, 4)):
+        model.z_pres = Persist(0.5 / record.step)
+        model.z_what = lambda scene, scale=record.step / 10: dist.Normal(
+            torch.zeros(4), scale
+        ).to_event(1)
+        guide.presence = record.loss
+        guide.eval() if record.step % 2 else guide.train()
+    assert len(checks) == 2  # at the first step, and where a function has replaced z_what
+
+
 JIT = [
     lambda: JitTraceEnum_ELBO(max_plate_nesting=1, ignore_jit_warnings=True),
     lambda: JitTrace_ELBO(ignore_jit_warnings=True),
@@ -334,6 +443,14 @@ def test_a_compiled_elbo_does_not_outlive_what_it_was_compiled_with(pair, make, 
     with pytest.raises(ValueError, match="is compiled at its first step"):  # nor in another fit
         next(fit(model, guide, repeat(IMAGES), elbo=elbo))
     assert next(fit(model, guide, [IMAGES], elbo=make())).step == 1
+
+
+@pytest.mark.parametrize("batch", [IMAGES[:1], IMAGES.double()])
+def test_a_compiled_elbo_wants_batches_of_one_shape(pair, batch, unchecked):
+    training = fit(*pair, [IMAGES, IMAGES, batch], elbo=JIT[1]())
+    next(training), next(training)
+    with pytest.raises(ValueError, match="JitTrace_ELBO is compiled.*'shape of the batch'"):
+        next(training)
 
 
 def test_gradients_that_are_off_are_named(pair):
