@@ -12,7 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..checks import warn_training_mode
-from ..pairs import check_same_model
+from ..pairs import check_guide
 from ..random import fork_rng
 from ..sites import where_counted
 from .groups import assemble
@@ -45,15 +45,15 @@ def to_arviz(
         image_ids: n labels. Default: 0 .. n-1.
 
     Raises:
-        ValueError: Arguments not as above, no site ``image``, a latent that the guide lacks, or a guide
-            that was built from another model.
+        ValueError: Arguments not as above, no site ``image``, or model and guide do not agree in sites, shapes,
+            supports, plates and masks (see :func:`pyro_scenes.check_guide`).
 
     Warns:
         TrainingModeWarning: Model or guide is in training mode.
     """
     labels = _check(images, draws, image_ids)
-    check_same_model(model, guide)
     warn_training_mode(model, guide)
+    check_guide(lambda images, *rest: model(None, *rest, size=len(images)), guide, images, *rest)
     with torch.no_grad(), nullcontext() if seed is None else fork_rng(seed):
         # The prior comes first: not even through the seed do its draws then depend on the images.
         prior = _complete(model, (poutine.Trace() for _ in range(draws)), len(images), rest)
@@ -85,22 +85,16 @@ def _complete(
         replayed = poutine.replay(model, trace=proposal)
         trace = poutine.trace(replayed).get_trace(None, *rest, size=size)
         trace = poutine.util.prune_subsample_sites(trace)
-        _check_sites(set(trace.stochastic_nodes) - set(proposal), of_prior=len(proposal) == 0)
+        if "image" not in {*trace.stochastic_nodes} - {*proposal}:
+            raise ValueError(
+                f"model(None, size=n) must draw 'image', it drew {sorted(trace.stochastic_nodes)}"
+            )
         for name in trace.stochastic_nodes + trace.observation_nodes:
             site = trace.nodes[name]
             if site["is_observed"] and not site["infer"].get("_deterministic"):
                 continue  # a factor
             values[name].append(_value(name, site, size))
     return {name: np.stack(values.pop(name)) for name in list(values)}
-
-
-def _check_sites(fresh: set[str], *, of_prior: bool) -> None:
-    """Checks the sites that the model drew itself."""
-    if "image" not in fresh:
-        raise ValueError(f"model(None, size=n) must draw 'image', it drew {sorted(fresh)}")
-    if not of_prior and fresh != {"image"}:
-        hint = "draw them in it, or hide them by pyro.poutine.block(model, hide=[...])"
-        raise ValueError(f"the guide leaves {sorted(fresh - {'image'})} to the prior: {hint}")
 
 
 def _value(name: str, site: dict[str, Any], size: int) -> np.ndarray:
