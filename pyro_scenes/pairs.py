@@ -45,13 +45,23 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
     with torch.no_grad(), pyro.validation_enabled(False), _unchanged(model, guide):
         joint = _run(model, guide, images, *rest)
         if any(_is_scalar_choice(joint.nodes[name]["fn"]) for name in joint.stochastic_nodes):
-            with _AnyChoice():
-                model(images, *rest)  # it chooses by the prior, and the guide follows
-                _run(model, guide, images, *rest)
+            chance: dict[str, Tensor] = {}
+            for shift in range(2):
+                with _AnyChoice(chance, shift):
+                    model(images, *rest)  # it chooses by the prior, and the guide follows
+                    _run(model, guide, images, *rest)
 
 
 def check_same_model(model: Callable, guide: Callable) -> None:
-    """Raises a ValueError if the guide was built from another model, as far as :func:`held` sees them."""
+    """Raises a ValueError if the guide was built from another model, as far as :func:`held` sees them.
+
+    A TypeError if one of them cannot be called.
+    """
+    for name, program in (("model", model), ("guide", guide)):
+        if isinstance(program, type) or not callable(program):
+            raise TypeError(
+                f"{name} must be a module or a function that draws by pyro.sample, got {program!r:.60}"
+            )
     parts = [part for module in held(model) for part in module.modules()]
     whole = isinstance(poutine.unwrap(model), nn.Module) or any(isinstance(p, Model) for p in parts)
     for part in [part for module in held(guide) for part in module.modules()]:
@@ -66,8 +76,8 @@ def check_same_model(model: Callable, guide: Callable) -> None:
 def held(program: Any) -> list[nn.Module]:
     """The modules that a program calls, as far as they can be seen without running it.
 
-    They are seen through Pyro's wrappers, methods and ``partial``, in a function's closure and the globals that it
-    names, and in the functions of its own file that it names.
+    They are seen through Pyro's wrappers, methods and ``partial``, in a function's closure and the globals that
+    it names, and in the functions of its own file that it names.
     """
     found, seen, todo = [], set(), [program]
     while todo:
@@ -137,10 +147,16 @@ def _is_scalar_choice(distribution: Any) -> bool:
 
 
 class _AnyChoice(Messenger):
-    """Inside, a discrete latent takes any value that is possible where it is drawn first, and keeps it."""
+    """Inside, a discrete latent takes any value that is possible where it is drawn first, and keeps it.
 
-    def __init__(self) -> None:
+    Args:
+        chance: Uniform random numbers by site, made where there are none.
+        shift: How many values further, so that of two shifts one has an object where the other has none.
+    """
+
+    def __init__(self, chance: dict[str, Tensor], shift: int) -> None:
         super().__init__()
+        self.chance, self.shift = chance, shift
         self.values: dict[str, Tensor] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -148,17 +164,18 @@ class _AnyChoice(Messenger):
         if msg["is_observed"] or msg["value"] is not None or not _is_scalar_choice(fn):
             return
         if name not in self.values:
-            self.values[name] = _any_choice(fn)
+            self.values[name] = self.choose(name, fn)
         msg["value"] = self.values[name]
 
-
-def _any_choice(distribution: Any) -> Tensor:
-    values = distribution.enumerate_support(expand=False)
-    impossible = distribution.log_prob(values) < UNLIKELY
-    index = (
-        torch.rand(impossible.shape, device=values.device).masked_fill(impossible, -1.0).argmax(0)
-    )
-    return values.expand(impossible.shape).gather(0, index[None])[0]
+    def choose(self, name: str, distribution: Any) -> Tensor:
+        values = distribution.enumerate_support(expand=False)
+        possible = distribution.log_prob(values) >= UNLIKELY
+        if name not in self.chance:
+            self.chance[name] = torch.rand(possible.shape[1:], device=values.device)
+        count = possible.sum(0).clamp(min=1)
+        rank = ((self.chance[name] * count).long() + self.shift) % count
+        index = (possible.cumsum(0) > rank).long().argmax(0)
+        return values.expand(possible.shape).gather(0, index[None])[0]
 
 
 @contextmanager

@@ -15,8 +15,8 @@ def describe(module: nn.Module) -> dict[str, str]:
     """The class of every part of a module, and its settings, by dotted name.
 
     Settings are plain attributes: numbers, strings, tuples, classes (such as a family of distributions) and
-    functions: these by their names, defaults and the values that they close over, a lambda also by what is in it. A
-    module of ``torch.nn`` describes itself. Weights and buffers are not part of it.
+    functions: these by their names, defaults and the values that they close over, a lambda also by what is in
+    it. A module of ``torch.nn`` describes itself. Weights and buffers are not part of it.
 
     Example:
         ``describe(VAE((1, 8, 8), code=2))["image.family"]`` is ``'Bernoulli'``.

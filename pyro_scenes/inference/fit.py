@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from inspect import signature
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -71,13 +72,20 @@ def fit(
     """
     elbo = TraceGraph_ELBO() if elbo is None else elbo
     if not isinstance(elbo, ELBO):
-        raise TypeError(f"elbo must be an object such as TraceGraph_ELBO(), got {elbo!r}")
+        raise TypeError(f"elbo must be an object such as TraceGraph_ELBO(), got {elbo!r:.60}")
     if not (optim is None or isinstance(optim, Optimizer)):
         raise TypeError(
-            f"optim must be a torch optimiser, such as adam(model, guide), got {optim!r}"
+            f"optim must be a torch optimiser, such as adam(model, guide), got {optim!r:.60}"
         )
-    if not clip > 0:
-        raise ValueError(f"clip must be above 0, got {clip}")
+    if not (isinstance(clip, Real) and clip > 0):
+        raise ValueError(f"clip must be a number above 0, got {clip!r:.60}")
+    if type(start) is not int or start < 0:
+        raise ValueError(f"start must be a whole number from 0 up, got {start!r:.60}")
+    if not isinstance(batches, Iterable) or (isinstance(batches, Tensor) and batches.dim() < 5):
+        kind = type(batches).__name__
+        raise TypeError(
+            f"batches must be batches to iterate over, such as [images], got one {kind}"
+        )
     check_same_model(model, guide)
     inner = elbo
     while isinstance(inner, Weighted):

@@ -86,7 +86,9 @@ def _options(saved: Any, own: dict[str, Any], names: dict[Tensor, str]) -> dict[
 def _check_options(optim: Optimizer, group: dict[str, Any], params: list[Tensor]) -> None:
     """Asks the optimiser's constructor, which knows the ranges, such as that of a learning rate."""
     known = signature(type(optim)).parameters
-    type(optim)(params, **{name: value for name, value in group.items() if name in {*known} - {"params"}})
+    type(optim)(
+        params, **{name: value for name, value in group.items() if name in {*known} - {"params"}}
+    )
 
 
 def _try(optim: Optimizer, loaded: dict[str, Any]) -> None:

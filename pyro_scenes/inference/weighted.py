@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection
+from numbers import Real
 from typing import Any
 
 import pyro.distributions as dist
@@ -40,7 +41,7 @@ class Weighted(ELBO):
     def __init__(self, elbo: ELBO, **weights: float) -> None:
         super().__init__()
         if not isinstance(elbo, ELBO):
-            raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r}")
+            raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r:.60}")
         if isinstance(elbo, JIT):
             raise TypeError(
                 f"{type(elbo).__name__} is compiled at its first step and would not see weights that "
@@ -85,9 +86,11 @@ def as_printed(latents: Collection[str] = ("z_where", "z_what")) -> Weighted:
     Args:
         latents: Names of the sites whose log p is left out, without the number of the step.
     """
-    if isinstance(latents, str):
+    if isinstance(latents, str) or not (
+        isinstance(latents, Collection) and all(isinstance(name, str) for name in latents)
+    ):
         raise TypeError(
-            f"latents must be a collection of names, got {latents!r}: write ({latents!r},)"
+            f"latents must be a collection of names, got {latents!r:.60}: write ('z_what',)"
         )
     objective = Weighted(Trace_ELBO(), **dict.fromkeys(latents, 0.0))
     objective.prior_only = True
@@ -95,13 +98,15 @@ def as_printed(latents: Collection[str] = ("z_where", "z_what")) -> Weighted:
 
 
 def _check_weights(weights: dict[str, float]) -> dict[str, float]:
+    if not isinstance(weights, dict):
+        raise TypeError(f"weights must be a dictionary by names of sites, got {weights!r:.60}")
     wrong = {
         name: weight
         for name, weight in weights.items()
-        if not (isinstance(weight, int | float) and 0 <= weight < float("inf"))
+        if not (isinstance(weight, Real) and 0 <= weight < float("inf"))
     }
     if wrong:
-        raise ValueError(f"weights must be numbers from 0 up, got {wrong}")
+        raise ValueError(f"weights must be numbers from 0 up, got {wrong!r:.80}")
     return weights
 
 

@@ -223,7 +223,10 @@ def test_functions_that_hold_other_numbers_are_refused(tmp_path, way):
 
 
 LAMBDAS = [
-    (lambda scene: dist.Normal(torch.zeros(3), 1.0), lambda scene: dist.Normal(torch.zeros(3), 2.0)),
+    (
+        lambda scene: dist.Normal(torch.zeros(3), 1.0),
+        lambda scene: dist.Normal(torch.zeros(3), 2.0),
+    ),
     (lambda scene: dist.Normal(torch.zeros(3), 1), lambda scene: dist.Normal(torch.zeros(3), 2)),
     (lambda scene: scene.step + 1.0, lambda scene: scene.step - 1.0),
     (lambda scene: scene.step, lambda scene: scene.z_pres),
