@@ -44,8 +44,8 @@ def point_estimate(distribution: Distribution) -> Tensor:
 
     Where no formula is known (a Gamma, a mixture), it is the median of 999 draws from a random stream of
     its own, the same at each call: it errs by 4 % of a normal distribution's scale. Of a transformed
-    distribution it is the transform of the base distribution's estimate. Numbers that constrain each other, as
-    on a simplex, have no medians apart: such a family gives its mean.
+    distribution it is the transform of the base distribution's estimate. A family whose numbers constrain
+    each other, such as those on a simplex, gives its mean.
 
     Raises:
         NotImplementedError: A family without what it needs of these.

@@ -76,8 +76,8 @@ def check_same_model(model: Callable, guide: Callable) -> None:
 def held(program: Any) -> list[nn.Module]:
     """The modules that a program calls, as far as they can be seen without running it.
 
-    They are seen through Pyro's wrappers, methods and ``partial``, in a function's closure and the globals that
-    it names, and in the functions of its own file that it names.
+    They are seen through Pyro's wrappers, methods and ``partial``; of a function, in its closure, in the
+    globals that it names, and in the functions of its own file that it names.
     """
     found, seen, todo = [], set(), [program]
     while todo:

@@ -147,7 +147,12 @@ def _step(
     optim, size = parameters.optim, len(step.parts[0])
     optim.zero_grad()
     with poutine.trace(param_only=True) as used, divergence(step):
-        loss = elbo.loss_and_grads(step.model, proposal, *step.parts) / size
+        loss = elbo.loss_and_grads(step.model, proposal, *step.parts)
+        if isinstance(loss, tuple):  # of ReweightedWakeSleep it is two
+            raise TypeError(
+                f"{type(elbo).__name__} has no loss that is one number: fit cannot use it"
+            )
+        loss = loss / size
     parameters.update(used.trace)
     if all(value.grad is None for group in optim.param_groups for value in group["params"]):
         raise RuntimeError(

@@ -196,7 +196,7 @@ def test_no_gradients_and_one_draw(pair, images):
 @pytest.mark.parametrize(
     ("shape", "settings", "message"),
     [
-        ((3, 1, 8, 8), {"draws": 0}, "draws must be at least 1, got 0"),
+        ((3, 1, 8, 8), {"draws": 0}, "draws must be a whole number, at least 1, got 0"),
         ((1, 8, 8), {}, r"\(n, C, H, W\).*image\[None\]"),
         ((3, 2, 1, 8, 8), {}, r"\(n, C, H, W\)"),
         ((0, 1, 8, 8), {}, "n > 0"),

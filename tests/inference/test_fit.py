@@ -11,6 +11,7 @@ from pyro.infer import (
     SVI,
     JitTrace_ELBO,
     JitTraceEnum_ELBO,
+    ReweightedWakeSleep,
     Trace_ELBO,
     TraceEnum_ELBO,
     config_enumerate,
@@ -242,6 +243,38 @@ def test_wrong_tools_are_named(pair, wrong):
 def test_bad_learning_rates_are_refused(pair, rate):
     with pytest.raises(ValueError, match="lr must be"):
         adam(*pair, lr=rate)
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "words"),
+    [
+        (0, [1], "model must be a module or a function"),
+        (1, AIRGuide, "guide must be a module or a function"),
+        (2, None, "batches must be batches to iterate over"),
+        (2, IMAGES, r"such as \[images\], got one Tensor"),
+        (2, [None], "images must be a float tensor, got NoneType"),
+        (2, [IMAGES.long()], "images must be a float tensor, got torch.int64"),
+    ],
+)
+def test_wrong_arguments_are_named(pair, unchecked, place, wrong, words):
+    arguments = [*pair, [IMAGES]]
+    arguments[place] = wrong
+    with pytest.raises(TypeError, match=words):
+        next(fit(*arguments))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"clip": None}, {"clip": "1"}, {"start": 1.5}, {"start": -1}, {"start": None}]
+)
+def test_wrong_numbers_are_named(pair, unchecked, wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a .*number"):
+        next(fit(*pair, [IMAGES], **wrong))
+
+
+def test_an_objective_of_two_losses_is_refused():
+    model = VAE((1, 16, 16), 4)
+    with pytest.raises(TypeError, match="ReweightedWakeSleep has no loss that is one number"):
+        next(fit(model, VAEGuide(model), [IMAGES.round()], elbo=ReweightedWakeSleep()))
 
 
 # What a batch is.
