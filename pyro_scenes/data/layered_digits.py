@@ -60,7 +60,7 @@ def layered_digits(
             can show, numbers that are not whole or less than 1, or more scenes than memory holds.
     """
     check_whole(size=size, count=count, canvas=canvas)
-    check_digits(digits)
+    check_digits(digits, INK)
     shapes, labels = digits[0] > INK, digits[1].long()
     _check(shapes, count, canvas)
     layers = count + (3 if colour else 1)
@@ -87,11 +87,6 @@ def _check(shapes: Bool[Tensor, "m h w"], count: int, canvas: int) -> None:
             f"digits of {height} x {width} pixels do not fit a canvas of {canvas} pixels"
         )
     check_crowding("digits", count, min(height, width), canvas, times=10)
-    blank = len(shapes) - int(shapes.flatten(1).any(1).sum())
-    if blank:
-        raise ValueError(
-            f"{blank} of {len(shapes)} digits have no pixel above {INK}: leave them out"
-        )
 
 
 def _white(size: int, count: int) -> UInt8[Tensor, "n count 1"]:

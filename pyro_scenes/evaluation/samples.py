@@ -9,6 +9,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..render import under
+from .doors import checked
 from .segments import visible_parts
 from .specialisation import count_classes
 
@@ -70,6 +71,7 @@ def paint(model: nn.Module, experts: Sequence[int], size: int = 1) -> Sample:
     return Sample(canvas, colours * masks, masks)
 
 
+@checked
 def mostly_visible(masks: Bool[Tensor, "n objects h w"]) -> Bool[Tensor, " n"]:
     """Scenes in which more than a quarter of each object is visible. Empty masks hide nothing."""
     sizes, visible = masks.sum((2, 3)), visible_parts(masks).sum((2, 3))
@@ -85,6 +87,7 @@ class Roles(NamedTuple):
     by_class: tuple[int, ...]
 
 
+@checked
 def roles(wins: Int[Tensor, "experts classes"], makers: Sequence[int] | None = None) -> Roles:
     """Reads roles from what experts won (``Agreement.wins``, of a row for every expert).
 
@@ -144,6 +147,7 @@ def paint_to_order(
     return Order(torch.cat(images), torch.cat(counts), made)
 
 
+@checked
 def as_order(
     images: Tensor,
     masks: Bool[Tensor, "n objects h w"],
@@ -187,6 +191,7 @@ class Requested(NamedTuple):
     requested_scenes: float  # share of scenes in which all are
 
 
+@checked
 def requested(read: Int[Tensor, "n classes"], order: Order) -> Requested:
     """Compares what is read with what was ordered. A class without an expert is wrong in every scene."""
     same = (read == order.counts) & order.made

@@ -239,11 +239,13 @@ REGIONS = regions_of(PILE)
     ],
 )
 def test_regions_must_be_shares_like_the_truth(read, regions, truth, unchecked):
-    with pytest.raises(ValueError, match=r"needs floats in \[0, 1\] .* and bool truth"):
+    with pytest.raises(
+        ValueError, match=r"\(n, (layers|objects), h, w\)|shares in \[0, 1\] .* and truth"
+    ):
         read(regions, truth)
 
 
 def test_found_objects_need_shares(unchecked):
     for regions in (REGIONS[0], REGIONS * torch.nan, REGIONS.long(), REGIONS[:, :0]):
-        with pytest.raises(ValueError, match=r"needs floats in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"shares in \[0, 1\]|\(n, layers, h, w\) of floats"):
             object_counts(regions)

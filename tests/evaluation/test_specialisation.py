@@ -123,10 +123,10 @@ def test_without_objects_there_is_no_specialisation():
 @pytest.mark.parametrize(
     ("winners", "labels", "sizes", "message"),
     [
-        ([[0, 1]], [[0, 1, 2]], {}, "integer winners"),
-        ([[0.0, 1, 2]], [[0, 1, 2]], {}, "integer winners"),
-        ([[0, 1, 2]], [[0, 1]], {}, "integer labels"),
-        ([[0, 1, 2]], [[0.0, 1, 2]], {}, "integer labels"),
+        ([[0, 1]], [[0, 1, 2]], {}, "winners .*layers"),
+        ([[0.0, 1, 2]], [[0, 1, 2]], {}, "winners .*layers"),
+        ([[0, 1, 2]], [[0, 1]], {}, "labels .*objects"),
+        ([[0, 1, 2]], [[0.0, 1, 2]], {}, "labels .*objects"),
         ([[0, 1, 3]], [[0, 1, 2]], {}, r"winners must be from -1 to below 3, got \[3\]"),
         ([[0, 1, -2]], [[0, 1, 2]], {}, r"winners .* got \[-2\]"),
         ([[0, 1, 2]], [[0, 1, 3]], {}, r"labels must be from 0 to below 3, got \[3\]"),

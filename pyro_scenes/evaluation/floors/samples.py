@@ -5,12 +5,14 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from ..doors import checked
 from ..samples import Order, Requested, requested
 from ..shapes import SingleShapes, single_shapes
 
 __all__ = ["requested_floors", "single_shape_floors"]
 
 
+@checked
 def requested_floors(order: Order) -> dict[str, Requested]:
     """Read without error, what blank paper and objects of one class have for the scenes that were ordered."""
     order = order._replace(made=torch.ones_like(order.made))
@@ -21,6 +23,7 @@ def requested_floors(order: Order) -> dict[str, Requested]:
     return {"blank paper": blank, "one class for all": max(of_one)}
 
 
+@checked
 def single_shape_floors(
     stencils: Bool[Tensor, "classes h w"], experts: int
 ) -> dict[str, SingleShapes]:
