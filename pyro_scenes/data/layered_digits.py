@@ -69,7 +69,7 @@ def layered_digits(
     chosen = torch.randint(len(shapes), (size, count), generator=generator)
     corners = uniform_corners(chosen.shape, shapes.shape[1:], canvas, generator)
     colours = _colours(size, count, generator) if colour else _white(size, count)
-    images, masks = _draw(shapes, chosen, corners, colours, canvas)
+    images, masks = _paint(shapes, chosen, corners, colours, canvas)
     return Scenes(
         images,
         torch.full((size,), count),
@@ -103,7 +103,7 @@ def _colours(size: int, count: int, generator: torch.Generator) -> UInt8[Tensor,
     return (255 * (1 - along.minimum(4 - along).clamp(0, 1))).round().to(torch.uint8)
 
 
-def _draw(
+def _paint(
     shapes: Bool[Tensor, "m h w"],
     chosen: Int64[Tensor, "n count"],
     corners: Int64[Tensor, "n count 2"],

@@ -65,7 +65,7 @@ def _is_array(kind: Any) -> bool:
 
 def _check(name: str, value: Any, classes: tuple[type, ...]) -> None:
     # A context of its own: a caller's shapes may have the same letters.
-    with jaxtyped("context"):  # type: ignore[call-overload]
+    with jaxtyped("context"):
         if not classes or isinstance(value, classes):
             return
     wanted = " or ".join(_words(kind) for kind in classes)

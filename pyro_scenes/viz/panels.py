@@ -18,7 +18,7 @@ __all__ = [
     "WRONG",
     "as_array",
     "as_images",
-    "draw_boxes",
+    "outline",
     "panels",
     "show",
     "source_colours",
@@ -107,7 +107,7 @@ def show(axis: Axes, image: np.ndarray) -> None:
     axis.spines[:].set(visible=True, linewidth=0.5, color="#999999")
 
 
-def draw_boxes(axis: Axes, boxes: ArrayLike) -> None:
+def outline(axis: Axes, boxes: ArrayLike) -> None:
     """Draws boxes (steps, 4) in the colours of their steps; those that are not finite are left out."""
     outline = [Stroke(linewidth=3, foreground="black"), Normal()]
     for step, (left, top, right, bottom) in enumerate(as_array(boxes)):

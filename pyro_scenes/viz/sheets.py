@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from .panels import FONT, STEP_COLOURS, WRONG, as_array, as_images, draw_boxes, panels, show
+from .panels import FONT, STEP_COLOURS, WRONG, as_array, as_images, outline, panels, show
 
 __all__ = ["annotated", "counted", "pictures"]
 
@@ -52,7 +52,7 @@ def annotated(
             axis.spines[:].set(color=WRONG, linewidth=3)
             axis.title.set_color(WRONG)
     for axis, windows in zip(figure.axes, parts.get("boxes", ()), strict=False):
-        draw_boxes(axis, windows)
+        outline(axis, windows)
     if headline is None and correct is not None:
         headline = f"{marks.sum()} of {len(array)} right"
     figure.suptitle(headline or "", fontsize=FONT + 2)
@@ -150,7 +150,7 @@ def pictures(
             if not np.isnan(image).all():
                 show(axis, image)
         for axis, windows in zip(line, as_array((boxes or {}).get(name, ())), strict=False):
-            draw_boxes(axis, windows)
+            outline(axis, windows)
     for axis, column in zip(axes[0], columns or (), strict=False):
         axis.set_title(column, fontsize=FONT)
     figure.suptitle(headline or "", fontsize=FONT + 2)

@@ -176,7 +176,7 @@ def test_wrong_digits_are_refused(unchecked):
     for wrong, error in (
         ((images.float(), labels), "uint8 .*got torch.float32"),
         ((images[:, None], labels), r"\(m, h, w\) .*got .*\(6, 1, 9"),
-        ((images, labels[1:]), r"labels \(m,\), got .* and \(5,\)"),
+        ((images, labels[1:]), r"labels \(m,\), got .* and torch.int64 \(5,\)"),
         ((images, labels.float()), "integer labels .* and torch.float32"),
         ((images[:0], labels[:0]), "no digits to make scenes of"),
         ((images * 0, labels), "6 of 6 digits have no pixel above 0"),

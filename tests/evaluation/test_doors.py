@@ -34,7 +34,7 @@ def test_data_of_another_class_are_named(name, wrong, unchecked):
 
 
 @checked
-def shape(masks: Bool[Tensor, "n h w"], images: Float[Tensor, "m"] | UInt8[Tensor, "*b h"] | None):
+def shape(masks: Bool[Tensor, "n h w"], images: Float[Tensor, " m"] | UInt8[Tensor, "*b h"] | None):
     return masks.shape
 
 
