@@ -187,7 +187,7 @@ class Run:
     def _open(self) -> Kept | None:
         """What is kept in the checkpoint to continue or to evaluate, if any."""
         last, args = self.checkpoints[0], self.args
-        kept = read_kept(last) if last.exists() else None
+        kept = read_kept(last) if last.is_file() else None
         if kept:
             if self.evaluate:
                 raise ValueError(f"{self.out} holds a trained run: give an --out of its own")

@@ -25,7 +25,7 @@ def colours_of(image):
     return [int((image == ink[:, None, None]).all(0).sum()) for ink in (RED, GREEN, BLUE, 0 * RED)]
 
 
-def test_the_experts_of_a_sample_are_the_ordered_ones(blocks):
+def test_the_experts_of_a_sample_are_the_requested_ones(blocks):
     model, _ = blocks
     sample = paint(model, [0, 1, 1, 2], 20)
     assert sample.images.shape == (20, 3, 8, 8) and sample.masks.shape == (20, 4, 1, 8, 8)
@@ -97,7 +97,7 @@ def read(images):
 WINS = torch.tensor([[5, 0], [0, 5], [0, 0], [0, 0]])
 
 
-def test_what_is_painted_is_what_was_ordered(blocks):
+def test_what_is_painted_is_what_was_requested(blocks):
     model, _ = blocks
     request = paint_request(model, roles(WINS, (0, 1)), objects=1, requests=10, size=4)
     assert request.images.shape == (40, 3, 8, 8) and request.counts.shape == (40, 2)

@@ -5,33 +5,9 @@ from math import isnan, log
 
 import pytest
 import torch
+from piles import LEFT, NONE, PILE, regions_of
 
-from pyro_scenes.evaluation import count_classes, specialisation, visible_parts
-
-
-def shapes(*pictures):
-    """Shapes bool (n, h, w) of pictures: rows of . and # with / in between."""
-    return torch.stack(
-        [
-            torch.tensor([[mark == "#" for mark in row] for row in picture.split("/")])
-            for picture in pictures
-        ]
-    )
-
-
-LEFT, MIDDLE, RIGHT, NONE = shapes(
-    "####.../####.../.......",
-    "..####./..####./.......",
-    "....###/....###/.......",
-    "......./......./.......",
-)
-PILE = torch.stack([LEFT, MIDDLE, RIGHT])[None]  # 2 x 2 pixels of each are behind the one before
-
-
-def regions_of(truth):
-    """What a perfect model gives to front layers, float."""
-    return visible_parts(truth).float()
-
+from pyro_scenes.evaluation import count_classes, specialisation
 
 # experts
 
