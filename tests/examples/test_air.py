@@ -17,7 +17,7 @@ AIR_EXAMPLE = "air_multi_mnist"
 BOUNDS = {"elbo", "elbo_error", "elbo_floor", "iwae", "iwae_error", "particles", "images"}
 COUNTS = {"count_accuracy", "count_accuracy_sample", "count_accuracy_floor"}
 COSTS = {"steps", "seconds", "cpu_seconds"}
-FIGURELESS = {"draw": lambda *args: None}
+FIGURELESS = {"figures": lambda *args: None}
 FIGURES = {"scenes", "reconstructions", "prior", "curves"}
 
 
