@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .base import Model
 from .random import fork_rng
-from .sites import UNLIKELY, check_observed, check_pair, check_sites, latents
+from .sites import UNLIKELY, check_observed, check_pair, check_sites, latents, warn_unsupported
 
 __all__ = ["check_guide", "check_same_model", "held", "replay"]
 
@@ -35,6 +35,9 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
     Raises:
         ValueError: They do not agree, or a conditional of the model is wrong (see ``Model.check``). The
             message names the site and says what to write.
+
+    Warns:
+        UserWarning: Images lie outside the support of their likelihood, such as grey ones of a Bernoulli.
     """
     check_same_model(model, guide)
     if isinstance(poutine.unwrap(guide), Messenger):
@@ -44,6 +47,7 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
             owner.check()
     with torch.no_grad(), pyro.validation_enabled(False), _unchanged(model, guide):
         joint = _run(model, guide, images, *rest)
+        warn_unsupported(joint)
         if any(_is_scalar_choice(joint.nodes[name]["fn"]) for name in joint.stochastic_nodes):
             chance: dict[str, Tensor] = {}
             for shift in range(2):

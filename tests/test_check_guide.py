@@ -1,5 +1,6 @@
 """What check_guide refuses and what it lets pass: for our pairs, and for models and guides of users."""
 
+import warnings
 from functools import partial
 
 import pyro
@@ -400,3 +401,15 @@ def test_a_point_outside_the_prior_is_refused():
     outside = Written(z_where=lambda n, size: dist.Delta(-torch.ones(n, size), event_dim=1))
     with pytest.raises(ValueError, match="outside the support"):
         check_guide(model, outside, torch.rand(N, 1, 16, 16))
+
+
+@pytest.mark.parametrize("grey", [True, False], ids=["grey", "binary"])
+def test_grey_images_of_a_bernoulli_are_warned_of(grey):
+    model = VAE((1, 8, 8), 2)
+    guide = VAEGuide(model)
+    images = torch.rand(2, 1, 8, 8)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_guide(model, guide, images if grey else images.round())
+    assert [w for w in caught if "make grey images 0 or 1" in str(w.message)] or not grey
+    assert grey or not caught
