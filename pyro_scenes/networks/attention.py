@@ -23,9 +23,9 @@ MAX_DISSIMILARITY = 4.0
 class SeededAttention(nn.Module):
     """Logits of the part of an image that a seed pixel belongs to.
 
-    Before training they are high for pixels of the seed's colour and near it. A U-Net, which sees each pixel's
-    difference from the seed, learns the rest. To leave the U-Net out, for scenes unlike the training's, add
-    the number of pixels to the seed's index.
+    Before training they are high for pixels of the seed's colour and near it. A U-Net, which reads each
+    pixel's difference from the seed, learns the rest. To leave the U-Net out, for scenes unlike the
+    training's, add the number of pixels to the seed's index.
 
     Args:
         image_shape: (C, H, W).

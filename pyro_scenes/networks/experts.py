@@ -38,7 +38,7 @@ def apply_each(modules: Iterable[Any], *inputs: Tensor, event_dims: int) -> Tens
 def select(
     stacked: Shaped[Tensor, "..."], choice: Int[Tensor, "..."], *, event_dims: int
 ) -> Shaped[Tensor, "..."]:
-    """The chosen slices (*batch, *event) of (*batch, experts, *event), by (*batch,); batches are broadcast."""
+    """Slices (*batch, *event) of (*batch, experts, *event) by ``choice``; batches are broadcast."""
     event = stacked.shape[stacked.dim() - event_dims :]
     batch = torch.broadcast_shapes(choice.shape, stacked.shape[: -event_dims - 1])
     stacked = stacked.expand(*batch, *stacked.shape[-event_dims - 1 :])

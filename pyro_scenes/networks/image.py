@@ -10,7 +10,7 @@ __all__ = ["ImageEncoder"]
 class ImageEncoder(nn.Module):
     """Encodes an image by strided convolutions and a linear layer.
 
-    Convolutions, because an object looks the same at every place; strides, not pooling, because its place matters.
+    Convolutions, because an object looks the same everywhere; strides, no pooling, because its place matters.
 
     Args:
         image_shape: (C, H, W).

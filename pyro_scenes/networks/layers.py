@@ -117,7 +117,7 @@ class SpriteDecoder(nn.Module):
         regions: Float[Tensor, "n 1 h w"],
         scope: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n code"]:
-        """An estimate of the code of a sprite in these regions: the typical colour, and :meth:`match`'s place."""
+        """An estimate of the code from regions: the place of :meth:`match` and the typical colour."""
         with torch.no_grad():
             place = self.match(regions, scope)
             colour = typical_colour(images, regions)

@@ -15,8 +15,8 @@ __all__ = ["FreePoseDecoder", "PoseDecoder", "PoseEncoder"]
 class PoseDecoder(nn.Module):
     """Decodes a code to an affine map that always has an inverse.
 
-    The code's numbers, scaled, are the window's width, height, rotation (clockwise), shear and centre (x, y) on
-    the canvas; a multilayer perceptron of the code is added to them. The first four are bounded by ``reach``.
+    The code's numbers, scaled, are the window's width, height, rotation (clockwise), shear and centre (x, y)
+    on the canvas; a multilayer perceptron of the code is added. The first four are bounded by ``reach``.
 
     Args:
         hidden: Width of the two hidden layers.

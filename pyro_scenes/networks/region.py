@@ -8,7 +8,7 @@ __all__ = ["RegionEncoder"]
 
 
 class RegionEncoder(nn.Module):
-    """Encodes an image, unmasked, with a region as one more channel (von Kuegelgen et al., 2020, App. C.2.1).
+    """Encodes images, with a region as one more channel (von Kuegelgen et al., 2020, App. C.2.1).
 
     Blocks of a 3 x 3 convolution, ReLU and 2 x 2 max pooling, then a linear layer and ReLU. The paper's second
     linear layer is the proposal's head.

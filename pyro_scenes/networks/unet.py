@@ -60,9 +60,9 @@ class UNet(nn.Module):
         least = self.fold * 2 ** (len(self.down) - 1)
         if any(side % self.fold for side in size) or prod(side // least for side in size) < 2:
             raise ValueError(
-                f"a U-Net with {len(self.down)} widths needs images of at least {least} x {2 * least} pixels, "
-                f"with sides that are multiples of {self.fold}, got {size[0]} x {size[1]}: give larger images, "
-                "or give the U-Net fewer widths or another fold"
+                f"a U-Net with {len(self.down)} widths needs images of at least {least} x {2 * least} "
+                f"pixels, their sides multiples of {self.fold}, got {size[0]} x {size[1]}: give larger "
+                "images, or give the U-Net fewer widths or another fold"
             )
 
 

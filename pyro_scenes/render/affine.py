@@ -56,7 +56,7 @@ def inverse(transform: Float[Tensor, "*batch 2 3"]) -> Float[Tensor, "*batch 2 3
 def centre(
     transform: Float[Tensor, "*batch 2 3"], shape: tuple[int, ...]
 ) -> Float[Tensor, "*batch 2"]:
-    """The window's centre ``(x, y)`` in pixels of a canvas ``(..., height, width)``; 0 is its left or top edge."""
+    """The window's centre ``(x, y)`` in pixels of a canvas ``(..., height, width)``, from its top left."""
     size = torch.as_tensor([shape[-1], shape[-2]], device=transform.device, dtype=transform.dtype)
     return (inverse(transform)[..., 2] + 1) / 2 * size
 

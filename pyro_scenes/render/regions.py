@@ -45,9 +45,10 @@ def behind(log_parts: Float[Tensor, "..."], dim: int = 0) -> Float[Tensor, "..."
 
 
 def to_pixels(maps: Shaped[Tensor, "..."], events: int) -> Shaped[Tensor, "..."]:
-    """From maps ``(..., n, *events, H, W)`` to pixels ``(..., H * W, n, *events)``; ``events`` counts dimensions.
+    """From maps ``(..., n, *event, H, W)`` to pixels ``(..., H * W, n, *event)``, a batch dimension.
 
-    Pixels become a batch dimension. If the dimension before n has size 1 (a plate's), they take its place.
+    ``events`` is the number of event dimensions. A dimension of size 1 before n, kept by Pyro for a plate, is
+    replaced by the pixels.
     """
     flat = maps.flatten(-2)
     if flat.dim() > events + 2:
