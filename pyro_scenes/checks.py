@@ -94,7 +94,7 @@ def is_integer(tensor: Tensor) -> bool:
 def check_decoder(
     name: str, decoder: Callable[[Tensor], Tensor], codes: Tensor, *shapes: tuple[int, ...]
 ) -> Tensor:
-    """Returns the decoder's result for codes (1, size); raises a ValueError unless it has one of the shapes."""
+    """Returns the decoder's result for codes (1, size); raises a ValueError if it has none of the shapes."""
     try:
         result = decoder(codes)
     except (RuntimeError, TypeError) as error:

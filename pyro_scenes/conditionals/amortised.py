@@ -51,7 +51,7 @@ class Amortised(nn.Module):
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise ValueError(
                 "Amortised proposes vectors: continuous, of bits, or one-hot (OneHotCategorical, not "
-                f"Categorical). This prior has support {like.support} and event shape "
+                f"Categorical). This prior has the support {like.support} and the event shape "
                 f"{tuple(like.event_shape)}: give the guide another proposal for it"
             ) from error
         self.register_buffer("start", start)

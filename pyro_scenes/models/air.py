@@ -23,10 +23,10 @@ terms after it. The site ``image`` then holds log p(image | blank) alone. To dra
 ``canvas``, call the model without images (``model(size=n)``), and replay a trace if needed.
 
 Departs from the paper:
-    n = 0 is allowed (Eq. 1 sums from 1, but the paper's data have 0), and n is truncated at N. The paper gives
-    no rho for the geometric count (Fig. 2); 0.01 costs 4.6 nats an object. The mean of the pose's scale is 3,
-    not 0 (Fig. 2). The cell reads a convolutional encoding of the image and the pose and code of the step
-    before, where the paper has R(x, h). In training, logits of presence are bounded (``certainty``).
+    n = 0 is allowed (Eq. 1 sums from 1, but the paper's data have 0). The paper gives no rho for the
+    geometric count (Fig. 2); 0.01 costs 4.6 nats an object. The mean of the pose's scale is 3, not 0
+    (Fig. 2). The cell reads a convolutional encoding of the image and the pose and code of the step before,
+    where the paper has R(x, h). In training, logits of presence are bounded (``certainty``).
 """
 
 from collections.abc import Callable

@@ -8,10 +8,10 @@ __all__ = ["RegionEncoder"]
 
 
 class RegionEncoder(nn.Module):
-    """Encodes images, with a region as one more channel (von Kuegelgen et al., 2020, App. C.2.1).
+    """Encodes an image and a region, one more channel (von Kuegelgen et al., 2020, App. C.2.1).
 
-    Blocks of a 3 x 3 convolution, ReLU and 2 x 2 max pooling, then a linear layer and ReLU. The paper's second
-    linear layer is the proposal's head.
+    Blocks of a 3 x 3 convolution, ReLU and 2 x 2 max pooling, then a linear layer and ReLU. The paper's
+    second linear layer is the proposal's head.
 
     Args:
         image_shape: (C, H, W).
