@@ -23,7 +23,7 @@ from torch import Tensor
 from pyro_scenes import AIR, AIRGuide, Persist, evaluation, fit, warm_up
 from pyro_scenes.data import Scenes, batches, digits, multi_digits
 from pyro_scenes.experiment import natural, path, positive
-from pyro_scenes.models.air import Scene, Seen
+from pyro_scenes.models.air import GuideState, Scene
 
 
 class AtTheEnd(AIR):
@@ -43,10 +43,10 @@ class Unrolled(AIRGuide):
 
     def forward(self, images: Tensor) -> None:
         with pyro.plate("images", len(images), dim=-1):
-            nothing = self.nothing.expand(len(images), -1).split(self.sizes, -1)
-            seen = Seen(self.embed(images), images.new_ones(len(images)), *nothing)
+            zeros = self.zeros.expand(len(images), -1).split(self.sizes, -1)
+            state = GuideState(self.embed(images), images.new_ones(len(images)), *zeros)
             for t in range(self.steps):
-                seen = self.step(t, seen, images)
+                state = self.step(t, state, images)
 
 
 FORMS = {"increments": (AIR, AIRGuide), "at the end": (AtTheEnd, Unrolled)}

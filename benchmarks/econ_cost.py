@@ -26,7 +26,7 @@ from pyro_scenes.experiment import positive
 from pyro_scenes.inference import MaskLoss
 from pyro_scenes.models.econ import Scene
 from pyro_scenes.networks import CERTAIN, SpriteDecoder, UNet, apply_each, select
-from pyro_scenes.render import visibility
+from pyro_scenes.render import log_visibility
 
 SHAPE = (3, 32, 32)
 
@@ -93,7 +93,7 @@ def negative_bound(model: ECON, guide: ECONGuide, images: Tensor) -> Tensor:
         log_scopes = log_scope[:, None]
         maps = images[:, None], (log_scopes + logsigmoid(alphas)).exp(), log_scopes.exp()
         parameters = apply_each(guide.proposals, *maps, event_dims=3)
-        winner = guide.compete(images, log_scope, alphas, parameters)
+        winner = guide.compete(scene, images, log_scope, alphas, parameters)
         expert = winner.sample()
         alpha = select(alphas, expert % alphas.shape[1], event_dims=3)
         proposal = guide.proposals[0].distribution(select(parameters, expert, event_dims=1))
@@ -104,7 +104,7 @@ def negative_bound(model: ECON, guide: ECONGuide, images: Tensor) -> Tensor:
         log_regions.append(log_scope + logsigmoid(alpha))
         log_scope = log_scope + logsigmoid(-alpha)
     colours, mask_logits = torch.stack(layers, 1).tensor_split([-1], 2)
-    log_q, log_p = torch.stack(log_regions, 1), visibility(mask_logits)[:, :-1, None]
+    log_q, log_p = torch.stack(log_regions, 1), log_visibility(mask_logits)[:, :-1, None]
     evidence = model.pixel_log_prob(scene, images[:, None], colours.sigmoid())
     gain = (log_q.exp() * (evidence + log_p - log_q)).flatten(1).sum(1)
     return (divergence - gain).mean()

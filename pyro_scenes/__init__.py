@@ -1,4 +1,4 @@
-"""Structured generative scene models in Pyro: each paper's process as a model, with a matching guide."""
+"""Structured generative scene models in Pyro: each paper's process is a model, with a matching guide."""
 
 from importlib import import_module
 from typing import Any
@@ -45,13 +45,13 @@ __all__ = [
     "VAEGuide",
     "Weighted",
     "adam",
+    "check_guide",
     "data",
     "evaluation",
     "fit",
     "inference",
     "load_checkpoint",
     "networks",
-    "check_guide",
     "render",
     "save_checkpoint",
     "sprite_scenes",
@@ -62,6 +62,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "viz":  # brings matplotlib, which not everybody draws with
+    if name == "viz":  # imports matplotlib, which is slow
         return import_module(".viz", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

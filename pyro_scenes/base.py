@@ -1,4 +1,4 @@
-"""Model and Guide: the two abstract bases that every paper's file builds on."""
+"""Model and Guide: the abstract bases of all models and guides."""
 
 from abc import ABCMeta, abstractmethod
 from itertools import count
@@ -18,15 +18,15 @@ __all__ = ["Guide", "Model"]
 _instance = count()
 
 
-class _Abstract(type(PyroModule), ABCMeta):  # type: ignore[misc]  # PyroModule brings its own metaclass
+class _Abstract(type(PyroModule), ABCMeta):  # type: ignore[misc]  # PyroModule has a metaclass
     pass
 
 
 class _Named(PyroModule, metaclass=_Abstract):
     blank: Tensor
 
-    # Pyro finds parameters by name in one global store: two modules of one name, and one of them
-    # silently does not train. Hence a fresh name per instance. It does not enter ``state_dict``.
+    # Pyro's global parameter store is keyed by name: of two modules with one name, one silently does not
+    # train. So each instance has its own name, which does not enter ``state_dict``.
     def __init__(self, image_shape: tuple[int, ...]) -> None:
         super().__init__(f"{type(self).__name__}_{next(_instance)}")
         self.image_shape = tuple(image_shape)
@@ -34,11 +34,11 @@ class _Named(PyroModule, metaclass=_Abstract):
 
 
 class Model(_Named):
-    """A generative process over images: ``model(images)`` scores them, ``model(size=n)`` draws n.
+    """A generative process of images: ``model(images)`` scores images, ``model(size=n)`` draws n.
 
     Attributes:
-        image_shape: Shape (C, H, W) of one image.
-        blank: The empty canvas, a buffer of zeros of that shape (so it carries device and dtype).
+        image_shape: (C, H, W) of an image.
+        blank: The empty canvas, a buffer of zeros, whose device and dtype are the model's.
     """
 
     def __init__(self, image_shape: tuple[int, ...]) -> None:
@@ -46,25 +46,24 @@ class Model(_Named):
         super().__init__(image_shape)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # A conditional is a module or a function, and either may replace either; torch alone refuses
-        # a function where a module was.
+        # torch refuses to replace a module by a function; here a conditional may be either.
         if name in self.__dict__.get("_modules", ()) and not isinstance(value, nn.Module):
             delattr(self, name)
         if isinstance(value, nn.Module) and "blank" in self.__dict__.get("_buffers", ()):
-            value.to(self.blank)  # a part that is swapped in follows the model's device and dtype
+            value.to(self.blank)  # a new part takes the model's device and dtype
         super().__setattr__(name, value)
 
     @abstractmethod
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
-        """The generative process. Returns the images, (size, C, H, W): drawn, or the given ones."""
+        """The generative process. Returns the images (n, C, H, W): the argument, or ``size`` draws."""
 
     @abstractmethod
     def check(self) -> None:
-        """Asks every part once, so that a wrong one is named here and not somewhere in a training."""
+        """Calls each part once and raises a ValueError that names a wrong one."""
 
     @torch.no_grad()
     def latents(self) -> dict[str, Distribution]:
-        """Each latent site's prior in one draw of the model: names, event shapes and supports.
+        """Each latent site's prior, by name, in one draw of the model.
 
         Raises:
             ValueError: A conditional returns no distribution, or one of the wrong shape.
@@ -78,29 +77,29 @@ class Model(_Named):
 class Guide(_Named):
     """An amortised proposal for a model's latents given images, ``guide(images)``.
 
-    It is built from a model and refers to it, but does not register it: the model's parameters are the
-    model's alone. To copy both, copy them together: ``deepcopy((model, guide))``.
+    A guide refers to its model but does not own the model's parameters. Copy both at once:
+    ``deepcopy((model, guide))``.
 
     Attributes:
-        model: The model that it was built from.
+        model: The model from which the guide was built.
     """
 
     model: Any
 
     def __init__(self, model: Model, kind: type[Model] = Model) -> None:
         if not isinstance(model, kind):
-            found, wanted = type(model).__name__, kind.__name__
             raise TypeError(
-                f"{type(self).__name__} must be built from a model, an instance of {wanted}, got {found}"
+                f"{type(self).__name__} must be built from a model, an instance of {kind.__name__}, got "
+                f"{type(model).__name__}"
             )
         super().__init__(model.image_shape)
-        self.__dict__["model"] = model  # past nn.Module, which would register it
+        self.__dict__["model"] = model  # not registered as a submodule
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "model":
-            raise AttributeError("a guide keeps the model it was built from: build a new guide")
+            raise AttributeError("a guide keeps its model: build a new guide from the other model")
         super().__setattr__(name, value)
 
     @abstractmethod
     def forward(self, images: Tensor) -> None:
-        """Draws every latent of the model for these images, (size, C, H, W)."""
+        """Draws all latents of the model for images (n, C, H, W)."""

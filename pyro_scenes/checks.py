@@ -1,4 +1,4 @@
-"""What is asked of images, sizes, tensors and parts, where they enter."""
+"""Checks of images, sizes, tensors and parts, where they enter."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class TrainingModeWarning(UserWarning):
-    """A model or a guide is evaluated in training mode: dropout is active, AIR's presences are bounded."""
+    """A model or a guide is evaluated in training mode, where dropout is active and AIR's logits bounded."""
 
 
 def warn_training_mode(*programs: Callable) -> None:
@@ -34,101 +34,103 @@ def warn_training_mode(*programs: Callable) -> None:
     names = [type(m).__name__ for m in modules if isinstance(m, nn.Module) and m.training]
     if names:
         warnings.warn(
-            f"{' and '.join(names)} in training mode, so the numbers differ from those in use: call "
-            "model.eval() and guide.eval() first",
+            f"{' and '.join(names)} in training mode, in which results differ: call model.eval() and "
+            "guide.eval() first",
             TrainingModeWarning,
             stacklevel=3,
         )
 
 
 def check_images(images: Tensor, blank: Tensor) -> Tensor:
-    """Returns the images; raises unless they are a batch (n, C, H, W) of floats, n > 0, like a blank canvas.
+    """Returns a batch of images; raises unless it has a model's shape, dtype and device, and an image.
 
-    Their range is not checked: a model accepts what it draws, and its likelihood may draw any number.
-    Data are checked where they enter (:func:`pyro_scenes.data.as_images`).
+    Their range is not checked, since a likelihood may draw any number. Data are checked where they enter
+    (:func:`pyro_scenes.data.as_images`).
     """
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        hint = "uint8 images are divided by 255"
-        if isinstance(images, list | tuple):
-            hint = "of a batch of images and labels, give the images alone"
-        raise TypeError(f"images must be a float tensor, got {kind}: {hint}")
+    if not isinstance(images, Tensor):
+        hint = "of images and labels, give the images; make an array a tensor by torch.as_tensor"
+        raise TypeError(f"images must be a float tensor, got {type(images).__name__}: {hint}")
+    if not images.is_floating_point():
+        hint = "give images.float()" if images.dtype == torch.bool else "divide 0..255 by 255"
+        raise TypeError(f"images must be a float tensor, got {images.dtype}: {hint}")
     if images.dim() != 4 or images.shape[1:] != blank.shape:
         wanted = ", ".join(map(str, blank.shape))
         raise ValueError(f"images must have shape (n, {wanted}), got {tuple(images.shape)}")
     if (images.dtype, images.device) != (blank.dtype, blank.device):
         raise ValueError(
             f"images are {images.dtype} on {images.device}, the model is {blank.dtype} on "
-            f"{blank.device}: images.to(model.blank)"
+            f"{blank.device}: give images.to(model.blank)"
         )
     if len(images) == 0:
-        raise ValueError("images is an empty batch: at least one image is needed")
+        raise ValueError("images is an empty batch: give at least one image")
     return images
 
 
 def check_sizes(**sizes: Any) -> None:
-    """Raises a ValueError unless each is a whole number from 1 up, or a shape (C, H, W) of three."""
+    """Raises a ValueError unless each is a whole number from 1 up, or, of a shape, three of them."""
     for name, size in sizes.items():
-        shape = "shape" in name or name == "window"
+        is_shape = "shape" in name or name == "window"
         numbers = size if isinstance(size, list | tuple) else [size]
-        if len(numbers) != (3 if shape else 1) or any(type(n) is not int or n < 1 for n in numbers):
-            wanted = "(channels, height, width)" if shape else "a whole number"
-            raise ValueError(f"{name} must be {wanted}, from 1 up, got {size!r}")
+        if len(numbers) != (3 if is_shape else 1) or any(
+            type(n) is not int or n < 1 for n in numbers
+        ):
+            kind = "(channels, height, width)" if is_shape else "a whole number"
+            raise ValueError(f"{name} must be {kind}, from 1 up, got {size!r}")
 
 
-def check_tensors(valid: object, wanted: str, *given: Tensor) -> None:
-    """Raises a ValueError that says what is wanted, and dtypes and shapes of what is given, unless valid."""
+def check_tensors(valid: object, wanted: str, *tensors: Tensor) -> None:
+    """Raises a ValueError with what is wanted and the dtypes and shapes of the tensors, unless valid."""
     if not valid:
-        got = " and ".join(f"{part.dtype} {tuple(part.shape)}" for part in given)
+        got = " and ".join(f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in tensors)
         raise ValueError(f"needs {wanted}, got {got}")
 
 
 def is_integer(tensor: Tensor) -> bool:
-    """Whether a tensor's dtype is an integer one; bool is not."""
-    kind = tensor.dtype
-    return not (kind.is_floating_point or kind.is_complex or kind == torch.bool)
+    """Whether a tensor's dtype is an integer type, which bool is not."""
+    dtype = tensor.dtype
+    return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
 def check_decoder(
     name: str, decoder: Callable[[Tensor], Tensor], codes: Tensor, *shapes: tuple[int, ...]
 ) -> Tensor:
-    """Decodes codes (1, size) once and returns the result; raises a ValueError if it has no such shape."""
+    """Returns the decoder's result for codes (1, size); raises a ValueError if it has none of the shapes."""
     try:
-        found = decoder(codes)
+        result = decoder(codes)
     except (RuntimeError, TypeError) as error:
-        size = (
-            f"codes of shape {tuple(codes.shape)}: build it for codes of this size, or change code="
-        )
-        raise ValueError(f"{name} cannot decode {size}: {error}") from error
-    if not isinstance(found, Tensor) or tuple(found.shape) not in [(1, *shape) for shape in shapes]:
+        raise ValueError(
+            f"{name} cannot decode codes of shape {tuple(codes.shape)}: build it for codes of this size, or "
+            f"change code=: {error}"
+        ) from error
+    got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+    if got not in [(1, *shape) for shape in shapes]:
         wanted = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"{name} must make {wanted} of n codes, got {shape} of one")
-    return found
+        raise ValueError(f"{name} must make {wanted} of n codes, got {got} of one")
+    return result
 
 
 def check_conditional(
     name: str, conditional: Any, scene: Any, event: tuple[int, ...] | int
 ) -> Distribution:
-    """Calls a conditional once and returns its distribution; raises a ValueError unless of this event shape.
+    """Returns a conditional's distribution; raises a ValueError unless it has this event shape.
 
-    ``event`` is that shape, or how many dimensions it has; ``name`` is the site's, for the message.
+    ``event`` is the shape or its number of dimensions; ``name`` is the site's.
     """
     if not callable(conditional) or isinstance(conditional, TorchDistributionMixin):
         raise ValueError(
-            f"{name} must be a function of the scene to a distribution, got {conditional!r}"
+            f"{name} must be a function from the scene to a distribution, got {conditional!r}"
         )
-    found = conditional(scene)
-    if not isinstance(found, TorchDistributionMixin):
-        raise ValueError(f"{name} must return a distribution of pyro.distributions, got {found!r}")
-    shape = tuple(found.event_shape)
+    result = conditional(scene)
+    if not isinstance(result, TorchDistributionMixin):
+        raise ValueError(f"{name} must return a distribution of pyro.distributions, got {result!r}")
+    shape = tuple(result.event_shape)
     if shape != event and len(shape) != event:
         wanted = f"event shape {event}" if isinstance(event, tuple) else f"{event} event dimension"
         raise ValueError(
             f"{name} must return a distribution of {wanted}, got batch shape "
-            f"{tuple(found.batch_shape)} and event shape {shape}: see .to_event"
+            f"{tuple(result.batch_shape)} and event shape {shape}: see .to_event"
         )
-    return found
+    return result
 
 
 def check_experts(name: str, parts: Sequence[Any], experts: int) -> Sequence[Any]:
@@ -139,17 +141,15 @@ def check_experts(name: str, parts: Sequence[Any], experts: int) -> Sequence[Any
 
 
 def check_regions(regions: Tensor | None, images: Tensor, layers: int) -> None:
-    """Raises a ValueError unless regions, if given, are bool (n, layers, H, W) and fit the images."""
+    """Raises a ValueError unless regions, if any, are bool (n, layers, H, W), one layer for each pixel."""
     if regions is None:
         return
     if not isinstance(regions, Tensor):
         raise TypeError(f"regions must be a bool tensor, got {type(regions).__name__}")
-    size = (len(images), *images.shape[2:])
-    same = regions.dim() == 4 and (len(regions), *regions.shape[2:]) == size
-    if regions.dtype != torch.bool or not same or regions.shape[1] != layers:
+    shape = len(images), layers, *images.shape[2:]
+    if regions.dtype != torch.bool or tuple(regions.shape) != shape:
         raise ValueError(
-            f"regions must be bool (n, layers, H, W), of {layers} layers for images "
-            f"{tuple(images.shape)}, got {regions.dtype} {tuple(regions.shape)}"
+            f"regions must be bool (n, layers, H, W) = {shape}, got {regions.dtype} {tuple(regions.shape)}"
         )
     if not (regions.sum(1) == 1).all():
-        raise ValueError("regions must give each pixel to exactly one layer: see Scenes.regions")
+        raise ValueError("regions must assign each pixel to exactly one layer: see Scenes.regions")

@@ -1,4 +1,4 @@
-"""Random states: draws that leave the draws around them as they were."""
+"""Random states: draws that do not change the draws after them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ __all__ = ["fork_rng"]
 
 @contextmanager
 def fork_rng(seed: int | None = None) -> Iterator[None]:
-    """Restores torch's random state on leaving, on the CPU and on GPUs in use.
+    """Restores torch's random state when the block ends, on the CPU and on GPUs in use.
 
     Args:
-        seed: Seed of the draws inside. None: they continue from the state before.
+        seed: Seed of the draws in the block. None: they continue from the current state.
     """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices):

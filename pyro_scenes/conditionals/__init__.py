@@ -1,8 +1,8 @@
 """Conditionals: callables from the scene drawn so far to a distribution.
 
-A prior, a likelihood and a proposal are all conditionals. Any function ``scene -> distribution`` is
-one; the modules here are those with constants (buffers) or weights (parameters) of their own, which
-move with ``.to(device)`` and enter ``state_dict``.
+Priors, likelihoods and proposals are conditionals. Any function ``scene -> distribution`` is one; the
+modules here hold constants (buffers) or weights (parameters), which ``.to(device)`` and ``state_dict``
+include.
 """
 
 from .amortised import Amortised

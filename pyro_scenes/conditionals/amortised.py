@@ -1,4 +1,4 @@
-"""Proposals: from features, or from a picture, to the latents of an object."""
+"""Amortised: from features to a distribution on the support of a prior."""
 
 from collections.abc import Callable
 from copy import copy
@@ -19,19 +19,19 @@ __all__ = ["Amortised"]
 
 
 class Amortised(nn.Module):
-    """A proposal: features to a distribution on the support of a prior, at first about the prior.
+    """A proposal from features, on the support of a prior; before training it is near the prior.
 
-    It is a Normal transformed to a continuous support; a ``OneHotCategorical`` or a ``Bernoulli`` for a
-    discrete one, which has no reparametrised gradient: train it by the score function.
+    On a continuous support it is a transformed Normal. On a discrete one it is a ``OneHotCategorical`` or a
+    ``Bernoulli``, without a reparametrised gradient: train it by the score function.
 
     Args:
         inputs: Size of the features.
-        like: The prior, of one event dimension. Of a continuous one, 1,000 draws are taken.
-        hidden: Sizes of hidden layers between features and parameters.
-        narrow: Factor of its scale at the start, relative to the prior's.
+        like: The prior, with one event dimension. If it is continuous, 1,000 draws are taken.
+        hidden: Widths of hidden layers between features and parameters.
+        narrow: Scale before training, relative to the prior's.
 
     Raises:
-        ValueError: Another number of event dimensions, or a support without a bijection.
+        ValueError: The prior has not one event dimension, or no bijection to its support is known.
     """
 
     start: Tensor
@@ -44,7 +44,7 @@ class Amortised(nn.Module):
         try:
             (size,) = like.event_shape
             if not self.support.is_discrete:
-                # Of a simplex, one number less than the event has.
+                # A simplex has one unconstrained number less than the event.
                 size = 2 * biject_to(self.support).inverse_shape(like.event_shape)[0]
             self.head = mlp(inputs, *hidden, size)
             start = _logits(like) if self.support.is_discrete else _moments(like, narrow)
@@ -52,7 +52,7 @@ class Amortised(nn.Module):
             raise ValueError(
                 "Amortised proposes vectors: continuous, of bits, or one-hot (OneHotCategorical, not "
                 f"Categorical). This prior has the support {like.support} and the event shape "
-                f"{tuple(like.event_shape)}: give the guide a proposal of your own for it"
+                f"{tuple(like.event_shape)}: give the guide another proposal for it"
             ) from error
         self.register_buffer("start", start)
 
@@ -60,7 +60,7 @@ class Amortised(nn.Module):
         return self.distribution(self.start + self.head(features))
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
-        """Of logits; or of locations and (before softplus) scales on the unconstrained line, side by side."""
+        """The proposal with these logits; or with these unconstrained means, then scales before softplus."""
         if isinstance(self.support, type(constraints.one_hot)):
             return dist.OneHotCategorical(logits=parameters)
         if self.support.is_discrete:
@@ -72,7 +72,7 @@ class Amortised(nn.Module):
         return dist.TransformedDistribution(normal, biject_to(self.support))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Amortised":
-        # ``.to`` and ``.double`` reach buffers; the bounds of the support must follow.
+        # ``.to`` and ``.double`` must reach the bounds of the support, too.
         super()._apply(fn, recurse)
         self.support = _with_tensors(fn, self.support)
         return self
@@ -81,22 +81,22 @@ class Amortised(nn.Module):
         return f"support={self.support}"
 
 
-def _with_tensors(fn: Callable[[Tensor], Tensor], part: Any) -> Any:
-    """A constraint with ``fn`` applied to each tensor in it, such as a bound."""
-    if isinstance(part, Tensor):
-        return fn(part)
-    if isinstance(part, list):
-        return [_with_tensors(fn, inner) for inner in part]
-    if not (isinstance(part, Constraint) and vars(part)):
-        return part
-    changed = copy(part)
-    vars(changed).update({name: _with_tensors(fn, inner) for name, inner in vars(part).items()})
+def _with_tensors(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A constraint with ``fn`` applied to each of its tensors, such as bounds."""
+    if isinstance(value, Tensor):
+        return fn(value)
+    if isinstance(value, list):
+        return [_with_tensors(fn, item) for item in value]
+    if not (isinstance(value, Constraint) and vars(value)):
+        return value
+    changed = copy(value)
+    vars(changed).update({name: _with_tensors(fn, item) for name, item in vars(value).items()})
     return changed
 
 
 @torch.no_grad()
 def _logits(like: Distribution) -> Float[Tensor, " size"]:
-    """The logits of a discrete prior's mean, kept finite."""
+    """Finite logits of a discrete prior's mean."""
     probs = like.mean.reshape(-1, like.event_shape[0]).mean(0)
     if isinstance(like.support, type(constraints.one_hot)):
         return probs.clamp(min=1e-6).log()
@@ -107,12 +107,12 @@ def _logits(like: Distribution) -> Float[Tensor, " size"]:
 
 @torch.no_grad()
 def _moments(like: Distribution, narrow: float) -> Float[Tensor, " parameters"]:
-    """Median and (before softplus) spread of a prior, on the unconstrained line; robust to heavy tails."""
-    # Expanded, as not every distribution of Pyro takes a sample shape (MixtureOfDiagNormals does not).
+    """Unconstrained medians of a prior, then scales before softplus, from quantiles, for heavy tails."""
+    # MixtureOfDiagNormals, for one, takes no sample shape.
     draws = like.expand(torch.Size([1000, *like.batch_shape])).sample()
-    line = biject_to(without_mixtures(like.support)).inv(draws).flatten(0, -2)
-    # No quantiles in half precision.
-    line = line if line.dtype == torch.float64 else line.float()
-    low, middle, high = torch.quantile(line, line.new_tensor([0.16, 0.5, 0.84]), dim=0)
-    spread = torch.expm1((narrow * (high - low) / 2).clamp(1e-3, 20.0)).log()
-    return torch.cat([middle, spread]).to(draws.dtype)
+    values = biject_to(without_mixtures(like.support)).inv(draws).flatten(0, -2)
+    # torch has no quantiles in half precision.
+    values = values if values.dtype == torch.float64 else values.float()
+    low, median, high = torch.quantile(values, values.new_tensor([0.16, 0.5, 0.84]), dim=0)
+    scale = torch.expm1((narrow * (high - low) / 2).clamp(1e-3, 20.0)).log()
+    return torch.cat([median, scale]).to(draws.dtype)

@@ -1,4 +1,4 @@
-"""Priors and likelihoods: modules that hold the parameters of a family, as buffers or as weights."""
+"""Priors and likelihoods: families whose parameters are buffers, or weights."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -15,24 +15,24 @@ from ..networks import CERTAIN
 
 __all__ = ["Conditional", "Persist", "Pixels", "Prior", "persist"]
 
-#: What a model's keyword arguments take: from the scene drawn so far to a distribution.
+#: A model's keyword argument: from the scene drawn so far to a distribution.
 Conditional = Callable[[Any], Distribution]
 
-#: Probabilities of pixels stay this far from 0 and 1, so that one stray pixel is unlikely, not impossible.
+#: Probabilities of pixels are kept this far from 0 and 1, so that no pixel has log p = -inf.
 MIN_PROBABILITY = 1e-3
 
 
 class Prior(nn.Module):
-    """A distribution of a given family that ignores the scene.
+    """A distribution that does not depend on the scene.
 
     Args:
-        family: A constructor such as ``dist.Normal``.
-        learn: Whether its parameters are trained. They keep to their constraints (a scale stays positive).
+        family: A class of ``pyro.distributions`` such as ``dist.Normal``.
+        learn: Whether the parameters are trained, within their constraints.
         parameters: The family's parameters, numbers or sequences; all their dimensions are event dimensions.
 
     Raises:
-        TypeError: A family that is not of ``pyro.distributions``.
-        ValueError: A parameter that the family does not take, or a value outside its constraint.
+        TypeError: The family is not of ``pyro.distributions``.
+        ValueError: The family does not take a parameter, or a value is outside its constraint.
 
     Example:
         ``Prior(dist.Normal, loc=[3.0, 0.0, 0.0], scale=[0.2, 1.0, 1.0])`` draws poses.
@@ -44,7 +44,7 @@ class Prior(nn.Module):
         self.parts = nn.ModuleDict(
             {name: _Constrained(family, name, value, learn) for name, value in parameters.items()}
         )
-        self(None)  # a wrong name or value is an error here, not at the first step
+        self(None)  # raises for a wrong name or value
 
     def forward(self, scene: Any) -> Distribution:
         distribution = self.family(**{name: part() for name, part in self.parts.items()})
@@ -55,13 +55,13 @@ class Prior(nn.Module):
 
 
 class Persist(nn.Module):
-    """One more object with probability ``probs``, and none after an absent one: z_pres in unary code.
+    """z_pres in unary code: one more object with probability ``probs``, and none after an absent one.
 
-    With one number rho the count n is geometric, p(n) = rho^n (1 - rho), cut off at the number of steps.
+    With one number rho the count n is geometric, p(n) = rho^n (1 - rho), truncated at the number of steps.
 
     Args:
         probs: Probability of one more object, in [0, 1]: one number, or one for each step.
-        learn: Whether it is trained. Give one number for each step to learn any distribution of counts.
+        learn: Whether it is trained. One number for each step gives any distribution of counts.
     """
 
     def __init__(self, probs: float | list[float], *, learn: bool = False) -> None:
@@ -73,28 +73,27 @@ class Persist(nn.Module):
         if probs.dim():
             if scene.step >= len(probs):
                 raise ValueError(
-                    f"Persist has {len(probs)} probs but the model takes a step {scene.step + 1}: "
-                    "give one for each step"
+                    f"Persist has {len(probs)} probs but the model has a step {scene.step + 1}: give one "
+                    "for each step"
                 )
             probs = probs[scene.step]
         return persist(torch.logit(probs), scene.z_pres)
 
 
 def persist(logits: Float[Tensor, "*#batch"], z_pres: Float[Tensor, "*#batch"]) -> Distribution:
-    """Bernoulli of these logits where ``z_pres`` of the step before is 1; certainly 0 where it is 0."""
-    # Clamped so that probabilities 0 and 1 have finite logits.
+    """Bernoulli with these logits where ``z_pres`` of the step before is 1; certainly 0 where it is 0."""
+    # Probabilities 0 and 1 need finite logits.
     logits = logits.clamp(-CERTAIN, CERTAIN)
     return dist.Bernoulli(logits=torch.where(z_pres.bool(), logits, -CERTAIN))
 
 
 class Pixels(nn.Module):
-    """The likelihood of independent pixels, centred at ``scene.canvas``.
+    """The likelihood of independent pixels with location, or probability, ``scene.canvas``.
 
     Args:
-        family: With a ``loc`` (Normal, Laplace) or with ``probs`` (Bernoulli, for images of 0 and 1).
+        family: A family with ``loc`` (Normal, Laplace) or ``probs`` (Bernoulli, for images of 0 and 1).
         learn: Whether the other parameters are trained.
-        parameters: The family's other parameters, such as ``scale=0.3`` (in units of intensity, where
-            images lie in [0, 1]).
+        parameters: The family's other parameters, such as ``scale=0.3``, in units of intensity.
     """
 
     def __init__(
@@ -102,12 +101,12 @@ class Pixels(nn.Module):
     ) -> None:
         super().__init__()
         self.family = family
-        takes = getattr(family, "arg_constraints", {})
-        self.centre = "loc" if "loc" in takes else "probs"
-        if set(takes) - set(parameters) - {"logits"} != {self.centre}:
+        names = getattr(family, "arg_constraints", {})
+        self.centre = "loc" if "loc" in names else "probs"
+        if set(names) - set(parameters) - {"logits"} != {self.centre}:
             raise ValueError(
                 "Pixels takes a family with loc or probs, and its other parameters; "
-                f"{family.__name__} takes {sorted(takes)}, got {sorted(parameters)}"
+                f"{family.__name__} takes {sorted(names)}, got {sorted(parameters)}"
             )
         self.parts = nn.ModuleDict(
             {name: _Constrained(family, name, value, learn) for name, value in parameters.items()}
@@ -116,7 +115,7 @@ class Pixels(nn.Module):
     def forward(self, scene: Any) -> Distribution:
         canvas = scene.canvas
         if self.centre == "probs":
-            # Scaled, not clamped: where a clamp is flat, an unexplained bright pixel has no gradient.
+            # Not clamped: a clamp has no gradient at bright pixels that are not explained yet.
             canvas = MIN_PROBABILITY + (1 - 2 * MIN_PROBABILITY) * canvas.clamp(0, 1)
         parts = {name: part() for name, part in self.parts.items()}
         return self.family(**{self.centre: canvas}, **parts).to_event(3)
@@ -126,19 +125,21 @@ class Pixels(nn.Module):
 
 
 class _Constrained(nn.Module):
-    """One parameter of a family: a buffer, or trained on the unconstrained line."""
+    """One parameter of a family: a buffer, or trained in unconstrained space."""
 
     def __init__(self, family: type[Any], name: str, value: Any, learn: bool) -> None:
         super().__init__()
         if not hasattr(family, "to_event"):
-            raise TypeError(f"{family} is no family of pyro.distributions (torch's will not do)")
-        takes = family.arg_constraints
-        if isinstance(takes, property):  # as of Uniform, whose bounds constrain each other
-            takes = dict.fromkeys(signature(family).parameters, constraints.real)
-        constraint = takes.get(name)
+            raise TypeError(
+                f"{family} is no family of pyro.distributions: give Pyro's, not torch's"
+            )
+        named = family.arg_constraints
+        if isinstance(named, property):  # Uniform: its bounds constrain each other
+            named = dict.fromkeys(signature(family).parameters, constraints.real)
+        constraint = named.get(name)
         value = torch.as_tensor(value, dtype=torch.get_default_dtype())
         if constraint is None or value.numel() == 0 or not constraint.check(value).all():
-            raise ValueError(f"{family.__name__} takes {dict(takes)}, got {name}={value.tolist()}")
+            raise ValueError(f"{family.__name__} takes {dict(named)}, got {name}={value.tolist()}")
         self.transform = transform_to(constraint) if learn else None
         if self.transform is None:
             self.register_buffer("value", value)

@@ -1,4 +1,4 @@
-"""A proposal for where something is in a picture."""
+"""A proposal of an object's pose in a picture."""
 
 from collections.abc import Callable
 
@@ -14,23 +14,23 @@ from .amortised import Amortised
 
 __all__ = ["PoseProposal"]
 
-#: A closer look is at a window this much wider than the one that is expected.
+#: A look reads a window this much wider than the expected one.
 WIDER = 1.3
-#: How many features a closer look adds.
-LOOK = 128
+#: Number of features of a look.
+LOOK_FEATURES = 128
 
 
 class PoseProposal(nn.Module):
-    """q(z_where | picture): a first look at the picture, then closer looks at the window that is expected.
+    """q(z_where | picture), from the whole picture and then from looks at the expected window.
 
-    A look says how far off the window is that it looks at, so what looks find adds up.
+    A look estimates the error of the window that it reads, so the features of all looks are added.
 
     Args:
         picture_shape: (C, H, W) of the picture.
-        window: (h, w) of a closer look.
-        prior: The prior of the pose's code, read for its shape and support.
-        hidden: Widths of the two hidden layers of the first look.
-        looks: The number of closer looks.
+        window: (h, w) of a look.
+        prior: The prior of the pose's code, for its shape and support.
+        hidden: Width of the two hidden layers that read the picture.
+        looks: Number of looks.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class PoseProposal(nn.Module):
         self.window, self.looks = (picture_shape[0], *window), looks
         self.embed = PoseEncoder(picture_shape, hidden)
         if looks:
-            self.look = GlimpseEncoder(self.window, LOOK, hidden=(LOOK,))
-        self.head = Amortised(hidden + LOOK * (looks > 0), prior, narrow=0.14)
+            self.look = GlimpseEncoder(self.window, LOOK_FEATURES, hidden=(LOOK_FEATURES,))
+        self.head = Amortised(hidden + LOOK_FEATURES * (looks > 0), prior, narrow=0.14)
 
     def forward(
         self, picture: Float[Tensor, "*batch c h w"], pose: Callable[[Tensor], Tensor]
     ) -> Distribution:
-        """The proposal, given how the model makes T (..., 2, 3) of a pose's code."""
+        """The proposal. ``pose`` is the model's decoder from a pose's code to T (..., 2, 3)."""
         features = first = self.embed(picture)
         if self.looks:
-            offset = first.new_zeros(*first.shape[:-1], LOOK)
+            offset = first.new_zeros(*first.shape[:-1], LOOK_FEATURES)
             features = torch.cat([first, offset], -1)
         for _ in range(self.looks):
             wider = pose(point_estimate(self.head(features))) / WIDER

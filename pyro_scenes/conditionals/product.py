@@ -1,4 +1,4 @@
-"""A product of families for one vector, such as a pose whose scale is positive and whose place is free."""
+"""Independent families for the parts of one vector, such as a pose with a positive scale."""
 
 from typing import Any
 
@@ -14,16 +14,16 @@ __all__ = ["Concatenated", "Product", "without_mixtures"]
 
 
 class Product(nn.Module):
-    """Independent distributions of the parts of one vector, concatenated in the order given.
+    """Independent distributions of the parts of one vector, concatenated in the order of the keywords.
 
-    Each keyword names a part and becomes an attribute, such as ``prior.scale``.
+    Each keyword becomes an attribute, such as ``prior.scale``.
 
     Args:
-        parts: Conditionals, modules or functions. Each returns a continuous distribution of one event
-            dimension whose support constrains each number on its own (no simplex).
+        parts: Conditionals. Each returns a continuous distribution with one event dimension whose support
+            constrains each number independently (no simplex).
 
     Raises:
-        ValueError: No parts, or (when called) a part that returns another kind of distribution.
+        ValueError: There are no parts, or (when called) a part returns another kind of distribution.
 
     Example:
         Poses ``(scale, x, y)`` with a positive scale::
@@ -41,7 +41,7 @@ class Product(nn.Module):
         for name, part in parts.items():
             if hasattr(self, name):
                 raise ValueError(
-                    f"{name} is an attribute of every module: give the part another name"
+                    f"{name} is an attribute of all modules: give the part another name"
                 )
             setattr(self, name, part)
         self.names = tuple(parts)
@@ -57,8 +57,8 @@ class Product(nn.Module):
             )
         if len(part.event_shape) != 1 or part.support.is_discrete or _each(part).event_dim:
             raise ValueError(
-                f"{name} must return a continuous distribution of one event dimension (give lists: "
-                f"loc=[1.0]) that constrains each number on its own, got event shape "
+                f"{name} must return a continuous distribution with one event dimension (give lists: "
+                f"loc=[1.0]) whose support constrains each number independently, got event shape "
                 f"{tuple(part.event_shape)} and support {part.support}"
             )
         return part
@@ -69,10 +69,10 @@ class Product(nn.Module):
 
 
 class Concatenated(TorchDistribution):
-    """Independent vectors, concatenated to one.
+    """Independent vectors, concatenated.
 
     Args:
-        parts: Continuous distributions of one event dimension; their batch shapes broadcast.
+        parts: Continuous distributions with one event dimension; their batch shapes are broadcast.
     """
 
     arg_constraints: dict[str, Constraint] = {}
@@ -117,7 +117,7 @@ class Concatenated(TorchDistribution):
 
 
 def without_mixtures(support: Constraint) -> Constraint:
-    """The support with that of a mixture replaced by its components': what ``biject_to`` knows."""
+    """The support with each mixture's replaced by its components', for which ``biject_to`` is defined."""
     if isinstance(support, MixtureSameFamilyConstraint):
         return without_mixtures(support.base_constraint)
     if isinstance(support, constraints.independent):
@@ -127,7 +127,7 @@ def without_mixtures(support: Constraint) -> Constraint:
 
 
 def _each(distribution: Distribution) -> Constraint:
-    """The constraint of each number of a vector; has event dimensions if there is none."""
+    """The constraint of a single number of a vector; it has event dimensions if there is none."""
     support = without_mixtures(distribution.support)
     while isinstance(support, constraints.independent):
         support = support.base_constraint

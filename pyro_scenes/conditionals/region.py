@@ -1,4 +1,4 @@
-"""A proposal for what a region of an image shows."""
+"""Proposals of the code of the object in a region of an image."""
 
 from typing import Any
 
@@ -12,22 +12,22 @@ from .amortised import Amortised
 
 __all__ = ["RegionProposal", "SpriteProposal"]
 
-#: How many features an encoder makes for a sprite's proposal.
+#: Number of features of a sprite's encoder.
 FEATURES = 64
-#: A guess is much surer than the prior: this times its scale.
+#: Scale of a sprite's proposal before training, relative to the prior's.
 NARROW = 0.05
 
 
 class RegionProposal(nn.Module):
     """An encoder of images and regions, and an :class:`Amortised` head.
 
-    It makes the parameters of a distribution rather than the distribution, so that those of several
-    experts can be selected from before one is made of them.
+    A call returns the parameters of a distribution, not the distribution, so that one expert's can be
+    selected from those of several.
 
     Args:
         encoder: From images (n, C, H, W) and regions (n, 1, H, W) in [0, 1] to features.
-        features: How many it makes.
-        prior: The prior of the code, read for its shape and support.
+        features: Number of features.
+        prior: The prior of the code, for its shape and support.
     """
 
     def __init__(self, encoder: nn.Module, features: int, prior: Distribution) -> None:
@@ -41,20 +41,20 @@ class RegionProposal(nn.Module):
         regions: Float[Tensor, "n 1 h w"],
         scopes: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n parameters"]:
-        """The parameters of :meth:`distribution`; what was left for the regions is not used."""
+        """The parameters of :meth:`distribution`. ``scopes`` is not used."""
         return self.head.start + self.head.head(self.encoder(images, regions))
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
-        """The proposal of these parameters, on the support of the prior."""
+        """The proposal with these parameters, on the support of the prior."""
         return self.head.distribution(parameters)
 
 
 class Correction(nn.Module):
-    """Corrects a guess of a code: locations about the guess, and scales, on the unconstrained line.
+    """From a guess of a code to the parameters of a Normal proposal near the guess.
 
     Args:
         prior: The prior of the code.
-        encoder: From images and regions to ``FEATURES`` features; None: the guess alone is read.
+        encoder: From images and regions to ``FEATURES`` features. None: only the guess is read.
     """
 
     def __init__(self, prior: Distribution, encoder: nn.Module | None) -> None:
@@ -71,18 +71,18 @@ class Correction(nn.Module):
         guesses: Float[Tensor, "n code"],
     ) -> Float[Tensor, "n parameters"]:
         features = [] if self.encoder is None else [self.encoder(images, regions)]
-        spread = self.head.start.chunk(2)[1].expand_as(guesses)
+        scales = self.head.start.chunk(2)[1].expand_as(guesses)
         corrections = self.head.head(torch.cat([*features, guesses.detach()], 1))
-        return torch.cat([guesses, spread], 1) + corrections
+        return torch.cat([guesses, scales], 1) + corrections
 
 
 class SpriteProposal(nn.Module):
-    """A proposal that corrects a decoder's guess of its code, which matches what it paints with the region.
+    """A proposal that corrects the decoder's guess of its code.
 
     Args:
-        model: Its decoder is asked at each call, and is no part of this module.
-        expert: The number of the decoder, which has a method ``guess(images, regions, scopes)``.
-        prior: The prior of the code, over all real numbers, as a guess may be any.
+        model: Used for its decoder at each call; not a submodule.
+        expert: The decoder's number. The decoder has a method ``guess(images, regions, scopes)``.
+        prior: The prior of the code, whose support is all real numbers, as a guess may be any.
     """
 
     model: Any
@@ -91,9 +91,9 @@ class SpriteProposal(nn.Module):
         super().__init__()
         if getattr(prior.support, "base_constraint", None) is not constraints.real:
             raise ValueError(
-                f"a guess may be any number, and z_what has the support {prior.support}: give proposals="
+                f"a guess may be any number, but z_what has support {prior.support}: give proposals="
             )
-        self.__dict__["model"] = model  # past nn.Module, which would register it
+        self.__dict__["model"] = model  # not registered as a submodule
         self.expert = expert
         flat = isinstance(model.decoders[expert], FlatDecoder)
         shape = model.image_shape
@@ -115,9 +115,9 @@ class SpriteProposal(nn.Module):
         regions: Float[Tensor, "n 1 h w"],
         scopes: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n code"]:
-        """What the decoder takes for the code; its gradient reaches the decoder alone."""
+        """The decoder's guess. Its gradient reaches the decoder alone."""
         return self.model.decoders[self.expert].guess(images, regions, scopes)
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
-        """The proposal of these parameters."""
+        """The proposal with these parameters."""
         return self.correct.head.distribution(parameters)

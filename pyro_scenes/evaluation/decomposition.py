@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from ..checks import warn_training_mode
 from ..handlers import expected
 from ..pairs import check_same_model
-from ..render import opacities
+from ..render import opacity_logits
 from ..sites import check_pair
 from .doors import checked, split
 
@@ -120,7 +120,7 @@ def _read(
 def _against_last(
     log_visibility: Float[Tensor, "pixels n parts"], layers: int, size: torch.Size
 ) -> Float[Tensor, "n layers 1 h w"]:
-    logits = opacities(log_visibility, -1)[..., :layers]
+    logits = opacity_logits(log_visibility, -1)[..., :layers]
     masks = (logits - logits[..., -1:])[..., :-1].sigmoid()
     masks = pad(masks, (0, 1), value=1.0)
     return masks.permute(1, 2, 0).unflatten(2, size)[:, :, None]

@@ -22,7 +22,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..render import behind, opacities
+from ..render import behind, opacity_logits
 
 __all__ = ["MaskLoss", "Surrogate"]
 
@@ -120,7 +120,7 @@ class MaskLoss(_RegionObjective):
     def pixel_loss(self, terms: Terms) -> Float[Tensor, "pixels n"]:
         log_regions = terms.log_regions[: terms.layers]
         log_likelihood = terms.log_likelihood[: terms.layers]
-        log_masks = opacities(terms.log_prior)
+        log_masks = opacity_logits(terms.log_prior)
         log_masks = pad(log_masks, (0, 0, 0, 0, 0, terms.layers - len(log_masks)))
         divergence = (log_regions.exp() * (log_regions - log_masks.log_softmax(0))).sum(0)
         return self.gamma * divergence - (log_regions + log_likelihood).logsumexp(0)

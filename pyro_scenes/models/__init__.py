@@ -1,4 +1,4 @@
-"""One paper per file: its generative process, and the guide that inverts it."""
+"""One paper per file: its generative process, and a guide."""
 
 from .air import AIR, AIRGuide
 from .cst_vae import CSTVAE, CSTVAEGuide

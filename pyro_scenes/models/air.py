@@ -3,8 +3,8 @@
 The generative process (the paper's Eq. 1, and Fig. 2, left), for steps t = 0 .. N-1::
 
     z_pres[t]  ~ p(z_pres[t] | z_pres[t-1])    is there one more object? n in unary code    (a)
-    z_where[t] ~ p(z_where)                    its scale and place                          (b)
-    z_what[t]  ~ p(z_what)                     its looks, as a code                         (c)
+    z_where[t] ~ p(z_where)                    its pose (scale, x, y)                       (b)
+    z_what[t]  ~ p(z_what)                     the code of its appearance                   (c)
     canvas     = sum over t of z_pres[t] place(decoder(z_what[t]), z_where[t])              (d)
     image      ~ p(image | canvas)                                                          (e)
 
@@ -15,20 +15,18 @@ and the guide (the paper's Eq. 2, and Fig. 2, middle and right)::
     z_where[t] ~ q(z_where[t] | h[t])                                                       (h)
     z_what[t]  ~ q(z_what[t] | glance(image, z_where[t]))                                   (i)
 
-**The likelihood is written as increments.** Given images, (e) is log p(image | blank) and then, at
-each present step, log p(image | canvas[t]) - log p(image | canvas[t-1]), the canvas as if all steps
-so far were present. The terms telescope to (e), whatever n is. So a step depends on the step before
-and on nothing earlier: ``pyro.markov`` is right, the sum over counts is exact and linear in N under
-``TraceEnum_ELBO``, and under ``TraceGraph_ELBO`` a decision is charged with what follows it alone.
-The site ``image`` then holds the blank canvas' share: to draw or to look at images, call the model
-without any (``model(size=n)``), replaying a trace if need be; only then is there a site ``canvas``.
+**The likelihood is a sum of increments.** Given images, (e) is log p(image | blank) plus, at each present
+step, log p(image | canvas[t]) - log p(image | canvas[t-1]), where canvas[t] has all objects up to t. The
+terms telescope to (e) for every n, and a step depends only on the step before. So the sum over counts under
+``TraceEnum_ELBO`` is exact and linear in N, and under ``TraceGraph_ELBO`` a presence is weighted only by the
+terms after it. The site ``image`` then holds log p(image | blank) alone. To draw images, or to read the site
+``canvas``, call the model without images (``model(size=n)``), and replay a trace if needed.
 
 Departs from the paper:
-    n = 0 is allowed (Eq. 1 starts its sum at 1, its data do not), and n is cut off at N. The rho of the
-    geometric count (Fig. 2), which the paper does not give, is 0.01: a cost of 4.6 nats an object. The
-    pose's scale is drawn around 3, where Fig. 2 has mean 0. The image enters the recurrent cell as the
-    features of a convolutional encoder, with the pose and the code of the step before, where the paper
-    writes R(x, h). While training, the guide is never quite sure of presence (``certainty``).
+    n = 0 is allowed (Eq. 1 sums from 1, but the paper's data have 0). The paper gives no rho for the
+    geometric count (Fig. 2); 0.01 costs 4.6 nats an object. The mean of the pose's scale is 3, not 0
+    (Fig. 2). The cell reads a convolutional encoding of the image and the pose and code of the step before,
+    where the paper has R(x, h). In training, logits of presence are bounded (``certainty``).
 """
 
 from collections.abc import Callable
@@ -52,7 +50,7 @@ __all__ = ["AIR", "AIRGuide", "Scene"]
 
 
 class Scene(NamedTuple):
-    """What has been drawn before step ``step``; for z_what, ``z_where`` is already that of this step."""
+    """What has been drawn before step ``step``. For ``z_what``, ``z_where`` is that of this step."""
 
     step: int
     canvas: Float[Tensor, "*batch c h w"]
@@ -62,17 +60,17 @@ class Scene(NamedTuple):
 
 
 class AIR(Model):
-    """The generative model. Each keyword is a site's conditional, ``Scene -> distribution``.
+    """The generative model. ``z_pres``, ``z_where``, ``z_what``, ``image``: conditionals of a :class:`Scene`.
 
     Args:
         image_shape: (C, H, W) of an image.
-        window: (C, h, w) of a glimpse, before its pose scales it.
+        window: (C, h, w) of a glimpse.
         steps, code: The largest number N of objects, and the size of ``z_what``.
-        z_pres: Prior of presence, batch shape (n,); certainly 0 after a 0. Default: ``Persist(0.01)``.
-        z_where: Prior of the pose (scale, x, y). Default: Normal, about a third of the image wide.
+        z_pres: Prior of presence, batch shape (n,); 0 after a 0. Default: ``Persist(0.01)``.
+        z_where: Prior of the pose. Default: Normal, objects about a third of the image wide.
         z_what: Prior of the code. Default: standard Normal.
-        decoder: From a code ``(..., code)`` to a glimpse ``(..., *window)``. Default: ``GlimpseDecoder``.
-        image: Likelihood; reads ``scene.canvas`` and nothing else. Default: Normal pixels of scale 0.3.
+        decoder: From codes (*batch, code) to glimpses (*batch, C, h, w). Default: ``GlimpseDecoder``.
+        image: Likelihood; reads only ``scene.canvas``. Default: Normal pixels of scale 0.3.
     """
 
     def __init__(
@@ -111,8 +109,8 @@ class AIR(Model):
                 blank = self.likelihood(scene.canvas)
                 pyro.sample("image", blank, obs=images)  # (e) on the blank canvas
                 evidence = blank.log_prob(images)
-            # history=1: step t sees z_pres[t-1] and no earlier one; canvas, pose and code are those of
-            # the path on which every step is present, and carry no enumerated dimension.
+            # history=1: step t depends on z_pres[t-1] alone; canvas, pose and code are drawn as if all
+            # steps were present, and carry no enumerated dimension.
             for t in pyro.markov(range(self.steps), history=1):
                 scene, evidence = self.step(t, scene, images, evidence)
             if images is None:
@@ -123,7 +121,7 @@ class AIR(Model):
     def step(
         self, t: int, scene: Scene, images: Tensor | None = None, evidence: Tensor | float = 0.0
     ) -> tuple[Scene, Tensor | float]:
-        """Draws one more object, present or not, and adds it to the canvas."""
+        """Draws one more object, if present, and adds it to the canvas."""
         z_pres = pyro.sample(f"z_pres_{t}", self.z_pres(scene))  # (a)
         with poutine.mask(mask=z_pres.bool()):
             z_where = pyro.sample(f"z_where_{t}", self.z_where(scene))  # (b)
@@ -140,49 +138,50 @@ class AIR(Model):
     @torch.no_grad()
     def check(self) -> None:
         scene = Scene(0, self.blank[None], self.blank.new_ones(1))
-        absent = scene._replace(z_pres=self.blank.new_zeros(1))
-        prior, none = (check_conditional("z_pres", self.z_pres, s, ()) for s in (scene, absent))
+        after_0 = scene._replace(z_pres=self.blank.new_zeros(1))
+        prior, absent = (check_conditional("z_pres", self.z_pres, s, ()) for s in (scene, after_0))
         if not prior.support.is_discrete:
             raise ValueError("z_pres must be 0 or 1: return a Bernoulli")
-        if none.log_prob(self.blank.new_ones(1)).exp().max() > 1e-3:
+        if absent.log_prob(self.blank.new_ones(1)).exp().max() > 1e-3:
             raise ValueError("z_pres must be 0 after a 0: multiply its probability by scene.z_pres")
         with fork_rng():
             z_where = check_conditional("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
-            given = scene._replace(z_where=z_where)
-            z_what = check_conditional("z_what", self.z_what, given, 1).sample().reshape(1, -1)
+            scene = scene._replace(z_where=z_where)
+            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         glimpse = check_decoder("decoder", self.decoder, z_what, self.window)
         canvas = place(glimpse, z_where, self.image_shape)
-        check_conditional("image", self.image, scene._replace(canvas=canvas), self.image_shape)
+        scene = Scene(0, canvas, self.blank.new_ones(1))
+        check_conditional("image", self.image, scene, self.image_shape)
 
     def likelihood(self, canvas: Float[Tensor, "*batch c h w"]) -> dist.Distribution:
-        """(e) reads the canvas alone: what else a scene holds differs between one drawn and one seen."""
+        """(e), of the canvas alone: the latents in a scene would depend on whether images are given."""
         return self.image(Scene(0, canvas, canvas.new_ones(canvas.shape[:-3])))
 
 
-class Seen(NamedTuple):
-    """What the guide carries from step to step, on the path on which every step is present."""
+class GuideState(NamedTuple):
+    """What the guide carries from step to step, as if all steps were present."""
 
     features: Float[Tensor, "batch features"]
-    z_pres: Float[Tensor, " batch"]  # the one member that may carry an enumerated dimension
+    z_pres: Float[Tensor, " batch"]  # the only field that may carry an enumerated dimension
     z_where: Float[Tensor, "batch pose"]
     z_what: Float[Tensor, "batch code"]
-    state: Any = None
+    cell_state: Any = None
 
 
 class AIRGuide(Guide):
     """The amortised guide of an :class:`AIR` model, sized by the model's latents.
 
     Args:
-        model: Read for its image shape, window, steps, and the shapes and supports of its latents.
+        model: Used for its sizes and the shapes and supports of its latents.
         hidden: Size of the recurrent state and of the image's features.
-        cell: Makes the recurrent cell, ``cell(inputs, hidden)``, called as ``cell(input, state)`` with
-            ``state`` None at first: ``nn.LSTMCell``, ``nn.GRUCell``, or a function.
-        presence: Logit of presence before training; above 0, so that objects get a chance to be learned.
-        certainty: In training mode, logits of presence stay within this of 0 (3 is 4.7 %): a young guide
-            would soon be sure of leaving everything out, or of explaining each object by two, and learn
-            about nothing else. Call ``guide.eval()`` before using it.
-        z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default: by the
-            prior's support. A discrete code is drawn, under ``TraceEnum_ELBO`` too.
+        cell: Returns the recurrent cell, ``cell(input_size, hidden)``, which is called as
+            ``cell(input, state)``, with state None at first. Default: ``nn.LSTMCell``.
+        presence: Logit of presence before training. Above 0, so that objects are learned at all.
+        certainty: Bound on the logits of presence in training mode (3: probabilities of 4.7 % or more).
+            Without it a guide soon leaves out all objects, or uses two for each, and stays so. Call
+            ``guide.eval()`` after training.
+        z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default:
+            ``Amortised``. A discrete code is drawn, also under ``TraceEnum_ELBO``.
     """
 
     def __init__(
@@ -204,7 +203,7 @@ class AIRGuide(Guide):
         self.presence, self.certainty = presence, certainty
         _, pose, code, *_ = model.latents().values()
         self.sizes = sizes = pose.event_shape[0], code.event_shape[0]
-        self.register_buffer("nothing", torch.zeros(sum(sizes)), persistent=False)
+        self.register_buffer("zeros", torch.zeros(sum(sizes)), persistent=False)
         self.embed = ImageEncoder(model.image_shape, hidden)
         self.cell = cell(hidden + sum(sizes), hidden)
         self.z_pres = mlp(hidden, 200, 1)
@@ -217,33 +216,34 @@ class AIRGuide(Guide):
     def forward(self, images: Tensor) -> None:
         size = len(check_images(images, self.blank))
         with pyro.plate("images", size, dim=-1):
-            nothing = self.nothing.expand(size, -1).split(self.sizes, -1)
-            seen = Seen(self.embed(images), images.new_ones(size), *nothing)
+            zeros = self.zeros.expand(size, -1).split(self.sizes, -1)
+            state = GuideState(self.embed(images), images.new_ones(size), *zeros)
             for t in pyro.markov(range(self.steps), history=1):  # as in the model
-                seen = self.step(t, seen, images)
+                state = self.step(t, state, images)
 
-    def step(self, t: int, seen: Seen, images: Float[Tensor, "n c h w"]) -> Seen:
-        """Proposes one more object: whether there is one, then where, then what."""
-        state = self.cell(torch.cat([seen.features, seen.z_where, seen.z_what], -1), seen.state)
-        h = state[0] if isinstance(state, tuple) else state  # (f)
+    def step(self, t: int, state: GuideState, images: Float[Tensor, "n c h w"]) -> GuideState:
+        """Proposes one more object: its presence, its pose, its code."""
+        inputs = torch.cat([state.features, state.z_where, state.z_what], -1)
+        cell_state = self.cell(inputs, state.cell_state)
+        h = cell_state[0] if isinstance(cell_state, tuple) else cell_state  # (f)
         logits = self.z_pres(h)[:, 0] + self.presence
         if self.training:
             logits = self.certainty * torch.tanh(logits / self.certainty)
-        q_pres = persist(logits, seen.z_pres)
-        z_pres = pyro.sample(f"z_pres_{t}", q_pres, infer=self.control(h, seen.z_pres))  # (g)
+        q_pres = persist(logits, state.z_pres)
+        z_pres = pyro.sample(f"z_pres_{t}", q_pres, infer=self.control(h, state.z_pres))  # (g)
         with poutine.mask(mask=z_pres.bool()):
             z_where = pyro.sample(f"z_where_{t}", self.z_where(h))  # (h)
             glimpse = glance(images, z_where, self.window)
             q_what = self.z_what(self.encode(glimpse))
             z_what = pyro.sample(f"z_what_{t}", q_what, infer={"enumerate": None})  # (i)
-        return Seen(seen.features, z_pres, z_where, z_what, state)
+        return GuideState(state.features, z_pres, z_where, z_what, cell_state)
 
     def control(self, h: Float[Tensor, "n hidden"], z_pres: Float[Tensor, "*n"]) -> dict[str, Any]:
-        """The neural baseline of Sec. I-B: what this decision and the later ones are expected to cost.
+        """The neural baseline of Sec. I-B: the expected cost of this presence and all later terms.
 
-        A function of the image and of the latents so far, through ``h``; its gradient stops there.
+        It reads the image and the latents so far through ``h``, without a gradient to ``h``.
         """
         if len(z_pres) == 1:
-            return {}  # Pyro drops a plate of one, and then finds the baseline's shape wrong
+            return {}  # Pyro squeezes a plate of size 1 and then refuses the baseline's shape
         value = 100.0 * self.baseline(h.detach())[:, 0]  # in units of 100 nats
         return {"baseline": {"baseline_value": value * z_pres}}

@@ -1,4 +1,4 @@
-"""The competition of sprites for parts of an image: lines (g1) and (g2) of their guide."""
+"""The competition of sprites: lines (g1) and (g2) of their guide."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,27 +11,28 @@ from torch.nn.functional import pad
 from ..networks import certain_logits, settle
 from ..render import mask_divergence
 
-__all__ = ["Competition", "Scores"]
+__all__ = ["Competition", "Losses"]
 
 
-class Scores(NamedTuple):
-    """What the sprites would make of candidates, in nats."""
+class Losses(NamedTuple):
+    """Losses of candidates and of sprites on them, in nats."""
 
-    loss: Float[Tensor, "n candidates"]  # (g1): the least of a sprite, less its gain
-    scores: Float[Tensor, "n candidates sprites"]  # (g2): lambda L_x + L_r - gain
-    cost: Float[Tensor, "n candidates"]  # nats by which the layer lowers the bound
+    candidate_loss: Float[Tensor, "n candidates"]  # (g1): the least of a sprite, less its gain
+    sprite_loss: Float[Tensor, "n candidates sprites"]  # (g2): lambda L_x + L_r - gain
+    cost: Float[Tensor, "n candidates"]  # by which the layer would lower the bound
 
 
 @dataclass(frozen=True)
 class Competition:
-    """How sprites are compared.
+    """The settings of the competition.
 
     Attributes:
         appearance: The weight lambda of L_x in (g2). With 0, sprites are compared by shape alone.
-        temperature: Of (g2), in nats.
-        pixel_cap: The most nats that one pixel adds to L_x or to the gain: a worse one is another object's.
-        gain_cap: The largest gain over the background, in nats, that counts in (g1).
-        margin: Opacity logits further than this from 0 overrule attention; infinite: they never do.
+        temperature: Divisor of the exponent in (g2), in nats.
+        pixel_cap: The largest loss of a pixel in L_x and in the gain, in nats; a worse pixel belongs to
+            another object.
+        gain_cap: The largest gain over the background in (g1), in nats.
+        margin: Opacity logits further than this from 0 overrule attention; with infinity, none do.
     """
 
     appearance: float = 0.0
@@ -42,64 +43,63 @@ class Competition:
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and all(number >= 0 for number in vars(self).values())):
-            raise ValueError(f"temperature must be above 0, all others 0 or more, got {self}")
-
-    def settle(
-        self, alpha: Tensor, opacity: Tensor, excess_nll: Tensor, background_nll: Tensor
-    ) -> Float[Tensor, "*batch 1 h w"]:
-        """:func:`pyro_scenes.networks.settle`, with the margin."""
-        return settle(alpha, opacity, excess_nll, background_nll, self.margin)
+            raise ValueError(f"temperature must be above 0, all others from 0 up, got {self}")
 
     def compare(
         self,
-        alpha: Float[Tensor, "candidates n #sprites 1 h w"],
-        opacity: Float[Tensor, "candidates n sprites 1 h w"],
+        alpha_logits: Float[Tensor, "candidates n #sprites 1 h w"],
+        opacity_logits: Float[Tensor, "candidates n sprites 1 h w"],
         scope: Float[Tensor, "n 1 1 h w"],
         excess_nll: Float[Tensor, "candidates n sprites 1 h w"],
         background_nll: Float[Tensor, "n 1 1 h w"],
         code: Float[Tensor, "candidates n sprites"],
         pixels: int,
-    ) -> Scores:
-        """Compares the sprites on each candidate.
+    ) -> Losses:
+        """The losses of all sprites on all candidates.
 
         Args:
-            alpha, opacity: Logits, of attention and of what a sprite paints.
-            scope: The share of a pixel that the layers in front leave.
-            excess_nll, background_nll: By how many nats a sprite, or the background, explains a pixel worse
-                than its own colour.
-            code: L_z, log q - log p of the sprite's code.
-            pixels: How many pixels of the image each of these pixels stands for.
+            alpha_logits, opacity_logits: Of attention, and of the sprites' masks.
+            scope: The share of each pixel that the layers in front leave uncovered.
+            excess_nll, background_nll: Losses of the sprites and of the background, in nats above the loss
+                of the pixel's own colour.
+            code: L_z, log q - log p of the sprites' codes.
+            pixels: The number of image pixels that each of these pixels stands for.
         """
 
         def total(maps: Float[Tensor, "candidates n sprites 1 h w"]) -> Tensor:
             return pixels * maps.sum((-3, -2, -1)).movedim(0, 1)
 
-        alpha = self.settle(alpha, opacity, excess_nll, background_nll)
-        region, code = scope * alpha.sigmoid(), code.movedim(0, 1)
-        shape = total(mask_divergence(alpha, opacity, scope))
+        alpha_logits = settle(alpha_logits, opacity_logits, excess_nll, background_nll, self.margin)
+        region, code = scope * alpha_logits.sigmoid(), code.movedim(0, 1)
+        shape = total(mask_divergence(alpha_logits, opacity_logits, scope))
         appearance = total(region * excess_nll.clamp(max=self.pixel_cap))
         gain = total(region * background_nll.clamp(max=self.pixel_cap))
         loss = (shape + code + appearance - gain.clamp(max=self.gain_cap)).amin(-1)
         cost = (shape + code + total(region * (excess_nll - background_nll))).amin(-1)
-        return Scores(loss, shape - gain + self.appearance * appearance, cost)
+        return Losses(loss, shape - gain + self.appearance * appearance, cost)
 
-    def candidate_logits(self, compared: Scores, training: bool) -> Float[Tensor, "n candidates"]:
-        """(g1); in evaluation the best for sure, of those that are worth their cost."""
-        logits = -compared.loss
+    def candidate_logits(
+        self,
+        candidate_loss: Float[Tensor, "n candidates"],
+        cost: Float[Tensor, "n candidates"],
+        training: bool,
+    ) -> Float[Tensor, "n candidates"]:
+        """(g1). In evaluation certainly the best; one that lowers the bound only if all do."""
+        logits = -candidate_loss
         if training:
             return logits
-        costly = compared.cost > 0
-        worth = logits.masked_fill(costly & ~costly.all(1, keepdim=True), -torch.inf)
-        return certain_logits(worth.argmax(1), logits.shape[1])
+        too_costly = cost > 0
+        logits = logits.masked_fill(too_costly & ~too_costly.all(1, keepdim=True), -torch.inf)
+        return certain_logits(logits.argmax(1), logits.shape[1])
 
     def expert_logits(
         self,
-        scores: Float[Tensor, "n sprites"],
+        sprite_loss: Float[Tensor, "n sprites"],
         cost: Float[Tensor, " n"],
         training: bool,
     ) -> Float[Tensor, "n experts"]:
-        """(g2), of sprites, background and empty layer; in evaluation the best sprite for sure."""
-        logits, sprites = -scores / self.temperature, scores.shape[1]
+        """(g2), of sprites, background and empty layer; in evaluation certainly the best sprite."""
+        logits, sprites = -sprite_loss / self.temperature, sprite_loss.shape[1]
         if not training:
             logits = certain_logits(logits.argmax(1), sprites)
         logits = pad(logits, (0, 2), value=-torch.inf)

@@ -2,13 +2,13 @@
 
 :func:`sprite_scenes` is an :class:`~pyro_scenes.models.econ.ECON` with these parts:
 
-* each expert but two paints one shape, at any place, in any flat colour (``SpriteDecoder``);
-* the last but one paints a flat, opaque background (``FlatDecoder``), and always makes the last layer;
-* the last paints nothing (``EmptyDecoder``): a layer that a scene does not need. Its code does not count;
-* pixels have heavy tails (Cauchy).
+* all experts but two paint one shape each, at any place, in any flat colour (``SpriteDecoder``);
+* the last but one paints a flat, opaque background (``FlatDecoder``), which is always the last layer;
+* the last paints nothing (``EmptyDecoder``), for layers that a scene does not need; its code is masked out;
+* the likelihood has heavy tails (Cauchy).
 
-Its guide is :class:`~pyro_scenes.models.sprites_guide.SpritesGuide`; in training,
-``recipes.separate_experts`` sets the experts apart.
+The guide is :class:`~pyro_scenes.models.sprites_guide.SpritesGuide`. In training,
+``recipes.separate_experts`` assigns the sprites to classes of objects.
 """
 
 import pyro.distributions as dist
@@ -24,7 +24,7 @@ __all__ = ["count_sprites", "sprite_scenes"]
 
 
 class BackgroundLast(nn.Module):
-    """p(z_expert): a sprite or nothing, all as likely; in the last layer, the background."""
+    """p(z_expert): uniform over sprites and the empty layer; in the last layer, the background."""
 
     front: Tensor
     last: Tensor
@@ -40,7 +40,7 @@ class BackgroundLast(nn.Module):
 
 
 class UnlessEmpty(nn.Module):
-    """p(z_what) of another prior, which does not count where the layer is empty."""
+    """p(z_what): a prior, masked out where the layer is empty."""
 
     def __init__(self, prior: Conditional, empty: int) -> None:
         super().__init__()
@@ -64,8 +64,8 @@ def sprite_scenes(
 
     Args:
         image_shape: (C, H, W) of an image.
-        sprites: The number of experts that paint objects; there are two more.
-        layers: The largest number of objects, plus one for the background. One more helps training.
+        sprites: Number of experts that paint objects; there are two more experts.
+        layers: The largest number of objects, plus one for the background; one more helps training.
         code: Size of ``z_what``: 2 for the place, the rest for the colour.
         z_what: Prior of the code. Default: standard Normal.
         image: Likelihood. Default: Cauchy pixels of scale 0.05.
@@ -88,16 +88,16 @@ def sprite_scenes(
 
 
 def count_sprites(model: ECON) -> int:
-    """How many sprites a model has, before its background and its empty layer.
+    """The number of sprites of a model.
 
     Raises:
-        TypeError: Its decoders are others than those of :func:`sprite_scenes`.
+        TypeError: Its decoders are not those of :func:`sprite_scenes`.
     """
     kinds = [SpriteDecoder] * (model.experts - 2) + [FlatDecoder, EmptyDecoder]
     if model.experts < 3 or not all(map(isinstance, model.decoders, kinds)):
         names = ", ".join(type(decoder).__name__ for decoder in model.decoders)
         raise TypeError(
-            "needs a model of sprite_scenes, whose decoders are SpriteDecoder, one or more, FlatDecoder and "
+            "needs a model of sprite_scenes, with the decoders SpriteDecoder (one or more), FlatDecoder, "
             f"EmptyDecoder, got {names}"
         )
     return model.experts - 2

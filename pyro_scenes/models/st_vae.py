@@ -2,8 +2,8 @@
 
 The generative process (the paper's Sec. 3, and Fig. 3a)::
 
-    z_where ~ p(z_where)                       its pose, z^T in the paper                   (a)
-    z_what  ~ p(z_what)                        its content, z^C                             (b)
+    z_where ~ p(z_where)                       the code of its pose, z^T in the paper       (a)
+    z_what  ~ p(z_what)                        the code of its content, z^C                 (b)
     C, T    = decoder(z_what), pose(z_where)                                                (c)
     layer   = warp(C, T)                       STN(C, T)                                    (d)
     image   ~ p(image | layer)                                                              (e)
@@ -14,12 +14,12 @@ and the guide (the paper's Sec. 3.2, and Fig. 3b)::
     z_what  ~ q(z_what | warp(image, inverse(T)))                                           (g)
 
 Departs from the paper:
-    Eq. 3.1 lacks log p(z) as printed (``as_printed`` is that objective); an ELBO of Pyro has it. The layer is
-    a probability, where the paper has Ber(sigmoid(layer)), by which a black image would be grey. C is
-    smaller than the image; T always has an inverse, and starts with C at its own size, not at the identity
-    (``pose=FreePoseDecoder(), window=image_shape`` are the paper's). The pose's code is added to what f_T
-    makes of it. The guide takes closer looks before it decides on a pose (``looks``), reads an image by
-    layers of 64 for it (the paper's: ``pose_hidden=32``), and starts out surer than the prior.
+    Eq. 3.1 as printed lacks log p(z) (``as_printed`` is that objective); the ELBO has it. A layer is a
+    probability; with the paper's Ber(sigmoid(layer)) a black canvas would give grey images. C is smaller than
+    the image, T always has an inverse, and before training C has its own size, where the paper starts at the
+    identity (``pose=FreePoseDecoder(), window=image_shape``). The pose's code is added to the output of f_T.
+    The guide looks at the expected window before it draws a pose (``looks``), reads the image for it by
+    layers of width 64 (the paper's: ``pose_hidden=32``), and starts narrower than the prior.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,15 +38,15 @@ from ..networks import GlimpseDecoder, GlimpseEncoder, PoseDecoder, glorot
 from ..random import fork_rng
 from ..render import centroid, inverse, under, warp
 
-__all__ = ["STVAE", "Layer", "Layered", "STVAEGuide", "Scene", "record"]
+__all__ = ["STVAE", "Layer", "Layered", "LayeredGuide", "STVAEGuide", "Scene", "record"]
 
 
 class Scene(NamedTuple):
-    """What has been drawn before layer ``layer``: what every conditional is given."""
+    """What has been drawn before layer ``layer``: the argument of all conditionals."""
 
     layer: int
     canvas: Float[Tensor, "batch c h w"]
-    scope: Float[Tensor, "batch #c h w"]  # what the layers so far leave uncovered
+    scope: Float[Tensor, "batch #c h w"]  # the share of each pixel that the layers leave uncovered
     z_where: Float[Tensor, "batch pose"] | None = None  # None before the first layer
     z_what: Float[Tensor, "batch code"] | None = None
 
@@ -56,12 +56,12 @@ class Layer(NamedTuple):
 
     picture: Float[Tensor, "batch c h w"]  # premultiplied: colour times opacity
     opacity: Float[Tensor, "batch #c h w"]
-    transform: Float[Tensor, "batch 2 3"]  # T, of the pose alone
-    occludes: bool  # whether its opacity is decoded; if not, it is as opaque as it is bright
+    transform: Float[Tensor, "batch 2 3"]  # T
+    occludes: bool  # whether its opacity is decoded; else it equals the picture
 
 
 class Layered(Model):
-    """The parts of a layer, and how it is drawn: the abstract base of :class:`STVAE` and ``CSTVAE``."""
+    """The parts and the drawing of a layer: the abstract base of :class:`STVAE` and ``CSTVAE``."""
 
     def __init__(
         self,
@@ -92,28 +92,27 @@ class Layered(Model):
     def render(
         self, transform: Float[Tensor, "... 2 3"], z_what: Float[Tensor, "... code"]
     ) -> Layer:
-        """(c) and (d): a layer of the content in the pose."""
+        """(c) and (d): the layer of a content in a pose."""
         content = self.decoder(z_what)  # (c)
         channels, *size = self.window
         if [*content.shape[-2:]] != size or content.shape[-3] - channels not in (0, 1):
             raise ValueError(
-                f"decoder must make pictures (n, {channels} or {channels + 1}, {size[0]}, {size[1]}), "
-                f"got {tuple(content.shape)}"
+                f"decoder must make (n, {channels} or {channels + 1}, {size[0]}, {size[1]}) of n codes, got "
+                f"{tuple(content.shape)}"
             )
         colour, opacity = content.tensor_split([channels], -3)
-        shifted = transform
+        occludes, shifted = opacity.numel() > 0, transform
         if self.centred:
-            mass = centroid(opacity if opacity.numel() else colour)
+            mass = centroid(opacity if occludes else colour)
             shifted = torch.cat([transform[..., :2], transform[..., 2:] + mass[..., None]], -1)
-        if not opacity.numel():
-            picture = warp(content, shifted, self.image_shape)  # (d)
-            return Layer(picture, picture, transform, False)
-        both = warp(torch.cat([colour * opacity, opacity], -3), shifted, self.image_shape)  # (d)
-        picture, opacity = both.tensor_split([channels], -3)
-        return Layer(picture, opacity, transform, True)
+        if occludes:
+            content = torch.cat([colour * opacity, opacity], -3)
+        layer = warp(content, shifted, self.image_shape)  # (d)
+        picture, opacity = layer.tensor_split([channels], -3)
+        return Layer(picture, opacity if occludes else picture, transform, occludes)
 
     def draw(self, scene: Scene, suffix: str) -> tuple[Scene, Layer]:
-        """Draws one more layer, behind those of the scene."""
+        """Draws one more layer, behind all layers of the scene."""
         z_where = pyro.sample(f"z_where{suffix}", self.z_where(scene))  # (a)
         z_what = pyro.sample(f"z_what{suffix}", self.z_what(scene))  # (b)
         layer = self.render(self.pose(z_where), z_what)
@@ -121,7 +120,7 @@ class Layered(Model):
         return Scene(scene.layer + 1, canvas, scope, z_where, z_what), layer
 
     def empty_scene(self, size: int) -> Scene:
-        """Nothing drawn yet."""
+        """The scene before the first layer."""
         blank = self.blank.expand(size, *self.image_shape)
         return Scene(0, blank, torch.ones_like(blank[:, :1]))
 
@@ -134,7 +133,7 @@ class Layered(Model):
         channels, *size = self.window
         shapes = self.window, (channels + 1, *size)
         picture = check_decoder("decoder", self.decoder, z_what, *shapes)
-        if not (0 <= picture.min() and picture.max() <= 1):  # it is an opacity
+        if not (0 <= picture.min() and picture.max() <= 1):  # it may be an opacity
             raise ValueError(
                 "decoder must make pictures in [0, 1] without NaN: end it in a sigmoid"
             )
@@ -145,7 +144,7 @@ class Layered(Model):
 
 
 def record(scene: Scene, layers: list[Layer]) -> None:
-    """What was drawn, for those who read traces."""
+    """Adds the deterministic sites of a scene to the trace."""
     pictures, masks, transforms, _ = zip(*layers, strict=True)
     pyro.deterministic("layers", _stack(pictures, -4), event_dim=4)
     pyro.deterministic("masks", _stack(masks, -4), event_dim=4)
@@ -153,9 +152,9 @@ def record(scene: Scene, layers: list[Layer]) -> None:
     pyro.deterministic("canvas", scene.canvas, event_dim=3)
 
 
-def _stack(parts: Iterable[Tensor], dim: int) -> Tensor:
-    """Enumerated codes give layers batches of different shapes."""
-    return torch.stack(torch.broadcast_tensors(*parts), dim)
+def _stack(tensors: Iterable[Tensor], dim: int) -> Tensor:
+    """Broadcasts first: with enumerated codes, the layers' batch shapes differ."""
+    return torch.stack(torch.broadcast_tensors(*tensors), dim)
 
 
 def _normal(size: int) -> Prior:
@@ -163,23 +162,25 @@ def _normal(size: int) -> Prior:
 
 
 def _pose(image_shape: tuple[int, ...], window: tuple[int, ...]) -> PoseDecoder:
-    """Starts with windows at their own size, and centres that keep them about on the canvas."""
-    zoom = [image / own for image, own in zip(image_shape[:0:-1], window[:0:-1], strict=True)]
+    """Before training, windows have their own size, and most lie on the canvas."""
+    zoom = [
+        image / glimpse for image, glimpse in zip(image_shape[:0:-1], window[:0:-1], strict=True)
+    ]
     return PoseDecoder(zoom=zoom, spread=[max(0.1, 0.9 * (1 - 1 / z)) for z in zoom])
 
 
 def _decoder(code: int, window: tuple[int, ...]) -> GlimpseDecoder:
-    """With opacity where there are colours: the brightness of a colour says little about what it hides."""
+    """With opacity for colours, whose brightness says little about what they hide."""
     channels, *size = window
     return glorot(GlimpseDecoder(code, (channels + (channels > 1), *size), hidden=(256, 256)))
 
 
 class STVAE(Layered):
-    """One content in one pose, on black.
+    """The generative model: one layer on black.
 
     Args:
-        image_shape, window, code, z_where, z_what, pose, decoder, image, centred: As of
-            :class:`~pyro_scenes.models.cst_vae.CSTVAE`, of which it is a single layer.
+        image_shape, window, code, z_where, z_what, pose, decoder, image, centred: As in
+            :class:`~pyro_scenes.models.cst_vae.CSTVAE`.
     """
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "... c h w"]:
@@ -191,15 +192,45 @@ class STVAE(Layered):
             return pyro.sample("image", self.image(scene), obs=images)  # (e)
 
 
-class STVAEGuide(Guide):
-    """The amortised guide of an :class:`STVAE`, (f) and (g).
+class LayeredGuide(Guide):
+    """The proposal of a layer: the abstract base of :class:`STVAEGuide` and ``CSTVAEGuide``."""
+
+    model: Any
+    z_what: Any
+
+    def add_proposals(
+        self, channels: int, suffix: str, hidden: int, pose_hidden: int, looks: int, z_what: Any
+    ) -> None:
+        """Builds proposals of the latents with this suffix, from pictures with this many channels."""
+        check_sizes(hidden=hidden, pose_hidden=pose_hidden)
+        latents, size = self.model.latents(), self.model.window[1:]
+        shape, self.window = (channels, *self.image_shape[1:]), (channels, *size)
+        prior = latents[f"z_where{suffix}"]
+        self.z_where = PoseProposal(shape, size, prior, hidden=pose_hidden, looks=looks)
+        self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
+        self.z_what = Amortised(hidden, latents[f"z_what{suffix}"]) if z_what is None else z_what
+        for part in (self.z_where, self.encode, *([self.z_what] if z_what is None else [])):
+            glorot(part)
+        glorot(self.z_where.head, last=0.1)
+        self.to(self.model.blank)
+
+    def propose(
+        self, picture: Float[Tensor, "*batch c h w"], suffix: str
+    ) -> tuple[Float[Tensor, "... 2 3"], Float[Tensor, "... code"]]:
+        """Draws a layer's pose, then its content from the glimpse at that pose. Returns T and the code."""
+        z_where = pyro.sample(f"z_where{suffix}", self.z_where(picture, self.model.pose))  # (f)
+        transform = self.model.pose(z_where)
+        glimpse = warp(picture, inverse(transform), self.window)
+        z_what = pyro.sample(f"z_what{suffix}", self.z_what(self.encode(glimpse)))  # (g)
+        return transform, z_what
+
+
+class STVAEGuide(LayeredGuide):
+    """The amortised guide of an :class:`STVAE`.
 
     Args:
-        model, hidden, pose_hidden, looks, z_what: As of :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
+        model, hidden, pose_hidden, looks, z_what: As in :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
     """
-
-    model: STVAE
-    z_what: Any
 
     def __init__(
         self,
@@ -211,25 +242,9 @@ class STVAEGuide(Guide):
         z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
         super().__init__(model, STVAE)
-        check_sizes(hidden=hidden, pose_hidden=pose_hidden)
-        latents, self.window = model.latents(), (model.image_shape[0], *model.window[1:])
-        self.z_where = PoseProposal(
-            model.image_shape,
-            self.window[1:],
-            latents["z_where"],
-            hidden=pose_hidden,
-            looks=looks,
-        )
-        self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
-        self.z_what = Amortised(hidden, latents["z_what"]) if z_what is None else z_what
-        for part in (self.z_where, self.encode, *([self.z_what] if z_what is None else [])):
-            glorot(part)
-        glorot(self.z_where.head, last=0.1)
-        self.to(model.blank)
+        self.add_proposals(model.image_shape[0], "", hidden, pose_hidden, looks, z_what)
 
     def forward(self, images: Tensor) -> None:
         check_images(images, self.blank)
         with pyro.plate("images", len(images), dim=-1):
-            z_where = pyro.sample("z_where", self.z_where(images, self.model.pose))  # (f)
-            glimpse = warp(images, inverse(self.model.pose(z_where)), self.window)
-            pyro.sample("z_what", self.z_what(self.encode(glimpse)))  # (g)
+            self.propose(images, "")  # (f), (g)

@@ -2,7 +2,7 @@
 
 The generative process (the paper's Sec. 2.1, and App. C)::
 
-    z_what ~ p(z_what)                         what the image shows, as a code              (a)
+    z_what ~ p(z_what)                         the code of the image                        (a)
     canvas = decoder(z_what)                                                                (b)
     image  ~ p(image | canvas)                                                              (c)
 
@@ -11,7 +11,7 @@ and the guide (the paper's Eq. 9)::
     z_what ~ q(z_what | image)                                                              (d)
 
 Departs from the paper:
-    Two hidden layers of rectifiers where it has one of tanh: the baseline of Huang and Murphy (2016, Sec. 4).
+    Two hidden layers with ReLU, not one with tanh: the baseline of Huang and Murphy (2016, Sec. 4).
 """
 
 from collections.abc import Callable
@@ -33,24 +33,21 @@ __all__ = ["VAE", "Scene", "VAEGuide"]
 
 
 class Scene(NamedTuple):
-    """What has been drawn so far: what every conditional of a VAE is given."""
+    """What has been drawn so far: the argument of a VAE's conditionals."""
 
     canvas: Float[Tensor, "batch c h w"]
     z_what: Float[Tensor, "batch code"] | None = None
 
 
 class VAE(Model):
-    """A code, drawn as a whole image.
-
-    Each of ``z_what`` and ``image`` is a site's conditional, ``Scene -> distribution``.
+    """The generative model. ``z_what`` and ``image`` are conditionals of a :class:`Scene`.
 
     Args:
         image_shape: (C, H, W) of an image.
         code: Size of ``z_what``.
         z_what: Prior of the code. Default: standard Normal.
-        decoder: From a code ``(n, code)`` to a canvas ``(n, *image_shape)`` in [0, 1]. Default: two
-            hidden layers of 256.
-        image: Likelihood; reads ``scene.canvas``. Default: Bernoulli pixels, for images of 0 and 1.
+        decoder: From codes (n, code) to canvases (n, C, H, W) in [0, 1]. Default: two hidden layers of 256.
+        image: Likelihood. Default: Bernoulli pixels, for images of 0 and 1.
     """
 
     def __init__(
@@ -66,7 +63,9 @@ class VAE(Model):
         check_sizes(code=code)
         normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
         self.z_what = normal if z_what is None else z_what
-        self.decoder = _decoder(code, self.image_shape) if decoder is None else decoder
+        if decoder is None:
+            decoder = glorot(GlimpseDecoder(code, self.image_shape, hidden=(256, 256)))
+        self.decoder = decoder
         self.image = Pixels(dist.Bernoulli) if image is None else image
 
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Float[Tensor, "... c h w"]:
@@ -87,17 +86,13 @@ class VAE(Model):
         check_conditional("image", self.image, Scene(canvas, z_what), self.image_shape)
 
 
-def _decoder(code: int, image_shape: tuple[int, ...]) -> GlimpseDecoder:
-    return glorot(GlimpseDecoder(code, image_shape, hidden=(256, 256)))
-
-
 class VAEGuide(Guide):
     """The amortised guide of a :class:`VAE`.
 
     Args:
-        model: Read for its image shape and the shape and support of its latent.
-        hidden: Widths of the two hidden layers.
-        z_what: Proposal, from features (n, hidden) to a distribution. Default: by the prior's support.
+        model: Used for its image shape and the shape and support of its latent.
+        hidden: Width of the two hidden layers.
+        z_what: Proposal, from features (n, hidden) to a distribution. Default: ``Amortised``.
     """
 
     model: VAE

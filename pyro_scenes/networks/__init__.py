@@ -1,4 +1,4 @@
-"""Networks: tensors in, tensors out. Torch only: nothing here knows about probability."""
+"""Networks: tensors in, tensors out. Torch only, no distributions."""
 
 from .attention import SeededAttention, settle
 from .experts import apply_each, apply_selected, certain_logits, select

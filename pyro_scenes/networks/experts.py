@@ -1,6 +1,6 @@
-"""Experts: several modules of one interface, of which each image needs one, or all.
+"""Experts: modules with one interface, of which each image needs one, or all.
 
-Which one may be known on a GPU alone: nothing here asks it, so the host does not wait.
+No function here reads on the host which expert is chosen: the host would wait for a GPU.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,31 +19,26 @@ def apply_each(modules: Iterable[Any], *inputs: Tensor, event_dims: int) -> Tens
     """Applies the k-th module to the k-th slice of each input.
 
     Args:
-        modules: They take inputs (n, *event) and make tensors of one shape.
-        inputs: Each (*batch, modules, *event), or (*batch, 1, *event) for all modules alike. Batches are
-            broadcast against each other.
-        event_dims: How many dimensions an event has.
+        modules: Each maps inputs (n, *event) to a result (n, *result).
+        inputs: (*batch, modules, *event); (*batch, 1, *event) serves all modules. Batches are broadcast.
+        event_dims: The number of event dimensions.
 
     Returns:
         (*batch, modules, *result).
     """
-    batch = torch.broadcast_shapes(*(part.shape[: -event_dims - 1] for part in inputs))
+    batch = torch.broadcast_shapes(*(x.shape[: -event_dims - 1] for x in inputs))
     results = []
     for k, module in enumerate(modules):
-        slices = [part.select(-event_dims - 1, k % part.shape[-event_dims - 1]) for part in inputs]
-        events = [part.shape[part.dim() - event_dims :] for part in slices]
-        rows = [part.expand(*batch, *event) for part, event in zip(slices, events, strict=True)]
-        results.append(module(*(part.reshape(-1, *part.shape[len(batch) :]) for part in rows)))
+        slices = [x.select(-event_dims - 1, k % x.shape[-event_dims - 1]) for x in inputs]
+        rows = [x.expand(*batch, *x.shape[x.dim() - event_dims :]) for x in slices]
+        results.append(module(*(x.reshape(-1, *x.shape[len(batch) :]) for x in rows)))
     return torch.stack(results, 1).unflatten(0, batch)
 
 
 def select(
     stacked: Shaped[Tensor, "..."], choice: Int[Tensor, "..."], *, event_dims: int
 ) -> Shaped[Tensor, "..."]:
-    """The chosen slice of each batch element: (*batch, experts, *event) and (*batch,) to (*batch, *event).
-
-    The two batches are broadcast against each other.
-    """
+    """Slices (*batch, *event) of (*batch, experts, *event) by ``choice``; batches are broadcast."""
     event = stacked.shape[stacked.dim() - event_dims :]
     batch = torch.broadcast_shapes(choice.shape, stacked.shape[: -event_dims - 1])
     stacked = stacked.expand(*batch, *stacked.shape[-event_dims - 1 :])
@@ -52,7 +47,7 @@ def select(
 
 
 def certain_logits(choice: Int[Tensor, "*batch"], size: int) -> Shaped[Tensor, "*batch size"]:
-    """The logits of a categorical that gives these numbers for sure."""
+    """Logits of a categorical that is certain of ``choice``: 0 there, -inf elsewhere."""
     others = torch.arange(size, device=choice.device) != choice.unsqueeze(-1)
     zeros = torch.zeros(others.shape, device=choice.device)
     return zeros.masked_fill(others, -torch.inf)
@@ -61,21 +56,21 @@ def certain_logits(choice: Int[Tensor, "*batch"], size: int) -> Shaped[Tensor, "
 def apply_selected(
     modules: Sequence[nn.Module] | nn.ModuleList, choice: Int[Tensor, " n"], *inputs: Tensor
 ) -> Tensor:
-    """``modules[choice[i]]`` of row i of the inputs, (n, *event) each, for all rows.
+    """Applies ``modules[choice[i]]`` to row i of the inputs (n, *event), for all rows.
 
-    Modules in a row that differ in their weights alone run as one, with the weights that each row has
-    chosen; so the cost is that of one module for each kind, and not of each module.
+    Adjacent modules that differ only in their weights run as one, with the weights that each row chooses. So
+    the cost is that of one module of each kind.
     """
     result, first = None, 0
     for _, group in groupby(modules, _kind):
-        alike = list(group)
-        if len(alike) == 1:
-            rows = alike[0](*inputs)
+        same = list(group)
+        if len(same) == 1:
+            rows = same[0](*inputs)
         else:
-            rows = _with_chosen_weights(alike, (choice - first).clamp(0, len(alike) - 1), *inputs)
+            rows = _with_chosen_weights(same, (choice - first).clamp(0, len(same) - 1), *inputs)
         chosen = (choice >= first).reshape(-1, *[1] * (rows.dim() - 1))
         result = rows if result is None else torch.where(chosen, rows, result)
-        first += len(alike)
+        first += len(same)
     if result is None:
         raise ValueError("there are no modules to apply")
     return result
@@ -86,7 +81,7 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _kind(module: nn.Module) -> list:
-    """Equal for modules that differ in the values of their parameters and buffers alone."""
+    """Is equal for modules that differ only in the values of their parameters and buffers."""
     settings = [
         (name, type(part), _comparable(vars(part))) for name, part in module.named_modules()
     ]
@@ -94,7 +89,7 @@ def _kind(module: nn.Module) -> list:
 
 
 def _comparable(value: Any) -> Any:
-    """A setting by its value if it is plain data; by its identity otherwise, as a function or a tensor."""
+    """A setting's value if it is plain data; else its identity, as of a function or a tensor."""
     if isinstance(value, dict):
         own = ("_parameters", "_buffers", "_modules")
         return {key: _comparable(part) for key, part in value.items() if key not in own}

@@ -1,4 +1,4 @@
-"""The two networks of an inner auto-encoder: a code to a glimpse, and a glimpse to features."""
+"""Multilayer perceptrons from a code to a glimpse, and from a glimpse to features."""
 
 from math import prod
 
@@ -12,14 +12,14 @@ __all__ = ["GlimpseDecoder", "GlimpseEncoder"]
 
 
 class GlimpseDecoder(nn.Module):
-    """Decodes ``(..., code)`` to a glimpse ``(..., *window)`` in [0, 1].
+    """Decodes a code to a glimpse in [0, 1].
 
     Args:
         code: Size of the code.
-        window: Shape ``(C, h, w)`` of a glimpse.
+        window: (C, h, w) of a glimpse.
         hidden: Widths of the hidden layers.
-        bias: Added to the logits of the pixels. A negative one makes untrained glimpses dark: they change
-            the image little, so that the guide does not learn to leave every object out.
+        bias: Added to the logits of the pixels. If it is negative, untrained glimpses are dark and change the
+            image little, so the guide does not learn to leave every object out.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class GlimpseDecoder(nn.Module):
 
 
 class GlimpseEncoder(nn.Module):
-    """Encodes a glimpse ``(..., *window)`` to ``(..., features)``, the input of a proposal's head.
+    """Encodes a glimpse to features, the input of a proposal.
 
     Args:
-        window: Shape ``(C, h, w)`` of a glimpse.
+        window: (C, h, w) of a glimpse.
         features: Width of the last layer.
-        hidden: Widths of layers before it.
+        hidden: Widths of the layers before it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A whole image to features."""
+"""An encoder of whole images."""
 
 import torch
 from jaxtyping import Float
@@ -8,12 +8,12 @@ __all__ = ["ImageEncoder"]
 
 
 class ImageEncoder(nn.Module):
-    """Encodes images ``(n, *image_shape)`` to ``(n, features)``: strided convolutions, then a linear layer.
+    """Encodes an image by strided convolutions and a linear layer.
 
-    Convolutions, as an object looks the same at every place; strides and no pooling, as its place matters.
+    Convolutions, because an object looks the same everywhere; strides, no pooling, because its place matters.
 
     Args:
-        image_shape: Shape ``(C, H, W)`` of an image.
+        image_shape: (C, H, W).
         features: Width of the last layer.
     """
 

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons, and the logit of certainty."""
+"""Multilayer perceptrons, their initialisation, and the logit of a certain event."""
 
 from itertools import pairwise
 from typing import TypeVar
@@ -7,14 +7,14 @@ from torch import nn
 
 __all__ = ["CERTAIN", "glorot", "mlp"]
 
-#: A logit whose probability no float tells from 1, and that stays finite times any weight.
+#: The logit of a certain event: its probability rounds to 1, and its product with a weight is finite.
 CERTAIN = 100.0
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """Linear layers of the given sizes, input first, with an activation between (not after) them."""
+    """Linear layers of these sizes, input first, with an activation between them (none after the last)."""
     layers: list[nn.Module] = []
     for wide, narrow in pairwise(sizes):
         layers += [nn.Linear(wide, narrow), activation()]
@@ -22,11 +22,11 @@ def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
 
 
 def glorot(module: Module, *, last: float = 1.0) -> Module:
-    """Draws the weights of all linear layers anew (Glorot and Bengio, 2010, Eq. 16) and sets biases to 0.
+    """Redraws the weights of all linear layers (Glorot and Bengio, 2010, Eq. 16) and sets biases to 0.
 
     Args:
-        module: The module to change; it is returned.
-        last: Factor of the last layer's weights. Near 0, the module's output starts near 0.
+        module: Changed in place, and returned.
+        last: Factor of the last linear layer's weights. Near 0, the module's output starts near 0.
     """
     linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     for layer in linear:

@@ -1,23 +1,23 @@
-"""Pixels: their places, every so many-th of them, and the colour that most of a region has."""
+"""Pixels: their coordinates, subsampling, and the typical colour of a region."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["places", "subsample", "typical_colour"]
+__all__ = ["coordinates", "subsample", "typical_colour"]
 
-#: Colours that differ by more than this from a region's own count little for it, in units of intensity.
+#: A colour at this distance from the typical colour has half the weight; in units of intensity.
 STRAY = 0.1
 
 
-def places(image_shape: tuple[int, ...]) -> Float[Tensor, "2 h w"]:
-    """(x, y) of the centres of pixels, from -1 to 1 at the outer edges of the image."""
+def coordinates(image_shape: tuple[int, ...]) -> Float[Tensor, "2 h w"]:
+    """(x, y) of the pixels' centres; -1 and 1 are the outer edges of the image."""
     across, down = ((torch.arange(size) + 0.5) * 2 / size - 1 for size in image_shape[:0:-1])
     return torch.stack(torch.meshgrid(across, down, indexing="xy"))
 
 
 def subsample(maps: Float[Tensor, "*batch h w"], stride: int) -> Float[Tensor, "*batch h1 w1"]:
-    """Every ``stride``-th pixel of maps (..., H, W), down and across."""
+    """Every ``stride``-th pixel, down and across, from ``stride // 2`` on."""
     first = stride // 2
     return maps[..., first::stride, first::stride]
 
@@ -25,12 +25,12 @@ def subsample(maps: Float[Tensor, "*batch h w"], stride: int) -> Float[Tensor, "
 def typical_colour(
     images: Float[Tensor, "n c h w"], regions: Float[Tensor, "n 1 h w"]
 ) -> Float[Tensor, "n c"]:
-    """The colour that most of a region has: a mean in which stray colours count little (Cauchy weights)."""
+    """The colour of most of a region: a mean with Cauchy weights, in which stray colours count little."""
     weights = regions
     for _ in range(3):
         colour = _mean(images, weights)
-        stray = (images - colour[..., None, None]).square().sum(1, keepdim=True) / STRAY**2
-        weights = regions / (1 + stray)
+        distance = (images - colour[..., None, None]).square().sum(1, keepdim=True) / STRAY**2
+        weights = regions / (1 + distance)
     return _mean(images, weights)
 
 

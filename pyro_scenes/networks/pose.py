@@ -1,4 +1,4 @@
-"""From a pose's code to an affine transform, and from an image to where something is."""
+"""Decoders from a pose's code to an affine map T, and an encoder of images for poses."""
 
 from collections.abc import Sequence
 from math import prod
@@ -13,19 +13,17 @@ __all__ = ["FreePoseDecoder", "PoseDecoder", "PoseEncoder"]
 
 
 class PoseDecoder(nn.Module):
-    """Decodes ``(..., 6)`` to an affine map ``(..., 2, 3)`` that always has an inverse.
+    """Decodes a code to an affine map that always has an inverse.
 
-    The six numbers are width, height, rotation (clockwise), shear, and the centre (x, y) of the window on
-    the canvas; to each, a multilayer perceptron of all six is added. The first four stay within ``reach`` of
-    their start; the centre is free. The centres of standard Normal codes have standard deviation ``spread``,
-    so that they cover the canvas from the start.
+    The code's numbers, scaled, are the window's width, height, rotation (clockwise), shear and centre (x, y)
+    on the canvas; a multilayer perceptron of the code is added. The first four are bounded by ``reach``.
 
     Args:
         hidden: Width of the two hidden layers.
-        zoom: The canvas is this many windows wide, and high, to start with.
-        reach: Bound on the logarithms of width and height relative to that, on the rotation in radians,
-            and on the shear.
-        spread: Standard deviations of the centres (x, y), in canvas coordinates (-1 to 1).
+        zoom: Width and height of the canvas before training, in windows.
+        reach: Bound on the change of log width and log height, on the rotation in radians, and on the shear.
+        spread: Standard deviations of the centre (x, y) before training, for standard Normal codes; in canvas
+            coordinates (-1 to 1).
     """
 
     zoom: Tensor
@@ -41,7 +39,7 @@ class PoseDecoder(nn.Module):
         spread: Sequence[float] = (0.4, 0.4),
     ) -> None:
         super().__init__()
-        # Buffers, as a checkpoint must keep the constants that decide what a code means.
+        # Buffers: a checkpoint must keep the constants that decide what a code means.
         self.register_buffer("zoom", torch.tensor([*zoom]))
         self.register_buffer("reach", torch.tensor(float(reach)))
         self.layers = glorot(mlp(6, hidden, hidden, 6, activation=nn.Tanh), last=0.1)
@@ -61,9 +59,9 @@ class PoseDecoder(nn.Module):
 
 
 class FreePoseDecoder(nn.Module):
-    """Decodes ``(..., 6)`` to any affine map ``(..., 2, 3)``, near the identity at first.
+    """Decodes a code to any affine map, near the identity before training: f_T of Huang and Murphy (2016).
 
-    This is f_T of Huang and Murphy (2016). It may be singular: invert it by the guarded ``render.inverse``.
+    The map may be singular: invert it by ``render.inverse``, which guards the determinant.
 
     Args:
         hidden: Width of the two hidden layers.
@@ -81,12 +79,10 @@ class FreePoseDecoder(nn.Module):
 
 
 class PoseEncoder(nn.Module):
-    """Encodes an image ``(..., *image_shape)`` to ``(..., features)``: two layers of tanh.
-
-    As in Huang and Murphy (2016).
+    """Encodes an image by two layers of tanh, as in Huang and Murphy (2016, Sec. 4).
 
     Args:
-        image_shape: Shape ``(C, H, W)`` of an image.
+        image_shape: (C, H, W).
         features: Width of both layers.
     """
 

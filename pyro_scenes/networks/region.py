@@ -1,4 +1,4 @@
-"""From a region of an image to features."""
+"""An encoder of a region of an image."""
 
 import torch
 from jaxtyping import Float
@@ -8,21 +8,20 @@ __all__ = ["RegionEncoder"]
 
 
 class RegionEncoder(nn.Module):
-    """Encodes images ``(n, C, H, W)`` and regions ``(n, 1, H, W)`` to ``(n, features)``.
+    """Encodes an image and a region, one more channel (von Kuegelgen et al., 2020, App. C.2.1).
 
-    Blocks of a 3 x 3 convolution, ReLU and pooling by two read the image, not masked, with the region as one
-    more channel. A linear layer follows (von Kuegelgen et al., 2020, App. C.2.1, whose second linear layer
-    is the head of the proposal).
+    Blocks of a 3 x 3 convolution, ReLU and 2 x 2 max pooling, then a linear layer and ReLU. The paper's
+    second linear layer is the proposal's head.
 
     Args:
         image_shape: (C, H, W).
-        features: Width of the linear layer; the paper has 4 for each number of a code.
+        features: Width of the linear layer; in the paper, 4 times the size of a code.
         channels: Channels of each block.
         blocks: Number of blocks.
-        fold: Squares of this many pixels a side become channels first.
+        fold: Side of the squares of pixels that become channels first.
 
     Raises:
-        ValueError: Images are no multiple of ``fold``, or too small.
+        ValueError: The height or width is no multiple of ``fold``, or too small for the blocks.
     """
 
     def __init__(
@@ -38,8 +37,9 @@ class RegionEncoder(nn.Module):
         size = image_shape[1:]
         if any(side % fold or side // fold < 2**blocks for side in size):
             raise ValueError(
-                f"images of {tuple(size)} pixels are no multiple of {fold}, or too small for {blocks} blocks "
-                "each of which halves them: give the encoder fewer blocks, or another fold"
+                f"RegionEncoder needs images whose height and width are multiples of {fold} from "
+                f"{fold * 2**blocks} up, got {size[0]} x {size[1]} pixels: give larger images, or give the "
+                "encoder fewer blocks or another fold"
             )
         sizes = [(image_shape[0] + 1) * fold**2, *[channels] * blocks]
         layers: list[nn.Module] = [nn.PixelUnshuffle(fold)]

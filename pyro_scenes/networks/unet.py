@@ -1,6 +1,8 @@
-"""U-Net (Ronneberger et al., 2015), from an image to maps of its size."""
+"""The U-Net (Ronneberger et al., 2015): from an image to maps of the same size."""
 
+from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 from jaxtyping import Float
@@ -11,21 +13,16 @@ __all__ = ["UNet"]
 
 
 class UNet(nn.Module):
-    """Maps ``(n, inputs, H, W)`` to ``(n, outputs, H, W)``, seeing the image at several scales.
+    """Blocks of a 3 x 3 convolution, instance normalisation and ReLU, at several scales.
 
-    Each block is a 3 x 3 convolution, instance normalisation and ReLU; from block to block the map is
-    halved on the way down and doubled on the way up, where each block also reads the map of its size from
-    the way down.
+    Between blocks the maps are halved on the way down and doubled on the way up. A block on the way up also
+    reads the map of its size from the way down.
 
     Args:
-        inputs: Channels.
-        widths: Channels of the blocks on the way down, and on the way up in reverse.
-        outputs: Channels.
-        fold: Squares of this many pixels a side become channels first, and pixels again last: 2 saves three
-            quarters of the work. Height and width must be multiples of it.
-
-    Raises:
-        ValueError: Images (when called) that are no multiple of ``fold``, or too small to be halved so often.
+        inputs, outputs: Channels.
+        widths: Channels of the blocks on the way down; on the way up they are reversed.
+        fold: Side of the squares of pixels that become channels first, and pixels again last: 2 saves three
+            quarters of the work.
     """
 
     def __init__(
@@ -45,13 +42,7 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(widths[0], outputs * fold**2, kernel_size=1)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        blocks, size = len(self.down), tuple(images.shape[2:])
-        smallest = [side // (self.fold * 2 ** (blocks - 1)) for side in size]
-        if any(side % self.fold for side in size) or smallest[0] * smallest[1] < 2:
-            raise ValueError(
-                f"images of {size} pixels are no multiple of {self.fold}, or too small for {blocks} blocks "
-                "each of which halves them: give the U-Net fewer widths, or another fold"
-            )
+        self.check_size(images.shape[2:])
         maps = functional.pixel_unshuffle(images, self.fold)
         skips = []
         for i, block in enumerate(self.down):
@@ -59,10 +50,20 @@ class UNet(nn.Module):
             skips.append(maps)
         maps = self.bottom(maps)
         for block, skip in zip(reversed(self.up), reversed(skips)):
-            # To the size of the skipped map, which is not twice as large where that size is odd.
+            # Not scale_factor=2: a map of odd size is more than twice its half.
             maps = functional.interpolate(maps, skip.shape[-2:])
             maps = block(torch.cat([maps, skip], 1))
         return functional.pixel_shuffle(self.last(maps), self.fold)
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Raises a ValueError if images of this height and width are too small or do not fold."""
+        least = self.fold * 2 ** (len(self.down) - 1)
+        if any(side % self.fold for side in size) or prod(side // least for side in size) < 2:
+            raise ValueError(
+                f"a U-Net with {len(self.down)} widths needs images of at least {least} x {2 * least} "
+                f"pixels, their sides multiples of {self.fold}, got {size[0]} x {size[1]}: give larger "
+                "images, or give the U-Net fewer widths or another fold"
+            )
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,8 +1,8 @@
-"""From poses and pictures to canvases. Torch only: nothing here knows about probability."""
+"""Places pictures on canvases and composites layers. Torch only, no distributions."""
 
 from .affine import centre, centroid, inverse, warp
 from .compose import under
-from .regions import behind, mask_divergence, opacities, to_pixels, visibility
+from .regions import behind, log_visibility, mask_divergence, opacity_logits, to_pixels
 from .transform import box, glance, place
 
 __all__ = [
@@ -12,11 +12,11 @@ __all__ = [
     "centroid",
     "glance",
     "inverse",
+    "log_visibility",
     "mask_divergence",
-    "opacities",
+    "opacity_logits",
     "place",
     "to_pixels",
     "under",
-    "visibility",
     "warp",
 ]

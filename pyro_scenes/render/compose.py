@@ -1,7 +1,7 @@
 """Compositing layers, front to back (Porter and Duff, 1984).
 
-A layer is **premultiplied**: its colours times its opacity, which is its ``mask``. ``scope`` is the
-share of a pixel that the layers so far leave uncovered; before the first layer it is 1.
+A layer is **premultiplied**: its colours are multiplied by its opacity, the ``mask``. ``scope`` is the share
+of a pixel that the layers in front leave uncovered; it is 1 before the first layer.
 """
 
 from jaxtyping import Float
@@ -16,9 +16,5 @@ def under(
     layer: Float[Tensor, "*#batch c h w"],
     mask: Float[Tensor, "*#batch #c h w"],
 ) -> tuple[Float[Tensor, "*#batch c h w"], Float[Tensor, "*#batch #c h w"]]:
-    """Puts a layer behind the canvas: the over operator, ``canvas over layer``.
-
-    Returns:
-        The new canvas, and the scope that is left for the layers behind it.
-    """
+    """Puts a layer behind the canvas (``canvas over layer``); returns the new canvas and the new scope."""
     return canvas + scope * layer, scope * (1 - mask)

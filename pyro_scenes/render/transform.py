@@ -1,18 +1,17 @@
 """The spatial transformer (Jaderberg et al., 2015), and the one place that states the pose convention.
 
-A pose is three numbers ``(scale, x, y)`` in the convention of the AIR literature: published priors keep
-their numbers. Canvas and window coordinates both run over [-1, 1], left to right and top
-to bottom, from the outer edge of the first pixel to the outer edge of the last (``align_corners=False``)::
+A pose is ``(scale, x, y)``, the convention of the AIR literature, so published priors keep their numbers.
+Canvas and window coordinates run over [-1, 1], left to right and top to bottom, from the outer edge of the
+first pixel to the outer edge of the last (``align_corners=False``)::
 
     window coordinate = scale * canvas coordinate + (x, y)
 
-So **a big scale is a small object**: at scale 3 the window covers a third of the canvas. And the
-object's **centre lies at -(x, y) / scale**: at (3, 1, 0) it stands left of the middle, at -1/3.
-:func:`box` turns a pose into a box.
+So **a big scale is a small object**: at scale 3 the window covers a third of the canvas. The object's
+**centre lies at -(x, y) / scale**: for the pose (3, 1, 0) it is left of the middle, at x = -1/3.
 
-Scale and shift act on rows and columns apart, so bilinear sampling is two small matrix products,
-``rows @ picture @ columns``, for any number of leading dimensions. It equals
-``torch.nn.functional.grid_sample`` with zero padding; placing so costs half as much on a CPU.
+Scale and shift act on rows and columns separately, so bilinear sampling is two small matrix products,
+``rows @ picture @ columns``. The result equals ``torch.nn.functional.grid_sample`` with zero padding, at half
+the cost on a CPU.
 """
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 
 __all__ = ["MIN_SCALE", "box", "glance", "place"]
 
-#: A pose's scale is kept this far from zero wherever it is divided by (a window 20 canvases wide).
+#: Before a division, a pose's scale is kept this far from 0 (a window 20 canvases wide).
 MIN_SCALE = 0.05
 
 
@@ -30,9 +29,9 @@ def place(
     pose: Float[Tensor, "*#batch 3"],
     shape: tuple[int, ...],
 ) -> Float[Tensor, "*batch c height width"]:
-    """Puts a glimpse on an empty canvas of the given shape ``(..., height, width)``.
+    """Places a glimpse on an empty canvas of shape ``(..., height, width)``; outside the window it is 0.
 
-    Outside its window the canvas is 0. Gradients reach the glimpse and the pose, at any scale.
+    Gradients reach the glimpse and the pose, at any scale.
     """
     scale, shift = pose[..., :1], pose[..., 1:]
     return _resample(glimpse, scale, shift, shape)
@@ -41,9 +40,9 @@ def place(
 def glance(
     canvas: Float[Tensor, "*#batch c h w"], pose: Float[Tensor, "*#batch 3"], shape: tuple[int, ...]
 ) -> Float[Tensor, "*batch c height width"]:
-    """Reads the glimpse of the given shape ``(..., height, width)`` under a pose: the inverse of place.
+    """Reads a glimpse of shape ``(..., height, width)`` at a pose: the inverse of :func:`place`.
 
-    What lies beyond the canvas reads as 0. A scale nearer to 0 than ``MIN_SCALE`` is read as ``MIN_SCALE``.
+    Pixels outside the canvas are 0. A scale nearer to 0 than ``MIN_SCALE`` counts as ``MIN_SCALE``.
     """
     scale = _away_from_zero(pose[..., :1])
     return _resample(canvas, 1 / scale, -pose[..., 1:] / scale, shape)
@@ -52,8 +51,8 @@ def glance(
 def box(pose: Float[Tensor, "*batch 3"], shape: tuple[int, ...]) -> Float[Tensor, "*batch 4"]:
     """The pose's window as ``(left, top, right, bottom)`` in pixels of a canvas ``(..., height, width)``.
 
-    0 is the outer edge of the first pixel, ``width`` (or ``height``) that of the last; a window may reach
-    beyond. A scale nearer to 0 than ``MIN_SCALE`` is read as ``MIN_SCALE``.
+    0 is the canvas' left or top edge; a window may reach beyond the canvas. A scale nearer to 0 than
+    ``MIN_SCALE`` counts as ``MIN_SCALE``.
     """
     scale = _away_from_zero(pose[..., :1])
     half, centre = 1 / scale.abs(), -pose[..., 1:] / scale
@@ -68,7 +67,7 @@ def _resample(
     shift: Float[Tensor, "*#batch 2"],
     shape: tuple[int, ...],
 ) -> Float[Tensor, "*batch c height width"]:
-    """Samples a picture where ``scale * coordinate + shift`` takes the pixels of the target."""
+    """Samples a picture where ``scale * coordinate + shift`` maps the pixels of the target."""
     rows = _tent(scale, shift[..., 1:], picture.shape[-2], shape[-2])
     columns = _tent(scale, shift[..., :1], picture.shape[-1], shape[-1])
     return rows.unsqueeze(-3) @ picture @ columns.unsqueeze(-3).mT
@@ -77,7 +76,7 @@ def _resample(
 def _tent(
     scale: Float[Tensor, "*batch 1"], shift: Float[Tensor, "*batch 1"], source: int, target: int
 ) -> Float[Tensor, "*batch target source"]:
-    """Bilinear weights (..., target, source): each target pixel's share in the two nearest source pixels."""
+    """Bilinear weights of the source pixels in each target pixel; all but the two nearest are 0."""
     pixels = torch.arange(max(source, target), device=scale.device, dtype=scale.dtype)
     coordinate = (2 * pixels[:target] + 1) / target - 1
     position = ((scale * coordinate + shift + 1) * source - 1) / 2
@@ -85,5 +84,5 @@ def _tent(
 
 
 def _away_from_zero(scale: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch 1"]:
-    """A scale of the same sign, at least ``MIN_SCALE`` from 0."""
+    """The scale, kept at least ``MIN_SCALE`` from 0, with its sign."""
     return scale.abs().clamp(min=MIN_SCALE).copysign(scale)

@@ -7,7 +7,7 @@ from pyro import poutine
 
 from pyro_scenes import STVAE, STVAEGuide
 from pyro_scenes.conditionals import PoseProposal
-from pyro_scenes.conditionals.pose import LOOK, WIDER
+from pyro_scenes.conditionals.pose import LOOK_FEATURES, WIDER
 from pyro_scenes.handlers import point_estimate
 from pyro_scenes.render import inverse, warp
 
@@ -56,7 +56,7 @@ def test_looks_add_up_at_windows_wider_than_expected(looks):
     """By hand: the first look at the whole, then closer ones where the one before expects something."""
     proposal, picture, asked = propose(looks=looks), torch.rand(6, *PICTURE), Asked()
     proposed = proposal(picture, asked)
-    first, offset, codes = proposal.embed(picture), torch.zeros(6, LOOK), []
+    first, offset, codes = proposal.embed(picture), torch.zeros(6, LOOK_FEATURES), []
     for _ in range(looks):
         expected = proposal.head(torch.cat([first, offset], -1))
         codes.append(expected.mean)  # a Normal's median
@@ -162,7 +162,7 @@ def test_expected_poses_are_the_medians():
     proposal = PoseProposal(PICTURE, WINDOW, prior, hidden=16, looks=1)
     picture, asked = torch.rand(6, *PICTURE), Asked()
     proposal(picture, asked)
-    first = torch.cat([proposal.embed(picture), torch.zeros(6, LOOK)], -1)
+    first = torch.cat([proposal.embed(picture), torch.zeros(6, LOOK_FEATURES)], -1)
     torch.testing.assert_close(asked.codes, [point_estimate(proposal.head(first))])
     below = (proposal.head(first).sample((4000,)) < asked.codes[0]).float().mean(0)
     torch.testing.assert_close(below, torch.full((6, 2), 0.5), rtol=0, atol=0.04)

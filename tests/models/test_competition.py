@@ -4,15 +4,9 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, kl_divergence
 
-from pyro_scenes.models.competition import Competition, Scores
+from pyro_scenes.models.competition import Competition
 
 SIDE = (4, 3)
-
-
-def scores_of(**parts):
-    """Of 2 images, 3 candidates and 4 sprites."""
-    nothing = {"loss": torch.zeros(2, 3), "scores": torch.zeros(2, 3, 4), "cost": -torch.ones(2, 3)}
-    return Scores(**{**nothing, **parts})
 
 
 @pytest.fixture
@@ -20,8 +14,8 @@ def maps():
     """Of 3 candidates, 2 images, 4 sprites."""
     wide, one = (3, 2, 4, 1, *SIDE), (2, 1, 1, *SIDE)
     return {
-        "alpha": torch.randn(3, 2, 1, 1, *SIDE),
-        "opacity": torch.randn(wide),
+        "alpha_logits": torch.randn(3, 2, 1, 1, *SIDE),
+        "opacity_logits": torch.randn(wide),
         "scope": torch.rand(one),
         "excess_nll": 6 * torch.rand(wide),
         "background_nll": 9 * torch.rand(one),
@@ -34,9 +28,9 @@ def test_candidates_are_compared_by_the_terms_of_the_bound(maps):
     """Each pixel stands for four; caps and weights as asked for."""
     competition = Competition(appearance=0.7, pixel_cap=3.0, gain_cap=50.0, margin=float("inf"))
     found = competition.compare(**maps)
-    alpha, scope = maps["alpha"].sigmoid(), maps["scope"]
+    alpha, scope = maps["alpha_logits"].sigmoid(), maps["scope"]
     region = scope * alpha
-    opacity = maps["opacity"].sigmoid()
+    opacity = maps["opacity_logits"].sigmoid()
     shape = scope * kl_divergence(Bernoulli(alpha.expand_as(opacity)), Bernoulli(opacity))
     appearance, gain = region * maps["excess_nll"].clamp(max=3), region * maps[
         "background_nll"
@@ -47,8 +41,8 @@ def test_candidates_are_compared_by_the_terms_of_the_bound(maps):
     )
     code = maps["code"].movedim(0, 1)
     loss = (shape + code + appearance - gain.clamp(max=50)).amin(2)
-    torch.testing.assert_close(found.loss, loss)
-    torch.testing.assert_close(found.scores, shape + 0.7 * appearance - gain)
+    torch.testing.assert_close(found.candidate_loss, loss)
+    torch.testing.assert_close(found.sprite_loss, shape + 0.7 * appearance - gain)
     torch.testing.assert_close(found.cost, (shape + code + whole).amin(2))
 
 
@@ -61,13 +55,13 @@ def test_in_training_it_is_by_chance_and_temperature():
         torch.testing.assert_close(logits.softmax(1)[:, :4], expected)
         assert not logits.softmax(1)[:, 4:].any()
     loss = torch.tensor([[0.0, 1.0, 5.0], [2.0, 0.0, 0.0]])
-    chances = Competition().candidate_logits(scores_of(loss=loss), True)
+    chances = Competition().candidate_logits(loss, -torch.ones(2, 3), True)
     torch.testing.assert_close(chances.softmax(1), (-loss).softmax(1))
 
 
 def test_in_evaluation_the_best_is_certain():
     loss, scores = torch.rand(2, 3), torch.rand(2, 4)
-    candidate = Competition().candidate_logits(scores_of(loss=loss), False).softmax(1)
+    candidate = Competition().candidate_logits(loss, -torch.ones(2, 3), False).softmax(1)
     assert candidate.amax(1).tolist() == [1, 1] and torch.equal(candidate.argmax(1), loss.argmin(1))
     expert = Competition().expert_logits(scores, -torch.ones(2), False).softmax(1)
     assert expert.amax(1).tolist() == [1, 1] and torch.equal(expert.argmax(1), scores.argmin(1))
@@ -82,9 +76,9 @@ def test_what_costs_more_than_it_explains_is_empty(training):
 
 def test_in_evaluation_it_is_no_rival_of_what_is_worth_it():
     """A sliver of the least loss gives way to a part that is worth it; where nothing is, to none."""
-    parts = {"loss": torch.tensor([[0.0, 5.0, 9.0]]).expand(2, 3), "cost": torch.ones(2, 3)}
-    parts["cost"][0, 1] = -1
-    logits = Competition().candidate_logits(scores_of(**parts), False)
+    loss, cost = torch.tensor([[0.0, 5.0, 9.0]]).expand(2, 3), torch.ones(2, 3)
+    cost[0, 1] = -1
+    logits = Competition().candidate_logits(loss, cost, False)
     assert logits.argmax(1).tolist() == [1, 0]
 
 

@@ -23,7 +23,7 @@ from pyro_scenes.networks import (
     SpriteDecoder,
     UNet,
 )
-from pyro_scenes.networks.pixels import places
+from pyro_scenes.networks.pixels import coordinates
 
 SHAPE, CODE = (3, 8, 6), 5
 EXACT = TraceEnum_ELBO(max_plate_nesting=2)
@@ -316,7 +316,7 @@ class Disc(nn.Module):
         self.radius, self.image_shape = radius, image_shape
 
     def forward(self, z_what):
-        away = places(self.image_shape).to(z_what) - z_what[:, :2, None, None]
+        away = coordinates(self.image_shape).to(z_what) - z_what[:, :2, None, None]
         inside = away.square().sum(1, keepdim=True) < self.radius**2
         colour = z_what[:, 2:, None, None].expand(-1, -1, *self.image_shape[1:])
         return torch.cat([colour, torch.where(inside, 100.0, -100.0).to(z_what)], 1)

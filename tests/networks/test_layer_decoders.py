@@ -13,7 +13,7 @@ from pyro_scenes.networks import (
     subsample,
     typical_colour,
 )
-from pyro_scenes.networks.pixels import places
+from pyro_scenes.networks.pixels import coordinates
 
 SHAPE = (3, 16, 24)
 DECODERS = {
@@ -49,7 +49,7 @@ def code_at(decoder, x, y, colour):
 
 
 def test_places_are_the_middles_of_pixels():
-    x, y = places((1, 2, 4))
+    x, y = coordinates((1, 2, 4))
     torch.testing.assert_close(x[0], torch.tensor([-0.75, -0.25, 0.25, 0.75]))
     torch.testing.assert_close(y[:, 0], torch.tensor([-0.5, 0.5]))
     assert (x[0] == x[1]).all() and (y[:, :1] == y).all()

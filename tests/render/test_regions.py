@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from pyro_scenes.render import behind, opacities, to_pixels, under, visibility
+from pyro_scenes.render import behind, log_visibility, opacity_logits, to_pixels, under
 
 SIZE = (6, 9)
 
@@ -15,14 +15,14 @@ def logits(request):
 
 
 def test_a_pixel_shows_one_layer_or_none(logits):
-    log_visible = visibility(logits)
+    log_visible = log_visibility(logits)
     assert log_visible.shape == (*logits.shape[:-4], 4, *SIZE)
     total = log_visible.exp().sum(-3)
     torch.testing.assert_close(total, torch.ones_like(total))
 
 
 def test_what_is_seen_is_what_the_over_operator_leaves(logits):
-    masks, log_visible = logits.sigmoid(), visibility(logits)
+    masks, log_visible = logits.sigmoid(), log_visibility(logits)
     scope = torch.ones_like(masks[..., 0, :, :, :])
     for i in range(3):
         mask = masks[..., i, :, :, :]
@@ -36,7 +36,7 @@ def test_the_divergence_of_regions_is_one_of_each_layer_within_its_scope():
     """The chain rule: KL(Cat(r) || Cat(pi)) = sum_t s_t KL(Ber(alpha_t) || Ber(m_t))."""
     attention, masks = 4 * torch.randn(2, 5, 3, 1, *SIZE, dtype=torch.float64)
     whole = kl_divergence(
-        *(Categorical(logits=visibility(x).movedim(1, -1)) for x in (attention, masks))
+        *(Categorical(logits=log_visibility(x).movedim(1, -1)) for x in (attention, masks))
     )
     scope, total = 1.0, 0.0
     for i in range(3):
@@ -48,17 +48,17 @@ def test_the_divergence_of_regions_is_one_of_each_layer_within_its_scope():
 
 def test_saturated_opacities_have_finite_logarithms():
     logits = (200 * (torch.rand(5, 3, 1, *SIZE) > 0.5) - 100.0).requires_grad_()
-    log_visible = visibility(logits)
+    log_visible = log_visibility(logits)
     log_visible.sum().backward()
     assert log_visible.isfinite().all() and logits.grad.isfinite().all()
 
 
 def test_opacities_are_read_off_again():
     logits = 3 * torch.randn(3, 1, *SIZE, dtype=torch.float64)
-    log_visible = visibility(logits)
-    torch.testing.assert_close(opacities(log_visible), logits[:, 0])
+    log_visible = log_visibility(logits)
+    torch.testing.assert_close(opacity_logits(log_visible), logits[:, 0])
     torch.testing.assert_close(
-        opacities(log_visible.movedim(0, -1), -1), logits[:, 0].movedim(0, -1)
+        opacity_logits(log_visible.movedim(0, -1), -1), logits[:, 0].movedim(0, -1)
     )
 
 
