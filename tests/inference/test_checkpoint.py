@@ -162,7 +162,7 @@ def closure(family):
         (
             {},
             {"z_pres": Persist([0.1, 0.1])},
-            r"z_pres.probs.value is float \(\) .*float \(2,\) here",
+            r"z_pres.probs is float \(\) .*float \(2,\) here",
         ),
         ({}, {"z_pres": Persist(0.01, learn=True)}, "z_pres"),
         ({"image_shape": (1, 12, 16)}, {"image_shape": (1, 16, 12)}, r"\(1, 12, 16\) in the file"),

@@ -18,7 +18,7 @@ def pair():
 
 
 def nan_buffer(pair):
-    pair[0].z_what.parts["loc"].value.fill_(torch.nan)
+    pair[0].z_what.loc.fill_(torch.nan)
 
 
 def infinite_weight(pair):
@@ -31,7 +31,7 @@ def infinite_weight(pair):
 @pytest.mark.parametrize(
     ("change", "batch", "words"),
     [
-        (nan_buffer, IMAGES, "Not finite before it: buffer z_what.parts.loc.value. No training"),
+        (nan_buffer, IMAGES, "Not finite before it: buffer z_what.loc. No training"),
         (infinite_weight, IMAGES, r"Not finite before it: z_pres.0.weight"),
         (lambda pair: None, IMAGES / 0, "Not finite before it: part 1 of the batch. No training"),
     ],

@@ -319,9 +319,9 @@ def test_a_part_that_is_swapped_in_is_trained(pair, wrap):
     training = fit(wrap(model), guide, repeat(IMAGES, 3))
     next(training)
     model.z_pres = Persist([0.5, 0.5], learn=True)
-    before = model.z_pres.probs.value.detach().clone()
+    before = model.z_pres.probs.detach().clone()
     records = list(training)
-    assert not torch.equal(model.z_pres.probs.value, before)
+    assert not torch.equal(model.z_pres.probs, before)
     gradients = [p.grad for m in pair for n, p in m.named_parameters() if "baseline" not in n]
     total = torch.stack([g.norm() for g in gradients if g is not None]).norm().item()
     assert records[-1].norm == pytest.approx(total, rel=1e-4)  # the new ones are in it
@@ -402,7 +402,7 @@ def swapped(model, guide):
 
 
 def in_place(model, guide):
-    model.z_pres.probs.value.fill_(0.9)
+    model.z_pres.probs.fill_(0.9)
 
 
 def a_function(model, guide):
