@@ -138,6 +138,7 @@ def by_hand(model, guide, images, analytic=False):
 @pytest.mark.parametrize("elbo", [Trace_ELBO(), TraceMeanField_ELBO()])
 def test_the_loss_is_the_bound_written_by_hand(layers, elbo, centred):
     model, guide = pair(layers, centred=centred)
+    assert len(model.latents()) == 2 * layers
     expected = by_hand(model, guide, IMAGES, isinstance(elbo, TraceMeanField_ELBO))
     expected.backward()
     written = gradients(model, guide)
@@ -150,11 +151,12 @@ def test_both_kinds_of_kl_agree_in_the_mean():
     model, guide = pair()
     differences = []
     with torch.no_grad():
-        for seed in range(40):
+        images = IMAGES.repeat(4, 1, 1, 1)  # each seed draws four times
+        for seed in range(10):
             losses = []
             for elbo in (Trace_ELBO(), TraceMeanField_ELBO()):
                 torch.manual_seed(seed)
-                losses.append(elbo.loss(model, guide, IMAGES))
+                losses.append(elbo.loss(model, guide, images))
             differences.append(losses[0] - losses[1])
     differences = torch.tensor(differences)
     assert differences.std() > 0
@@ -294,14 +296,6 @@ def test_grey_layers_as_opaque_as_bright_have_no_order():
     torch.testing.assert_close(*(trace.log_prob_sum() for trace in found))
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3, 4])
-def test_any_number_of_layers_trains(layers):
-    model, guide = pair(layers)
-    assert len(model.latents()) == 2 * layers
-    (record,) = fit(model, guide, [IMAGES])
-    assert 0 < record.loss < float("inf") and record.norm > 0
-
-
 # Swaps.
 
 
@@ -435,8 +429,8 @@ def test_it_learns_to_explain_bars(kind):
     images = torch.zeros(8, *IMAGE)
     for i in range(8):
         images[i, 0, 2 + i // 4 * 4 : 5 + i // 4 * 4, 1 + 3 * (i % 4) : 5 + 3 * (i % 4)] = 1
-    batch, optim = images.repeat(2, 1, 1, 1), adam(model, guide, lr=5e-3)
-    records = fit(model, guide, repeat(batch, 120), elbo=TraceMeanField_ELBO(), optim=optim)
+    batch, optim = images.repeat(2, 1, 1, 1), adam(model, guide, lr=1e-2)
+    records = fit(model, guide, repeat(batch, 60), elbo=TraceMeanField_ELBO(), optim=optim)
     losses = [record.loss for record in records]
     assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
     with torch.no_grad():

@@ -316,14 +316,6 @@ def noise_of(guide, images):
     return noise
 
 
-@pytest.fixture
-def double():
-    """Pyro's TraceEnum_ELBO counts deterministic sites in the default dtype."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 @pytest.mark.parametrize(("layers", "sweeps"), [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2)])
 def test_enumerated_layers_are_summed_over(layers, sweeps, double):
     """All sequences of codes, written by hand: the loss, and the gradient of every parameter."""
