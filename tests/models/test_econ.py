@@ -25,6 +25,8 @@ from pyro_scenes.networks import (
 )
 from pyro_scenes.networks.pixels import places
 
+from .conftest import named_gradients, seeded
+
 SHAPE, CODE = (3, 8, 6), 5
 EXACT = TraceEnum_ELBO(max_plate_nesting=2)
 BOTH = ["compete", "enumerate"]
@@ -62,11 +64,6 @@ def halves(n=4, layers=3):
     return regions
 
 
-def seeded(module, *args, seed=3, **kwargs):
-    torch.manual_seed(seed)
-    return poutine.trace(module).get_trace(*args, **kwargs)
-
-
 def replayed(model, proposed, images, **kwargs):
     return poutine.trace(poutine.replay(model, trace=proposed)).get_trace(images, **kwargs)
 
@@ -76,13 +73,6 @@ def maps_of(node):
     probs = node["fn"].probs
     side = (2, 2) if len(probs) == 4 else SHAPE[1:]
     return probs.permute(1, 2, 0).unflatten(2, side)
-
-
-def gradients(*modules):
-    found = {n: p.grad for m in modules for n, p in m.named_parameters() if p.grad is not None}
-    for module in modules:
-        module.zero_grad(set_to_none=True)
-    return {name: grad for name, grad in found.items() if grad.any()}
 
 
 # The bound.
@@ -126,10 +116,10 @@ def test_the_loss_is_the_sum_over_all_maps_of_regions(weights, double):
     elbo = Weighted(EXACT, **weights) if weights else EXACT
     torch.manual_seed(3)
     loss = elbo.loss_and_grads(model, config_enumerate(guide), images)
-    found, expected = gradients(model, guide), by_hand(model, guide, images, **weights)
+    found, expected = named_gradients(model, guide), by_hand(model, guide, images, **weights)
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-7)
-    written = gradients(model, guide)
+    written = named_gradients(model, guide)
     assert found.keys() == written.keys() and len(found) > 10
     for name, grad in found.items():
         size = written[name].abs().max().item()
@@ -230,7 +220,7 @@ def test_losers_get_no_gradient():
         winners = {nodes[f"z_expert_{i}"]["value"].item() for i in range(2)}
         torch.manual_seed(seed)
         EXACT.loss_and_grads(model, config_enumerate(guide), images)
-        trained = {".".join(name.split(".")[:2]) for name in gradients(model, guide)}
+        trained = {".".join(name.split(".")[:2]) for name in named_gradients(model, guide)}
         parts = ("decoders", "proposals", "attention")
         assert trained <= {f"{part}.{k}" for part in parts for k in winners}
         lost, won = lost + 4 - len(winners), won | winners
@@ -262,7 +252,7 @@ def test_given_regions_train_by_fit():
     model, guide = pair()
     batches = repeat((images_of(), halves()), 2)
     assert all(record.norm > 0 for record in fit(model, guide, batches, elbo=EXACT))
-    trained = gradients(model, guide)
+    trained = named_gradients(model, guide)
     assert trained and not any(name.startswith("attention") for name in trained)
 
 
