@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import constraints
 
-from pyro_scenes import AIR, Amortised, Persist, Pixels, Prior, Product
+from pyro_scenes import Persist, Pixels, Prior, Product
 from pyro_scenes.conditionals import Amortised
 from pyro_scenes.handlers import point_estimate
 from pyro_scenes.models.air import Scene
