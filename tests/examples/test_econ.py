@@ -2,6 +2,7 @@
 
 import csv
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import arviz
