@@ -64,6 +64,7 @@ def _intervals(axis: Axes, true: np.ndarray, drawn: np.ndarray, extreme: np.ndar
             axis.vlines(true[some], low[some], high[some], color=colour, alpha=0.4, linewidth=0.8)
             axis.plot(true[some], middle[some], ".", color=colour, alpha=0.8, label=label)
     axis.axline((true.mean(), true.mean()), slope=1, color=SOURCE_COLOURS["observed"], linewidth=1)
+    axis.locator_params(axis="x", nbins=5)  # room for long numbers
     axis.set_xlabel("observed")
     axis.set_ylabel("replicates, central 90 %")
     axis.legend(fontsize=FONT - 2)
