@@ -105,8 +105,8 @@ class CSTVAE(Layered):
                 # Not after the loop, which would end the scope of enumerated latents.
                 if i == self.layers - 1:
                     record(scene, layers)
-                    images = pyro.sample("image", self.image(scene), obs=images)  # (f)
-        return images
+                    image = pyro.sample("image", self.image(scene), obs=images)  # (f)
+        return image
 
 
 class CSTVAEGuide(LayeredGuide):
