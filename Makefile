@@ -33,11 +33,11 @@ econ: install  ## train ECON, competing experts, on coloured shapes; goes on whe
 	$(BIN)/python examples/econ_shapes.py --resume $(ARGS)
 
 # Two halves at a time, for two cores: the output of the one is shown when the other is done.
-APART := tests/examples tests/test_contract.py
+APART := tests/examples
 test: .venv/extra-test  ## run the tests
 	log=$$(mktemp); \
 	$(BIN)/python -m pytest $(APART) >$$log 2>&1 & apart=$$!; \
-	$(BIN)/python -m pytest $(APART:%=--ignore=%); others=$$?; \
+	$(BIN)/python -m pytest --ignore=$(APART); others=$$?; \
 	wait $$apart; apart=$$?; cat $$log; rm -f $$log; test $$others = 0 && test $$apart = 0
 
 lint: .venv/extra-lint  ## check format, style, types, floors and lengths

@@ -1,4 +1,4 @@
-"""ECON over several seeds, as tables: sprite scenes, one expert with given masks, and the paper's procedure.
+"""ECON over several seeds, as tables: sprite scenes, one expert, given regions; the paper's procedure.
 
     python benchmarks/econ_seeds.py --out runs/econ --jobs 2
 
@@ -6,7 +6,7 @@ Runs examples/econ_shapes.py, one thread each (what is already in --out goes on 
 every run's figures on 1,000 test scenes, with median, worst and floors. The kinds are
 
     unique, random          sprite scenes, by colours of the data
-    given, given_monet      one expert that makes all, true masks given, by a true bound and by MONet's loss
+    given, given_monet      one expert that makes all, true regions given, by a true bound and by MONet's loss
     paper_unique, ...       the paper's networks, objective and plateau rule, for --paper-steps
 """
 
@@ -17,7 +17,7 @@ from sweep import flags, sweep, table
 from pyro_scenes.experiment import positive
 
 PAPER = ["--recipe", "paper", "--objective", "paper", "--data"]
-GIVEN = ["--masks", "given", "--data", "unique"]
+GIVEN = ["--regions", "given", "--data", "unique"]
 KINDS: dict[str, list[str]] = {
     "unique": ["--data", "unique"],
     "random": ["--data", "random"],

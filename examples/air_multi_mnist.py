@@ -52,11 +52,9 @@ def main(args: argparse.Namespace) -> None:
         learn(model, guide, train, validation, run)
     # A checkpoint from the middle of the warm-up holds another prior.
     model.z_pres = Persist(0.01)
-    last = run.history[-1]
-    costs = {"steps": last["step"], "seconds": last["seconds"], "cpu_seconds": last["cpu_seconds"]}
     with torch.no_grad(), fork_rng(args.seed):
-        run.write(costs, *(score(model, guide, tests[kind], kind, run) for kind in tests))
-        draw(model, guide, tests[""], run)
+        run.write(run.costs(), *(score(model, guide, tests[kind], kind, run) for kind in tests))
+        figures(model, guide, tests[""], run)
         report_stuck(guide, tests[""])
     print(f"the pictures are in {run.out}: look at scenes.png first")
 
@@ -116,7 +114,7 @@ def score(model: AIR, guide: AIRGuide, test: Scenes, kind: str, run: Run) -> dic
     return {name + kind: value for name, value in metrics.items()}
 
 
-def draw(model: AIR, guide: AIRGuide, test: Scenes, run: Run) -> None:
+def figures(model: AIR, guide: AIRGuide, test: Scenes, run: Run) -> None:
     """Figures, of scenes with objects first, and draws for ArviZ."""
     test = test[test.empty().int().argsort(stable=True)]
     images, truth = test[:24].floats(run.device), test[:24].counts

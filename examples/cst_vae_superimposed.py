@@ -56,12 +56,10 @@ def main(args: argparse.Namespace) -> None:
     print("measuring on the test scenes, and drawing", flush=True)
     scorer = LayeredScorer(data, scenes=30_000 if args.quick else None)
     scorer = scorer._replace(particles=5, epochs=1) if args.smoke else scorer
-    last = run.history[-1]
-    costs = {"steps": last["step"]} | {name: last[name] for name in ("seconds", "cpu_seconds")}
     with torch.no_grad(), fork_rng(args.seed):
         untrained = tuple(part.to(run.device).eval() for part in build(settings))
-        run.write(scorer.measure((model, guide), untrained), costs)
-        draw(model, guide, data.test, run)
+        run.write(scorer.measure((model, guide), untrained), run.costs())
+        figures(model, guide, data.test, run)
     print(f"the figures are in {run.out}: look at reconstructions.png first")
 
 
@@ -101,7 +99,7 @@ def train(model, guide, data: Split, run: Run) -> None:
     run.figure("curves", viz.curves(run.history, units={"centroid_spread": "pixels"}, marks=marks))
 
 
-def draw(model, guide, test: Scenes, run: Run) -> None:
+def figures(model, guide, test: Scenes, run: Run) -> None:
     """Figures, and draws for ArviZ."""
     images = test[:200].floats(run.device)
     data = to_arviz(model, guide, images[:50], draws=20, seed=run.args.seed)

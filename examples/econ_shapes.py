@@ -4,10 +4,10 @@ Circles, squares and triangles that overlap, in any colour, drawn on the fly; no
 
     python examples/econ_shapes.py --quick
 
-Colours that tell the class, given masks, the paper's procedure, or your own scenes (see load_scenes):
+Colours that tell the class, given regions, the paper's procedure, or your own scenes (see load_scenes):
 
     python examples/econ_shapes.py --data unique --out runs/econ_unique
-    python examples/econ_shapes.py --masks given --out runs/econ_given
+    python examples/econ_shapes.py --regions given --out runs/econ_given
     python examples/econ_shapes.py --recipe paper --objective paper --steps 50000 --out runs/econ_paper
     python examples/econ_shapes.py --evaluate runs/econ_shapes/checkpoint.pt --images my.npz --out runs/mine
 
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("--objects", type=up_to(10), default=3, metavar="N", help="in each scene (%(default)s)")
     add("--canvas", type=int, choices=(32, 64), default=32, help="pixels a side (%(default)s)")
     add("--recipe", choices=("sprites", "paper"), default="sprites", help="(%(default)s)")
-    add("--masks", choices=("attention", "given"), default="attention", help="or the true regions")
+    add("--regions", choices=("attention", "given"), default="attention", help="or the true ones")
     add("--experts", type=up_to(50), metavar="K", help="sprites (3), or all (paper 4, given 1)")
     add("--layers", type=up_to(50), metavar="T", help="background included (objects and 1 or 2)")
     add("--objective", choices=("elbo", "paper", "monet"), default="elbo", help="Eq. 13, MONet's")
@@ -52,10 +52,10 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, evaluate=args.evaluate)
     mine = load_scenes(args.images, most=10) if args.images else None
     model, guide = run.restore(build, sizes(args, run.settings, mine))
-    masks, objective = run.settings["masks"], run.settings["objective"]
-    scorer = Scorer(run.device, given=masks == "given", softmax=objective == "monet")
+    given, softmax = run.settings["regions"] == "given", run.settings["objective"] == "monet"
+    layers = model.layers + max(0, args.objects - run.settings["objects"])  # in scenes of one's own
+    scorer = Scorer(run.device, given=given, softmax=softmax, layers=layers)
     task, scenes = sets(run, mine)
-    model.layers += max(0, args.objects - run.settings["objects"])  # for scenes of one's own
     if not run.evaluate:
         learn(run, model, guide, scorer, scenes)
     print("taking the test scenes apart, and drawing", flush=True)
@@ -66,28 +66,31 @@ def main(args: argparse.Namespace) -> None:
 
 def sizes(args: argparse.Namespace, kept: dict[str, Any], mine: Scenes | None) -> dict[str, Any]:
     """What the model and its scenes are made of; a checkpoint keeps it."""
-    given, paper = args.masks == "given", args.recipe == "paper"
+    given, paper = args.regions == "given", kept.get("recipe", args.recipe) == "paper"
     shape, counts = kept.get("image_shape", [3, args.canvas, args.canvas]), None
     if mine is not None:
         shape, args.data, counts = list(mine.images.shape[1:]), None, mine.counts
+        if min(shape[1:]) < 16 or not paper and any(side % 2 for side in shape[1:]):
+            needs = "of 16 pixels or more, and even unless --recipe paper"
+            raise ValueError(f"sides of images must be {needs}: pad them, got {shape[1:]}")
     known = kept.get("objects", args.objects)
     args.objects = known if counts is None else max(1, int(counts.max()))
     args.experts = args.experts or (4 if paper else 1 if given else 3)
     args.layers = args.layers or args.objects + (1 if given or paper else 2)
     if args.objective == "monet" and not (given or paper):
-        raise ValueError("--objective monet is for experts alike: --recipe paper or --masks given")
-    names = ("data", "objects", "experts", "layers", "masks", "recipe", "objective")
+        raise ValueError("--objective monet needs experts alike: --regions given or --recipe paper")
+    names = ("data", "objects", "experts", "layers", "regions", "recipe", "objective")
     return {"image_shape": shape, **{name: getattr(args, name) for name in names}}
 
 
 def build(settings: dict[str, Any]) -> tuple[ECON, Any]:
     """The model and its guide."""
-    shape, given = tuple(settings["image_shape"]), settings["masks"] == "given"
+    shape, given = tuple(settings["image_shape"]), settings["regions"] == "given"
     parts = shape, settings["experts"], settings["layers"]
     if settings["recipe"] == "paper":
-        return recipes.paper_econ(*parts, unique=settings["data"] == "unique", given_masks=given)
+        return recipes.paper_econ(*parts, unique=settings["data"] == "unique", given_regions=given)
     if given:
-        return recipes.given_masks_econ(*parts)
+        return recipes.given_regions_econ(*parts)
     return (model := sprite_scenes(*parts)), SpritesGuide(model)
 
 
@@ -132,18 +135,15 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
 def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task: Any) -> None:
     """The table, each number beside what trivial answers and an untrained model have; the figures."""
     untrained, few = [part.to(run.device).eval() for part in build(run.settings)], test[:100]
-    untrained[0].layers = model.layers
     judge = task.judge(scorer, smoke=run.args.smoke) if task else scorer
     answer, numbers = judge.score(model, guide, test)
     others = {f"untrained, {len(few)} scenes": judge.score(*untrained, few)[1]}
-    last = run.history[-1]
-    costs = {"steps": last["step"], "seconds": last["seconds"], "cpu_seconds": last["cpu_seconds"]}
-    run.write(beside(numbers, others | judge.floors(test)), costs)
+    run.write(beside(numbers, others | judge.floors(test)), run.costs())
     run.figure("curves", viz.curves(run.history))
     for name, figure in judge.figures(model, guide, answer, test, numbers.get("wins")).items():
         run.figure(name, figure)
-    some = scorer.batch(test[:10], model.layers)
-    run.netcdf("inference_data", to_arviz(model, guide, *some, draws=10, seed=run.args.seed))
+    pair, some = scorer.calls(model, guide), scorer.batch(test[:10], scorer.number(model))
+    run.netcdf("inference_data", to_arviz(*pair, *some, draws=10, seed=run.args.seed))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ def write_whole(path: str | PathLike[str]) -> Iterator[Path]:
         path: The file to write. The part file lies beside it, as ``.NAME.part``.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: The file cannot be written, or there is no such folder.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
@@ -31,7 +33,10 @@ def write_whole(path: str | PathLike[str]) -> Iterator[Path]:
         os.replace(part, path)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        # What torch and h5py raise on a full disk is a plain RuntimeError.
+        # What torch and h5py raise is a plain RuntimeError, and does not name the cause.
         if type(error) is RuntimeError:
-            raise OSError(f"cannot write {path} (is the disk full?)") from error
+            reason = str(error).partition("\n")[0]
+            raise OSError(
+                f"cannot write {path} (is the disk full, or the folder closed to writing?): {reason}"
+            ) from error
         raise

@@ -69,12 +69,10 @@ def check_images(images: Tensor, blank: Tensor) -> Tensor:
 def check_sizes(**sizes: Any) -> None:
     """Raises a ValueError unless each is a whole number from 1 up, or, of a shape, three of them."""
     for name, size in sizes.items():
-        is_shape = "shape" in name or name == "window"
+        length = 3 if "shape" in name or name == "window" else 1
         numbers = size if isinstance(size, list | tuple) else [size]
-        if len(numbers) != (3 if is_shape else 1) or any(
-            type(n) is not int or n < 1 for n in numbers
-        ):
-            kind = "(channels, height, width)" if is_shape else "a whole number"
+        if len(numbers) != length or any(type(n) is not int or n < 1 for n in numbers):
+            kind = "(channels, height, width)" if length == 3 else "a whole number"
             raise ValueError(f"{name} must be {kind}, from 1 up, got {size!r}")
 
 

@@ -4,13 +4,24 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions import Distribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import TransformedDistribution
+from torch.distributions import Distribution, TransformedDistribution
+
+from .random import fork_rng
 
 __all__ = ["expected", "point_estimate"]
+
+
+# About loc, and torch knows no icdf.
+_SYMMETRIC = (
+    dist.LowRankMultivariateNormal,
+    dist.MultivariateNormal,
+    dist.MultivariateStudentT,
+    dist.StudentT,
+    dist.VonMises,
+)
 
 
 class expected(Messenger):  # noqa: N801  # a handler is named like a function, as Pyro's are
@@ -29,18 +40,31 @@ class expected(Messenger):  # noqa: N801  # a handler is named like a function, 
 
 
 def point_estimate(distribution: Distribution) -> Tensor:
-    """The median of a continuous distribution, the mode of a discrete one.
+    """The median of a continuous distribution, of each number apart; the mode of a discrete one.
 
-    For a transformed distribution it is the transform of the base distribution's medians. A family without a
-    known median gives its mean.
+    Where no formula is known (a Gamma, a mixture), it is the median of 999 draws from a random stream of
+    its own, the same at each call: it errs by 4 % of a normal distribution's scale. Of a transformed
+    distribution it is the transform of the base distribution's estimate. A family whose numbers constrain
+    each other, such as those on a simplex, gives its mean.
+
+    Raises:
+        NotImplementedError: A family without what it needs of these.
     """
     found: Any = distribution
     while hasattr(found, "base_dist") and not isinstance(found, TransformedDistribution):
         found = found.base_dist  # wrapped by .to_event or .mask
-    return _mode(found) if found.support.is_discrete else _median(found)
+    try:
+        return _mode(found) if found.support.is_discrete else _median(found)
+    except NotImplementedError as error:
+        raise NotImplementedError(
+            f"{type(found).__name__} has no median or mode that is known here: use a family with mean, "
+            "mode or enumerate_support"
+        ) from error
 
 
 def _mode(found: Any) -> Tensor:
+    if not found.has_enumerate_support:
+        return found.mode
     values = found.enumerate_support()
     best = found.log_prob(values).argmax(0)
     index = best.reshape(1, *best.shape, *[1] * found.event_dim)
@@ -48,17 +72,34 @@ def _mode(found: Any) -> Tensor:
 
 
 def _median(found: Any) -> Tensor:
-    if isinstance(found, dist.StudentT):
-        return found.loc  # its mean is not finite for one degree of freedom
+    if isinstance(found, _SYMMETRIC):
+        return found.loc
+    if isinstance(found, dist.Delta):
+        return found.v
     if hasattr(found, "parts"):  # several families in one vector
         return torch.cat([point_estimate(part) for part in found.parts], -1)
-    try:
-        return found.icdf(torch.tensor(0.5))
-    except NotImplementedError:
-        pass
-    if not isinstance(found, TransformedDistribution):
-        return found.mean
-    value = point_estimate(found.base_dist)
-    for transform in found.transforms:
-        value = transform(value)
-    return value
+    transforms = getattr(found, "transforms", [])
+    if all(transform.bijective for transform in transforms):  # |x| is not
+        try:
+            return found.icdf(torch.tensor(0.5))
+        except NotImplementedError:
+            pass
+        if transforms and (_is_free(found) or any(t.codomain.event_dim for t in transforms)):
+            value = point_estimate(found.base_dist)
+            for transform in transforms:
+                value = transform(value)
+            return value
+    return _median_of_draws(found) if _is_free(found) else found.mean
+
+
+def _is_free(found: Any) -> bool:
+    """Whether the support constrains each number on its own."""
+    support = found.support
+    while hasattr(support, "base_constraint"):  # of a vector, or of a mixture
+        support = support.base_constraint
+    return support.event_dim == 0
+
+
+def _median_of_draws(found: Any) -> Tensor:
+    with fork_rng(0):
+        return (found.rsample if found.has_rsample else found.sample)((999,)).median(0).values

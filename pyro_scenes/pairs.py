@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from inspect import getclosurevars
+from types import FunctionType, MethodType
 from typing import Any
 
 import pyro
@@ -13,9 +15,9 @@ from torch import Tensor, nn
 
 from .base import Model
 from .random import fork_rng
-from .sites import UNLIKELY, check_observed, check_pair, check_sites, latents
+from .sites import UNLIKELY, check_observed, check_pair, check_sites, latents, warn_unsupported
 
-__all__ = ["check_guide", "check_same_model", "replay"]
+__all__ = ["check_guide", "check_same_model", "held", "replay"]
 
 
 def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) -> None:
@@ -33,40 +35,84 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
     Raises:
         ValueError: They do not agree, or a conditional of the model is wrong (see ``Model.check``). The
             message names the site and says what to write.
+
+    Warns:
+        UserWarning: Images lie outside the support of their likelihood, such as grey ones of a Bernoulli.
     """
     check_same_model(model, guide)
     if isinstance(poutine.unwrap(guide), Messenger):
         return  # such a guide (Pyro's AutoMessenger) runs inside the model, at its very sites
-    if isinstance(owner := poutine.unwrap(model), Model):
-        owner.check()
+    for owner in held(model):
+        if isinstance(owner, Model):
+            owner.check()
     with torch.no_grad(), pyro.validation_enabled(False), _unchanged(model, guide):
         joint = _run(model, guide, images, *rest)
+        warn_unsupported(joint)
         if any(_is_scalar_choice(joint.nodes[name]["fn"]) for name in joint.stochastic_nodes):
-            with _AnyChoice():
-                model(images, *rest)  # it chooses by the prior, and the guide follows
-                _run(model, guide, images, *rest)
+            chance: dict[str, Tensor] = {}
+            for shift in range(2):
+                with _AnyChoice(chance, shift):
+                    model(images, *rest)  # it chooses by the prior, and the guide follows
+                    _run(model, guide, images, *rest)
 
 
 def check_same_model(model: Callable, guide: Callable) -> None:
-    """Raises a ValueError if the guide was built from another model. Pyro's wrappers are looked through."""
-    module = poutine.unwrap(model)
-    for part in _modules(guide):
+    """Raises a ValueError if the guide was built from another model, as far as :func:`held` sees them.
+
+    A TypeError if one of them cannot be called.
+    """
+    for name, program in (("model", model), ("guide", guide)):
+        if isinstance(program, type) or not callable(program):
+            raise TypeError(
+                f"{name} must be a module or a function that draws by pyro.sample, got {program!r:.60}"
+            )
+    parts = [part for module in held(model) for part in module.modules()]
+    whole = isinstance(poutine.unwrap(model), nn.Module) or any(isinstance(p, Model) for p in parts)
+    for part in [part for module in held(guide) for part in module.modules()]:
         own = poutine.unwrap(getattr(part, "model", None))
-        if isinstance(own, Model) and isinstance(module, nn.Module):
-            if not any(own is other for other in module.modules()):
-                raise ValueError(
-                    "this guide is of another model: give the model that it was built from, or build a "
-                    "new guide"
-                )
+        if whole and isinstance(own, Model) and not any(own is other for other in parts):
+            raise ValueError(
+                "this guide is of another model: give the model that it was built from, or build a "
+                "new guide"
+            )
 
 
-def _modules(program: Any) -> Iterator[Any]:
-    """A program and the modules in it, as far as they can be seen: through wrappers, methods and partial."""
-    program = poutine.unwrap(program)
-    while isinstance(program, partial):
-        program = poutine.unwrap(program.func)
-    program = getattr(program, "__self__", program)
-    yield from program.modules() if isinstance(program, nn.Module) else [program]
+def held(program: Any) -> list[nn.Module]:
+    """The modules that a program calls, as far as they can be seen without running it.
+
+    They are seen through Pyro's wrappers, methods and ``partial``; of a function, in its closure, in the
+    globals that it names, and in the functions of its own file that it names.
+    """
+    found, seen, todo = [], set(), [program]
+    while todo:
+        program = poutine.unwrap(todo.pop())
+        if id(program) in seen:
+            continue
+        seen.add(id(program))
+        if isinstance(program, nn.Module):
+            found.append(program)
+        elif isinstance(program, partial):
+            todo.append(program.func)
+        elif isinstance(program, MethodType):
+            todo.append(program.__self__)
+        elif isinstance(program, FunctionType):
+            todo += [value for value in _named(program) if _is_followed(value, program)]
+    return found
+
+
+def _named(function: FunctionType) -> list[Any]:
+    try:
+        names = getclosurevars(function)
+    except ValueError:  # a variable that is not assigned yet
+        return []
+    return [*names.nonlocals.values(), *names.globals.values()]
+
+
+def _is_followed(value: Any, function: FunctionType) -> bool:
+    value = poutine.unwrap(value)
+    if isinstance(value, FunctionType):
+        return value.__module__ == function.__module__
+    return isinstance(value, nn.Module | partial | MethodType)
 
 
 def replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:
@@ -105,10 +151,16 @@ def _is_scalar_choice(distribution: Any) -> bool:
 
 
 class _AnyChoice(Messenger):
-    """Inside, a discrete latent takes any value that is possible where it is drawn first, and keeps it."""
+    """Inside, a discrete latent takes any value that is possible where it is drawn first, and keeps it.
 
-    def __init__(self) -> None:
+    Args:
+        chance: Uniform random numbers by site, made where there are none.
+        shift: How many values further, so that of two shifts one has an object where the other has none.
+    """
+
+    def __init__(self, chance: dict[str, Tensor], shift: int) -> None:
         super().__init__()
+        self.chance, self.shift = chance, shift
         self.values: dict[str, Tensor] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -116,17 +168,18 @@ class _AnyChoice(Messenger):
         if msg["is_observed"] or msg["value"] is not None or not _is_scalar_choice(fn):
             return
         if name not in self.values:
-            self.values[name] = _any_choice(fn)
+            self.values[name] = self.choose(name, fn)
         msg["value"] = self.values[name]
 
-
-def _any_choice(distribution: Any) -> Tensor:
-    values = distribution.enumerate_support(expand=False)
-    impossible = distribution.log_prob(values) < UNLIKELY
-    index = (
-        torch.rand(impossible.shape, device=values.device).masked_fill(impossible, -1.0).argmax(0)
-    )
-    return values.expand(impossible.shape).gather(0, index[None])[0]
+    def choose(self, name: str, distribution: Any) -> Tensor:
+        values = distribution.enumerate_support(expand=False)
+        possible = distribution.log_prob(values) >= UNLIKELY
+        if name not in self.chance:
+            self.chance[name] = torch.rand(possible.shape[1:], device=values.device)
+        count = possible.sum(0).clamp(min=1)
+        rank = ((self.chance[name] * count).long() + self.shift) % count
+        index = (possible.cumsum(0) > rank).long().argmax(0)
+        return values.expand(possible.shape).gather(0, index[None])[0]
 
 
 @contextmanager

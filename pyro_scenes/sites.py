@@ -1,6 +1,7 @@
 """Sample sites of a model beside those of its guide: what must agree, or the objective is no bound."""
 
 import re
+import warnings
 from typing import Any
 
 import pyro.distributions as dist
@@ -18,6 +19,7 @@ __all__ = [
     "check_pair",
     "check_sites",
     "latents",
+    "warn_unsupported",
     "where_counted",
 ]
 
@@ -61,6 +63,19 @@ def check_observed(proposed: poutine.Trace) -> None:
             raise ValueError(
                 f"the guide observes {name}, so its log q would count: write "
                 f"poutine.block(guide, hide=[{name!r}]), and condition the model on it"
+            )
+
+
+def warn_unsupported(joint: poutine.Trace) -> None:
+    """Warns of observed values outside the support of their distribution."""
+    for name in joint.observation_nodes:
+        site = joint.nodes[name]
+        factor = isinstance(_core(site["fn"]), dist.Unit | dist.Delta)
+        if not (factor or site["fn"].support.check(site["value"]).all()):
+            warnings.warn(
+                f"{name} has values outside the support {site['fn'].support} of its likelihood, so its "
+                "density is none: make grey images 0 or 1, or take Pixels(dist.Normal, scale=0.3)",
+                stacklevel=3,
             )
 
 

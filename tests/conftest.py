@@ -15,6 +15,14 @@ def fresh():
 
 
 @pytest.fixture
+def double():
+    """Pyro's TraceEnum_ELBO counts deterministic sites in the default dtype."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def unchecked(monkeypatch):
     """As outside the tests: no shapes are checked, and the functions' own errors show."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -1,5 +1,6 @@
 """What check_guide refuses and what it lets pass: for our pairs, and for models and guides of users."""
 
+import warnings
 from functools import partial
 
 import pyro
@@ -358,15 +359,32 @@ def test_running_means_are_left_as_they_were():
     assert not guide.norm.running_mean.any() and guide.norm.num_batches_tracked == 0
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [lambda g: g, lambda g: partial(g), lambda g: g.forward, lambda g: torch.nn.Sequential(g)],
-    ids=["itself", "partial", "method", "module"],
-)
-def test_a_guide_of_another_model_is_seen_in_what_holds_it(wrap):
-    guide = AIRGuide(air())
-    with pytest.raises(ValueError, match="of another model"):
-        check_guide(air(), wrap(guide), torch.rand(N, 1, 16, 16))
+def shared(images):
+    """A function that calls a global, as functions of scripts do."""
+    GLOBAL(images)
+
+
+GLOBAL = AIRGuide(air())
+HOLDERS = {
+    "itself": lambda g: g,
+    "partial": lambda g: partial(g),
+    "method": lambda g: g.forward,
+    "module": lambda g: torch.nn.Sequential(g),
+    "lambda": lambda g: lambda images: g(images),
+    "two lambdas": lambda g: HOLDERS["lambda"](HOLDERS["lambda"](poutine.scale(g, 1.0))),
+    "global": lambda g: lambda images: shared(images),
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_guide_of_another_model_is_seen_in_what_holds_it(holder):
+    guide, model = HOLDERS[holder](GLOBAL), air()
+    for wrong in (model, HOLDERS["lambda"](model)):
+        for check in (check_guide, log_weights, lambda *pair: next(fit(*pair[:2], [IMAGES]))):
+            with pytest.raises(ValueError, match="of another model"):
+                check(wrong, guide, IMAGES)
+    for right in (GLOBAL.model, HOLDERS["lambda"](GLOBAL.model)):
+        check_guide(right, guide, IMAGES)
 
 
 def test_a_scaled_guide_has_no_bound():
@@ -383,3 +401,15 @@ def test_a_point_outside_the_prior_is_refused():
     outside = Written(z_where=lambda n, size: dist.Delta(-torch.ones(n, size), event_dim=1))
     with pytest.raises(ValueError, match="outside the support"):
         check_guide(model, outside, torch.rand(N, 1, 16, 16))
+
+
+@pytest.mark.parametrize("grey", [True, False], ids=["grey", "binary"])
+def test_grey_images_of_a_bernoulli_are_warned_of(grey):
+    model = VAE((1, 8, 8), 2)
+    guide = VAEGuide(model)
+    images = torch.rand(2, 1, 8, 8)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_guide(model, guide, images if grey else images.round())
+    assert [w for w in caught if "make grey images 0 or 1" in str(w.message)] or not grey
+    assert grey or not caught

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.distributions import constraints
 
-from pyro_scenes import AIR, Amortised, Persist, Pixels, Prior, Product
-from pyro_scenes.conditionals import Amortised
+from pyro_scenes import Amortised, Persist, Pixels, Prior, Product
 from pyro_scenes.handlers import point_estimate
 from pyro_scenes.models.air import Scene
 
@@ -86,7 +85,7 @@ def test_certain_presence_is_finite(probs):
     ("family", "parameters"), [(dist.Normal, {}), (dist.Beta, {"concentration1": 1.0}), (dict, {})]
 )
 def test_a_likelihood_that_cannot_stand_around_a_canvas_is_refused(family, parameters):
-    with pytest.raises((ValueError, TypeError), match="Pixels takes a family"):
+    with pytest.raises((ValueError, TypeError), match="takes a family|no family of"):
         Pixels(family, **parameters)
 
 
@@ -230,7 +229,7 @@ def normal(size):
     ("conditional", "words"),
     [
         (Prior(dist.Normal, loc=[3.0, 0.0], scale=[0.2, 1.0]), ["Normal", "3, 0", "0.2, 1"]),
-        (Prior(dist.Gamma, concentration=2.0, rate=0.5, learn=True), ["Gamma", "0.5, trained"]),
+        (Prior(dist.Gamma, concentration=2.0, rate=0.5, learn=True), ["Gamma, trained", "rate=0.5"]),
         (Prior(dist.Bernoulli, probs=[0.5] * 50), ["0.5, 0.5, 0.5, 0.5, ... of shape (50,)"]),
         (Persist([0.5, 0.2]), ["Persist", "0.5, 0.2"]),
         (Pixels(dist.Laplace, scale=0.3), ["Laplace", "0.3"]),

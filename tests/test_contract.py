@@ -3,7 +3,7 @@
 import re
 from functools import partial
 from inspect import signature
-from itertools import islice, repeat
+from itertools import product, repeat
 
 import pytest
 import torch
@@ -126,8 +126,7 @@ def test_prior_draws_images(pair):
 @pytest.mark.parametrize("elbo", ELBOS)
 def test_every_parameter_gets_a_gradient(pair, elbo):
     model, guide = pair
-    for _ in fit(model, guide, islice(repeat(images(model)), 1), elbo=elbo_of(elbo, model)):
-        pass
+    list(fit(model, guide, [images(model)], elbo=elbo_of(elbo, model)))
     without = [
         name
         for name, value in parameters(*pair)
@@ -141,12 +140,10 @@ def test_every_parameter_gets_a_gradient(pair, elbo):
 def test_fit_lowers_the_loss_on_one_batch(pair):
     model, guide = pair
     batch = (torch.rand(8, *model.image_shape) > 0.9).float()
-    optim = adam(model, guide, lr=3e-3)
-    records = fit(
-        model, guide, islice(repeat(batch), 20), elbo=elbo_of("exact", model), optim=optim
-    )
+    optim = adam(model, guide, lr=1e-2)
+    records = fit(model, guide, repeat(batch, 9), elbo=elbo_of("exact", model), optim=optim)
     losses = [record.loss for record in records]
-    assert sum(losses[-5:]) < sum(losses[:5])
+    assert sum(losses[-3:]) < sum(losses[:3])
 
 
 def test_each_conditional_can_be_replaced(kind, pair):
@@ -166,14 +163,12 @@ def test_instances_share_nothing(kind, pair):
     build, propose, settings = kind
     other = build(**settings)
     before = [value.clone() for _, value in parameters(other)]
-    for _ in fit(model, guide, islice(repeat(images(model)), 2)):
-        pass
+    list(fit(model, guide, [images(model)]))
     assert all(torch.equal(a, b) for a, (_, b) in zip(before, parameters(other), strict=True))
     trained = [value.clone() for _, value in parameters(model)]
-    for _ in fit(other, propose(other), islice(repeat(images(other)), 2)):
-        pass
+    list(fit(other, propose(other), [images(other)]))
     assert all(torch.equal(a, b) for a, (_, b) in zip(trained, parameters(model), strict=True))
-    assert not any(torch.equal(a, b) for a, (_, b) in zip(before, parameters(other), strict=True))
+    assert any((a != b).any() for a, (_, b) in zip(before, parameters(other), strict=True))
 
 
 def test_state_dict_round_trip(kind, pair):
@@ -225,19 +220,18 @@ def test_a_scene_seen_is_scored_as_drawn(pair):
     torch.testing.assert_close(seen.log_prob_sum(), drawn.log_prob_sum(), rtol=1e-5, atol=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("bad", "error"),
-    [
-        (lambda x: x[:, 0], "shape"),
-        (lambda x: x[..., :-1], "shape"),
-        (lambda x: x[:0], "empty"),
-        (lambda x: (x * 255).to(torch.uint8), "float"),
-        (lambda x: x.numpy(), "float|Expected type"),
-        (lambda x: x.double(), "float64.*float32"),
-    ],
-)
-def test_bad_images_are_refused_by_both(pair, bad, error):
-    for module in pair:
+BAD_IMAGES = [
+    (lambda x: x[:, 0], "shape"),
+    (lambda x: x[..., :-1], "shape"),
+    (lambda x: x[:0], "empty"),
+    (lambda x: (x * 255).to(torch.uint8), "float"),
+    (lambda x: x.numpy(), "float|Expected type"),
+    (lambda x: x.double(), "float64.*float32"),
+]
+
+
+def test_bad_images_are_refused_by_both(pair):
+    for module, (bad, error) in product(pair, BAD_IMAGES):
         with pytest.raises((ValueError, TypeError), match=error):
             module(bad(images(module)))
 

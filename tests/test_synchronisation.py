@@ -36,6 +36,7 @@ from pyro_scenes import (
 from pyro_scenes.conditionals import Product
 from pyro_scenes.inference import MaskLoss, Surrogate, warm_up
 from pyro_scenes.models import SpritesGuide, sprite_scenes
+from pyro_scenes.networks import SeededAttention, UNet
 
 #: The loss, the norm of the gradient, and one check.
 MOST = 3
@@ -248,11 +249,14 @@ def cst_vae(shape, **settings):
 
 
 def econ(choice="compete"):
-    return pair(ECON((3, 16, 16), experts=2, layers=2, code=5), ECONGuide, choice=choice)
+    model = ECON((3, 16, 12), experts=2, layers=2, code=5)
+    return pair(model, ECONGuide, attention=[UNet(4, (8, 8)) for _ in range(2)], choice=choice)
 
 
 def sprites():
-    return pair(sprite_scenes((3, 16, 16), sprites=2, layers=2), SpritesGuide)
+    model = sprite_scenes((3, 16, 12), sprites=2, layers=2)
+    attention = SeededAttention(model.image_shape, widths=(8, 8))
+    return pair(model, SpritesGuide, attention=attention, candidates=2)
 
 
 EXACT, PIXELS = TraceEnum_ELBO(max_plate_nesting=1), TraceEnum_ELBO(max_plate_nesting=2)

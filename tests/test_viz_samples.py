@@ -1,5 +1,7 @@
 from types import SimpleNamespace
 
+import numpy as np
+import pytest
 import torch
 
 from pyro_scenes import viz
@@ -33,3 +35,27 @@ def test_hidden_objects_show_the_layer_that_takes_most():
     completed, true = panels[8:12], panels[12:16]
     for one, other in zip(completed, true, strict=True):
         assert ((one > 0).any(-1) == (other > 0).reshape(other.shape[:2])).all()
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: viz.pictures(torch.zeros(1, 1, 4, 4)), "rows must be a mapping .*, got Tensor"),
+        (lambda: viz.bars([1, 2]), "rows must be a mapping .*, got list"),
+        (lambda: viz.lines([([1], [1])]), "groups must be a mapping .*, got list"),
+        (lambda: viz.curves([1, 2]), "each record of the history must be a mapping .*, got int"),
+        (lambda: viz.painted_layers(None), "sample must be what evaluation.paint .*, got NoneType"),
+        (lambda: viz.annotated("picture"), "an array or a tensor of numbers, got str"),
+        (lambda: viz.most_hidden(None, None), "an array or a tensor of numbers, got NoneType"),
+    ],
+)
+def test_what_is_no_picture_is_named(draw, message, unchecked):
+    with pytest.raises(TypeError, match=message):
+        draw()
+
+
+def test_bytes_and_floats_are_the_same_picture():
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    figures = [viz.annotated(each) for each in (images, images / 255)]
+    drawn = [np.asarray(each.axes[0].images[0].get_array()) for each in figures]
+    assert drawn[0] == pytest.approx(drawn[1], abs=1e-6) and len(np.unique(drawn[0])) == 256

@@ -22,7 +22,48 @@ Conditional = Callable[[Any], Distribution]
 MIN_PROBABILITY = 1e-3
 
 
-class Prior(nn.Module):
+class _Family(nn.Module):
+    """A family of distributions whose parameters are buffers, or trained within their constraints."""
+
+    def __init__(self, family: type[Any], learn: bool, parameters: dict[str, Any]) -> None:
+        super().__init__()
+        if not hasattr(family, "to_event"):
+            raise TypeError(
+                f"{family} is no family of pyro.distributions: give Pyro's, not torch's"
+            )
+        names = family.arg_constraints
+        if isinstance(names, property):  # Uniform: its bounds constrain each other
+            names = dict.fromkeys(signature(family).parameters, constraints.real)
+        self.family, self.learn, self.constraints = family, learn, names
+        for name, value in parameters.items():
+            value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+            if name not in names or value.numel() == 0 or not names[name].check(value).all():
+                raise ValueError(
+                    f"{family.__name__} takes {dict(names)}, got {name}={value.tolist()}"
+                )
+            if learn:
+                self.register_parameter(name, nn.Parameter(transform_to(names[name]).inv(value)))
+            else:
+                self.register_buffer(name, value)
+
+    def values(self) -> dict[str, Tensor]:
+        """The family's parameters, by name."""
+        stored: dict[str, Any] = {**self._parameters, **self._buffers}
+        if self.learn:
+            stored = {name: transform_to(self.constraints[name])(stored[name]) for name in stored}
+        return stored
+
+    def extra_repr(self) -> str:
+        words = [self.family.__name__, *["trained"] * self.learn]
+        for name, value in self.values().items():
+            numbers = ", ".join(f"{number:.4g}" for number in value.flatten()[:4].tolist())
+            words.append(
+                f"{name}={numbers}" + f", ... of shape {tuple(value.shape)}" * (value.numel() > 4)
+            )
+        return ", ".join(words)
+
+
+class Prior(_Family):
     """A distribution that does not depend on the scene.
 
     Args:
@@ -39,22 +80,15 @@ class Prior(nn.Module):
     """
 
     def __init__(self, family: type[Any], *, learn: bool = False, **parameters: Any) -> None:
-        super().__init__()
-        self.family = family
-        self.parts = nn.ModuleDict(
-            {name: _Constrained(family, name, value, learn) for name, value in parameters.items()}
-        )
-        self(None)  # raises for a wrong name or value
+        super().__init__(family, learn, parameters)
+        self(None)  # raises for parameters that do not go together
 
     def forward(self, scene: Any) -> Distribution:
-        distribution = self.family(**{name: part() for name, part in self.parts.items()})
+        distribution = self.family(**self.values())
         return distribution.to_event(len(distribution.batch_shape))
 
-    def extra_repr(self) -> str:
-        return self.family.__name__
 
-
-class Persist(nn.Module):
+class Persist(_Family):
     """z_pres in unary code: one more object with probability ``probs``, and none after an absent one.
 
     With one number rho the count n is geometric, p(n) = rho^n (1 - rho), truncated at the number of steps.
@@ -65,11 +99,10 @@ class Persist(nn.Module):
     """
 
     def __init__(self, probs: float | list[float], *, learn: bool = False) -> None:
-        super().__init__()
-        self.probs = _Constrained(dist.Bernoulli, "probs", probs, learn)
+        super().__init__(dist.Bernoulli, learn, {"probs": probs})
 
     def forward(self, scene: Any) -> Distribution:
-        probs = self.probs()
+        probs = self.values()["probs"]
         if probs.dim():
             if scene.step >= len(probs):
                 raise ValueError(
@@ -87,7 +120,7 @@ def persist(logits: Float[Tensor, "*#batch"], z_pres: Float[Tensor, "*#batch"]) 
     return dist.Bernoulli(logits=torch.where(z_pres.bool(), logits, -CERTAIN))
 
 
-class Pixels(nn.Module):
+class Pixels(_Family):
     """The likelihood of independent pixels with location, or probability, ``scene.canvas``.
 
     Args:
@@ -99,57 +132,18 @@ class Pixels(nn.Module):
     def __init__(
         self, family: type[Any] = dist.Normal, *, learn: bool = False, **parameters: Any
     ) -> None:
-        super().__init__()
-        self.family = family
-        names = getattr(family, "arg_constraints", {})
+        super().__init__(family, learn, parameters)
+        names = self.constraints
         self.centre = "loc" if "loc" in names else "probs"
         if set(names) - set(parameters) - {"logits"} != {self.centre}:
             raise ValueError(
                 "Pixels takes a family with loc or probs, and its other parameters; "
                 f"{family.__name__} takes {sorted(names)}, got {sorted(parameters)}"
             )
-        self.parts = nn.ModuleDict(
-            {name: _Constrained(family, name, value, learn) for name, value in parameters.items()}
-        )
 
     def forward(self, scene: Any) -> Distribution:
         canvas = scene.canvas
         if self.centre == "probs":
             # Not clamped: a clamp has no gradient at bright pixels that are not explained yet.
             canvas = MIN_PROBABILITY + (1 - 2 * MIN_PROBABILITY) * canvas.clamp(0, 1)
-        parts = {name: part() for name, part in self.parts.items()}
-        return self.family(**{self.centre: canvas}, **parts).to_event(3)
-
-    def extra_repr(self) -> str:
-        return self.family.__name__
-
-
-class _Constrained(nn.Module):
-    """One parameter of a family: a buffer, or trained in unconstrained space."""
-
-    def __init__(self, family: type[Any], name: str, value: Any, learn: bool) -> None:
-        super().__init__()
-        if not hasattr(family, "to_event"):
-            raise TypeError(
-                f"{family} is no family of pyro.distributions: give Pyro's, not torch's"
-            )
-        named = family.arg_constraints
-        if isinstance(named, property):  # Uniform: its bounds constrain each other
-            named = dict.fromkeys(signature(family).parameters, constraints.real)
-        constraint = named.get(name)
-        value = torch.as_tensor(value, dtype=torch.get_default_dtype())
-        if constraint is None or value.numel() == 0 or not constraint.check(value).all():
-            raise ValueError(f"{family.__name__} takes {dict(named)}, got {name}={value.tolist()}")
-        self.transform = transform_to(constraint) if learn else None
-        if self.transform is None:
-            self.register_buffer("value", value)
-        else:
-            self.value = nn.Parameter(self.transform.inv(value))
-
-    def forward(self) -> Float[Tensor, "..."]:
-        return self.value if self.transform is None else self.transform(self.value)
-
-    def extra_repr(self) -> str:
-        words = [f"{number:.4g}" for number in self().flatten()[:4].tolist()]
-        words += [f"... of shape {tuple(self().shape)}"] * (self().numel() > 4)
-        return ", ".join([*words, *["trained"] * (self.transform is not None)])
+        return self.family(**{self.centre: canvas}, **self.values()).to_event(3)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..checks import warn_training_mode
-from ..pairs import check_same_model
+from ..pairs import check_guide, check_same_model
 from ..random import fork_rng
 from ..sites import where_counted
 from .groups import assemble
@@ -45,15 +46,17 @@ def to_arviz(
         image_ids: n labels. Default: 0 .. n-1.
 
     Raises:
-        ValueError: Arguments not as above, no site ``image``, a latent that the guide lacks, or a guide
-            that was built from another model.
+        ValueError: Arguments not as above, no site ``image``, or model and guide do not agree in sites,
+            shapes, supports, plates and masks (see :func:`pyro_scenes.check_guide`).
+        TypeError: Arguments of other types.
 
     Warns:
         TrainingModeWarning: Model or guide is in training mode.
     """
-    labels = _check(images, draws, image_ids)
-    check_same_model(model, guide)
+    labels = _check(images, draws, seed, image_ids)
     warn_training_mode(model, guide)
+    check_same_model(model, guide)
+    check_guide(lambda images, *rest: model(None, *rest, size=len(images)), guide, images, *rest)
     with torch.no_grad(), nullcontext() if seed is None else fork_rng(seed):
         # The prior comes first: not even through the seed do its draws then depend on the images.
         prior = _complete(model, (poutine.Trace() for _ in range(draws)), len(images), rest)
@@ -62,14 +65,21 @@ def to_arviz(
     return assemble(posterior, prior, images.detach().cpu().numpy(), labels)
 
 
-def _check(images: Tensor, draws: int, image_ids: Collection | None) -> np.ndarray:
+def _check(
+    images: Tensor, draws: int, seed: int | None, image_ids: Collection | None
+) -> np.ndarray:
+    if not (isinstance(images, Tensor) and images.is_floating_point()):
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a float tensor (n, C, H, W), got {kind}")
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(
             f"images must be (n, C, H, W) with n > 0, got {tuple(images.shape)}: give one image as "
             "image[None], grey images as images[:, None]"
         )
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
+    if not isinstance(draws, Integral) or draws < 1:
+        raise ValueError(f"draws must be a whole number, at least 1, got {draws!r:.60}")
+    if not (seed is None or (isinstance(seed, Integral) and 0 <= seed < 2**63)):
+        raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r:.60}")
     labels = np.arange(len(images)) if image_ids is None else np.asarray(image_ids)
     if labels.shape != (len(images),):
         raise ValueError(f"image_ids must be {len(images)} labels, got shape {labels.shape}")
@@ -85,22 +95,16 @@ def _complete(
         replayed = poutine.replay(model, trace=proposal)
         trace = poutine.trace(replayed).get_trace(None, *rest, size=size)
         trace = poutine.util.prune_subsample_sites(trace)
-        _check_sites(set(trace.stochastic_nodes) - set(proposal), of_prior=len(proposal) == 0)
+        if "image" not in {*trace.stochastic_nodes} - {*proposal}:
+            raise ValueError(
+                f"model(None, size=n) must draw 'image', it drew {sorted(trace.stochastic_nodes)}"
+            )
         for name in trace.stochastic_nodes + trace.observation_nodes:
             site = trace.nodes[name]
             if site["is_observed"] and not site["infer"].get("_deterministic"):
                 continue  # a factor
             values[name].append(_value(name, site, size))
     return {name: np.stack(values.pop(name)) for name in list(values)}
-
-
-def _check_sites(fresh: set[str], *, of_prior: bool) -> None:
-    """Checks the sites that the model drew itself."""
-    if "image" not in fresh:
-        raise ValueError(f"model(None, size=n) must draw 'image', it drew {sorted(fresh)}")
-    if not of_prior and fresh != {"image"}:
-        hint = "draw them in it, or hide them by pyro.poutine.block(model, hide=[...])"
-        raise ValueError(f"the guide leaves {sorted(fresh - {'image'})} to the prior: {hint}")
 
 
 def _value(name: str, site: dict[str, Any], size: int) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,8 +49,11 @@ def statistics(data: Mapping | Iterable[Mapping], **functions: Callable) -> Any:
     Raises:
         ValueError: No ``image`` in the data, no draws for a discrepancy, or a result of another shape.
     """
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(f"{name} must be a function of images, got {function!r:.60}")
     parts: dict[str, list[xr.Dataset]] = defaultdict(list)
-    for batch in [data] if isinstance(data, Mapping) else data:
+    for batch in _batches(data):
         for group, latents in _LATENTS.items():
             if group in batch and "image" in batch[group].data_vars:
                 # A file that is read lazily is slow by slices.
@@ -67,6 +71,16 @@ _LATENTS = {
     "prior_predictive": "prior",
     "observed_data": "posterior",
 }
+
+
+def _batches(data: Any) -> Iterator[Mapping]:
+    wanted = "data must be what to_arviz returns, or an iterable of these"
+    if not isinstance(data, Iterable):
+        raise TypeError(f"{wanted}, got {type(data).__name__}")
+    for batch in [data] if isinstance(data, Mapping) else data:
+        if not isinstance(batch, Mapping):
+            raise TypeError(f"{wanted}, got {type(batch).__name__} in it")
+        yield batch
 
 
 def _takes_draw(function: Callable) -> bool:
@@ -89,8 +103,16 @@ def _latents(batch: Mapping, group: str, functions: Mapping[str, Callable]) -> x
 def _apply(function: Callable, image: xr.DataArray, latents: xr.Dataset) -> xr.DataArray:
     if _takes_draw(function):
         return _discrepancy(function, image, latents)
-    f = partial(xr.apply_ufunc, function, input_core_dims=[PICTURE])
+    f = partial(xr.apply_ufunc, partial(_of_images, function), input_core_dims=[PICTURE])
     return image.groupby("draw").map(f) if "draw" in image.dims else f(image)
+
+
+def _of_images(function: Callable, images: np.ndarray) -> np.ndarray:
+    result = np.asarray(function(images))
+    if result.shape != images.shape[:-3]:
+        wanted = f"{images.shape[:-3]} of images {images.shape}"
+        raise ValueError(f"T(images) must return an array {wanted}, got shape {result.shape}")
+    return result
 
 
 def _discrepancy(function: Callable, image: xr.DataArray, latents: xr.Dataset) -> xr.DataArray:
@@ -126,6 +148,9 @@ def p_values(checks: Mapping) -> xr.Dataset:
     Raises:
         ValueError: These are images, not statistics, or there are no replicates.
     """
+    if not isinstance(checks, Mapping):
+        kind = type(checks).__name__
+        raise TypeError(f"checks must be what statistics(to_arviz(...)) returns, got {kind}")
     for group in ("posterior_predictive", "observed_data"):
         if group not in checks:
             raise ValueError(f"there is no group '{group}': give statistics(to_arviz(...))")
@@ -165,10 +190,10 @@ def tail_shares(p: xr.Dataset, *, tail: float = 0.05) -> dict[str, TailShare]:
     Raises:
         ValueError: No such p-values, or a tail out of range.
     """
-    if "draws" not in p.attrs:
+    if not isinstance(p, xr.Dataset) or "draws" not in p.attrs:
         raise ValueError("p must be what p_values(statistics(data)) returns")
-    if not 0 < tail < 0.5:
-        raise ValueError(f"tail must be between 0 and 0.5, got {tail}")
+    if not (isinstance(tail, Real) and 0 < tail < 0.5):
+        raise ValueError(f"tail must be a number between 0 and 0.5, got {tail!r:.60}")
     ranks = np.arange(p.attrs["draws"] + 1) / p.attrs["draws"]
     expected = float(np.mean((ranks < tail) | (ranks > 1 - tail)))
     return {str(name): _tail_share(v.values, tail, expected) for name, v in p.data_vars.items()}
@@ -185,7 +210,7 @@ def _tail_share(p: np.ndarray, tail: float, expected: float) -> TailShare:
 
 def total_ink(images: Float[np.ndarray, "*batch c h w"]) -> np.ndarray | np.floating:
     """Sum of an image's intensities (...): many, large or bright objects make it large."""
-    return images.sum(axis=(-3, -2, -1))
+    return _pictures(images).sum(axis=(-3, -2, -1))
 
 
 def roughness(images: Float[np.ndarray, "*batch c h w"]) -> np.ndarray | np.floating:
@@ -194,9 +219,17 @@ def roughness(images: Float[np.ndarray, "*batch c h w"]) -> np.ndarray | np.floa
     Noise of variance v, independent from pixel to pixel, adds 2 v: a model that takes blur for such
     noise makes images that are too rough. An image needs two pixels.
     """
+    images = _pictures(images)
     across, down = (np.square(np.diff(images, axis=axis)) for axis in (-1, -2))
     pairs = float(np.prod(across.shape[-3:]) + np.prod(down.shape[-3:]))
     return (total_ink(across) + total_ink(down)) / pairs
+
+
+def _pictures(images: Any) -> np.ndarray:
+    pictures = np.asarray(images)
+    if pictures.ndim < 3 or pictures.dtype.kind not in "fiub":
+        raise ValueError(f"images must be an array (..., C, H, W), got {images!r:.60}")
+    return pictures
 
 
 #: The built-in statistics.

@@ -41,7 +41,7 @@ def batches(
 
     Raises:
         TypeError: The data are not a tensor or a tuple of tensors.
-        ValueError: No images, parts of different lengths, or other numbers.
+        ValueError: No images or of another type, parts of different lengths, or other numbers.
     """
     parts = data if isinstance(data, tuple) else (data,)
     _check(parts)
@@ -59,6 +59,12 @@ def _check(parts: tuple[Any, ...]) -> None:
         raise TypeError(
             "batches are taken from a tensor or a tuple of tensors, images first, got "
             f"{' and '.join(others) or 'none'}: of scenes, give scenes.images"
+        )
+    images = parts[0]
+    if not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise ValueError(
+            f"images must be uint8 (0..255) or float in [0, 1], got {images.dtype}: data.as_images says "
+            "how to convert them, and makes uint8 of bool"
         )
     lengths = [len(part) if part.dim() else 0 for part in parts]
     if len(set(lengths)) > 1:

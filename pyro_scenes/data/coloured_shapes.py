@@ -80,7 +80,7 @@ def coloured_shapes(
     fills = _pure(labels) if colours == "unique" else _bright(labels, generator)
     # The last, of label -1, is padding's.
     stencils = torch.cat([shapes, torch.zeros_like(shapes[:1])])
-    images, masks = _draw(stencils, labels, corners, background, fills, canvas)
+    images, masks = _paint(stencils, labels, corners, background, fills, canvas)
     return Scenes(
         images,
         counts,
@@ -183,7 +183,7 @@ def _bright(
     return torch.randint(128, 256, (*labels.shape, 3), generator=generator, dtype=torch.uint8)
 
 
-def _draw(
+def _paint(
     stencils: Bool[Tensor, "classes side side"],
     labels: Int64[Tensor, "n most"],
     corners: Int64[Tensor, "n most 2"],

@@ -126,17 +126,34 @@ def is_flat(images: Shaped[Tensor, "n c h w"]) -> Bool[Tensor, " n"]:
     return (pixels == pixels[..., :1]).flatten(1).all(1)
 
 
-def check_digits(digits: LabelledImages) -> None:
-    """Checks digits at the door: images uint8 (m, h, w) and labels (m,), of one digit at least.
+def check_digits(digits: LabelledImages, paper: int = 0) -> None:
+    """Checks digits at the door: images uint8 (m, h, w) and whole labels (m,), of one digit at least.
+
+    Args:
+        digits: Images and labels.
+        paper: The brightest grey level that is no ink.
 
     Raises:
-        ValueError: Another type or rank, not one label for each image, or no digits.
+        TypeError: Not a pair of tensors.
+        ValueError: Another type or rank, not one label for each image, no digits, or one without ink.
     """
+    wanted = "digits must be images uint8 (m, h, w) and integer labels (m,)"
+    pair = digits if isinstance(digits, tuple | list) else (digits,)
+    if len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
+        kinds = " and ".join(type(part).__name__ for part in pair)
+        raise TypeError(f"{wanted}, a pair of tensors as of data.strokes, got {kinds or 'none'}")
     images, labels = digits
-    if images.dtype != torch.uint8 or images.dim() != 3 or labels.shape != images.shape[:1]:
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    right = whole and images.dtype == torch.uint8 and images.dim() == 3
+    if not right or labels.shape != images.shape[:1]:
         raise ValueError(
-            "digits must be images uint8 (m, h, w) and labels (m,), got "
-            f"{images.dtype} {tuple(images.shape)} and {tuple(labels.shape)}"
+            f"{wanted}, got {images.dtype} {tuple(images.shape)} and {labels.dtype} "
+            f"{tuple(labels.shape)}"
         )
     if len(images) == 0:
         raise ValueError("there are no digits to make scenes of")
+    blank = len(images) - int((images > paper).flatten(1).any(1).sum())
+    if blank:
+        raise ValueError(
+            f"{blank} of {len(images)} digits have no pixel above {paper}: leave them out"
+        )

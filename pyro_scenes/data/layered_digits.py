@@ -60,7 +60,7 @@ def layered_digits(
             can show, numbers that are not whole or less than 1, or more scenes than memory holds.
     """
     check_whole(size=size, count=count, canvas=canvas)
-    check_digits(digits)
+    check_digits(digits, INK)
     shapes, labels = digits[0] > INK, digits[1].long()
     _check(shapes, count, canvas)
     layers = count + (3 if colour else 1)
@@ -69,7 +69,7 @@ def layered_digits(
     chosen = torch.randint(len(shapes), (size, count), generator=generator)
     corners = uniform_corners(chosen.shape, shapes.shape[1:], canvas, generator)
     colours = _colours(size, count, generator) if colour else _white(size, count)
-    images, masks = _draw(shapes, chosen, corners, colours, canvas)
+    images, masks = _paint(shapes, chosen, corners, colours, canvas)
     return Scenes(
         images,
         torch.full((size,), count),
@@ -87,11 +87,6 @@ def _check(shapes: Bool[Tensor, "m h w"], count: int, canvas: int) -> None:
             f"digits of {height} x {width} pixels do not fit a canvas of {canvas} pixels"
         )
     check_crowding("digits", count, min(height, width), canvas, times=10)
-    blank = len(shapes) - int(shapes.flatten(1).any(1).sum())
-    if blank:
-        raise ValueError(
-            f"{blank} of {len(shapes)} digits have no pixel above {INK}: leave them out"
-        )
 
 
 def _white(size: int, count: int) -> UInt8[Tensor, "n count 1"]:
@@ -108,7 +103,7 @@ def _colours(size: int, count: int, generator: torch.Generator) -> UInt8[Tensor,
     return (255 * (1 - along.minimum(4 - along).clamp(0, 1))).round().to(torch.uint8)
 
 
-def _draw(
+def _paint(
     shapes: Bool[Tensor, "m h w"],
     chosen: Int64[Tensor, "n count"],
     corners: Int64[Tensor, "n count 2"],

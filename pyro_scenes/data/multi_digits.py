@@ -58,9 +58,9 @@ def multi_digits(
         Scenes with images uint8 (size, 1, canvas, canvas), counts, labels and boxes.
 
     Raises:
-        ValueError: An unknown kind, numbers that are not whole or too small, digits that do not fit the
-            canvas or of whose random arrangements fewer than one in 300 does, or more scenes than memory
-            holds.
+        ValueError: An unknown kind, numbers that are not whole or too small, other digits or one without
+            ink, digits that do not fit the canvas or of whose random arrangements fewer than one in 300
+            does, or more scenes than memory holds.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .decomposition import Decomposition
 from .depth import amodal_iou, background_first, depth_order, object_counts
+from .doors import checked
 from .segments import adjusted_rand, mean_iou, segments
 from .specialisation import specialisation
 
@@ -41,6 +42,7 @@ class Agreement(NamedTuple):
     wins: list[list[int]] | None  # objects by expert (row) and class
 
 
+@checked
 def agreement(
     decomposition: Decomposition,
     masks: Bool[Tensor, "n objects h w"],

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..render import centroid, inverse, warp
+from .doors import checked
 from .layers import Layers
 from .matching import match_layers
 
@@ -22,6 +23,7 @@ class Alignment(NamedTuple):
     spread: float
 
 
+@checked
 def alignment(
     layers: Layers,
     truth: Bool[Tensor, "n objects height width"],

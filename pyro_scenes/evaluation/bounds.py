@@ -9,8 +9,9 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, stack
 
-from ..checks import check_tensors, warn_training_mode
+from ..checks import check_sizes, check_tensors, warn_training_mode
 from ..pairs import check_same_model, replay
+from .doors import checked
 
 __all__ = ["Bounds", "estimate", "importance_bound", "log_weights"]
 
@@ -55,8 +56,7 @@ def log_weights(
     Warns:
         TrainingModeWarning: The model or the guide is in training mode.
     """
-    if particles < 1:
-        raise ValueError(f"particles must be at least 1, got {particles}")
+    check_sizes(particles=particles)
     check_same_model(model, guide)
     warn_training_mode(model, guide)
     proposals = (poutine.trace(guide).get_trace(images, *rest) for _ in range(particles))
@@ -87,18 +87,20 @@ def _log_prob(trace: poutine.Trace, size: int) -> Float[Tensor, " n"]:
     return total
 
 
+@checked
 def importance_bound(weights: Float[Tensor, "particles n"]) -> Float[Tensor, " n"]:
     """The importance-weighted bound (Burda et al., 2016, Eq. 8) of each image, in nats.
 
     It is never looser than the ELBO in expectation, and tightens as particles grow.
 
     Raises:
-        ValueError: The weights are not those of :func:`log_weights`, of two dimensions.
+        ValueError: There are none.
     """
-    check_tensors(weights.dim() == 2 and weights.numel(), "log weights (particles, n)", weights)
+    check_tensors(weights.numel(), "log weights (particles, n)", weights)
     return weights.logsumexp(0) - math.log(len(weights))
 
 
+@checked
 def estimate(weights: Float[Tensor, "particles n"]) -> Bounds:
     """Both bounds with their standard errors, of the weights of :func:`log_weights`.
 
@@ -107,7 +109,7 @@ def estimate(weights: Float[Tensor, "particles n"]) -> Bounds:
     below log p(image) in expectation, the less so the larger K.
 
     Raises:
-        ValueError: The weights are not of two dimensions.
+        ValueError: There are none.
     """
     bounds = importance_bound(weights).double(), weights.double().mean(0)
     (iwae, iwae_error), (elbo, elbo_error) = (_mean(each) for each in bounds)

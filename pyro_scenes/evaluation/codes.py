@@ -13,6 +13,7 @@ from ..checks import warn_training_mode
 from ..handlers import expected
 from ..networks import mlp
 from ..random import fork_rng
+from .doors import split
 from .training import as_floats, descend
 
 __all__ = ["CodeAccuracy", "Probe", "code_accuracy", "codes", "probe"]
@@ -33,10 +34,10 @@ def codes(
         chunk: Images at a time, which bounds the memory.
 
     Raises:
-        ValueError: The guide has no such site.
+        ValueError: The guide has no such site, or there are no images.
     """
     warn_training_mode(guide)
-    return torch.cat([_codes(guide, part, site) for part in images.split(chunk)])
+    return torch.cat([_codes(guide, part, site) for part in split(images, chunk)])
 
 
 def _codes(guide: nn.Module, images: Tensor, site: str) -> Float[Tensor, "n code"]:

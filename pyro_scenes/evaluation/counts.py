@@ -8,15 +8,15 @@ from jaxtyping import Float, Int
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..checks import warn_training_mode
+from ..checks import check_sizes, warn_training_mode
 from ..pairs import check_same_model, replay
 from ..render import box
+from .doors import checked, split
 
 __all__ = [
     "Counting",
     "Interpretation",
     "count_accuracy",
-    "count_confusion",
     "count_probabilities",
     "counting",
     "interpret",
@@ -50,7 +50,7 @@ def counting(
         draws: As for :func:`count_probabilities`.
     """
     warn_training_mode(guide)
-    chunks = images.split(CHUNK)
+    chunks = [*split(images, CHUNK)]
     mode = torch.cat([_count_probabilities(guide, each, draws).argmax(-1) for each in chunks])
     sample = torch.cat([_sample_counts(guide, each) for each in chunks])
     commonest = truth.bincount().argmax().expand_as(truth) if len(truth) else truth
@@ -101,8 +101,7 @@ def count_probabilities(
 def _count_probabilities(
     guide: Callable, images: Float[Tensor, "n c h w"], draws: int
 ) -> Float[Tensor, "n counts"]:
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
+    check_sizes(draws=draws)
     names = _presence(poutine.trace(guide).get_trace(images))
     for first in range(len(names) - 1):
         later = _goes_on(guide, images, names, first)[:, first + 1 :]
@@ -159,22 +158,12 @@ def _presence(trace: poutine.Trace) -> list[str]:
     return names
 
 
+@checked
 def count_accuracy(counts: Int[Tensor, " n"], truth: Int[Tensor, " n"]) -> float:
     """The share of images whose count is right, in [0, 1]."""
     if counts.shape != truth.shape or len(truth) == 0:
         raise ValueError(f"needs as many counts as truths, got {len(counts)} and {len(truth)}")
     return (counts == truth.to(counts.device)).double().mean().item()
-
-
-def count_confusion(
-    counts: Int[Tensor, " n"], truth: Int[Tensor, " n"]
-) -> Int[Tensor, "most most"]:
-    """How often a true count (row) was given as another (column)."""
-    if counts.shape != truth.shape or len(truth) == 0:
-        raise ValueError(f"needs as many counts as truths, got {len(counts)} and {len(truth)}")
-    size = int(max(counts.max(), truth.max())) + 1
-    pairs = truth.to(counts.device) * size + counts
-    return pairs.bincount(minlength=size * size).reshape(size, size)
 
 
 class Interpretation(NamedTuple):

@@ -14,6 +14,7 @@ from ..handlers import expected
 from ..pairs import check_same_model
 from ..render import opacity_logits
 from ..sites import check_pair
+from .doors import checked, split
 
 __all__ = [
     "Decomposition",
@@ -68,16 +69,15 @@ def decompose(
         chunk: Images at a time, which bounds the memory. The result is on the CPU.
 
     Raises:
-        ValueError: Model or guide has no such sites, or the guide is of another model.
+        ValueError: Model or guide has no such sites, the guide is of another model, or there are no images.
     """
     check_same_model(model, guide)
     warn_training_mode(model, guide)
     makers = getattr(model, "object_experts", None)
     parts = []
-    for first in range(0, len(images), chunk):
-        part = slice(first, first + chunk)
-        given = images[part], None if regions is None else regions[part]
-        traces = _traces(model, guide, *given, layers)
+    for number, part in enumerate(split(images, chunk)):
+        own = slice(number * chunk, number * chunk + len(part))
+        traces = _traces(model, guide, part, None if regions is None else regions[own], layers)
         decomposition = _read(*traces, images.shape[2:], softmax, makers)
         parts.append([value.cpu() for value in decomposition])
     return Decomposition(*(torch.cat(values) for values in zip(*parts, strict=True)))
@@ -144,6 +144,7 @@ def _experts(
     return experts.where(torch.isin(experts, experts.new_tensor([*makers])), -1)
 
 
+@checked
 def repaint(decomposition: Decomposition) -> Float[Tensor, "n c h w"]:
     """The scene painted anew from full shapes alone, rounded, front to back; black where there is none.
 
@@ -163,6 +164,7 @@ class Reconstruction(NamedTuple):
     mse_full_shapes: float
 
 
+@checked
 def reconstruction(
     decomposition: Decomposition, images: Float[Tensor, "n c h w"]
 ) -> Reconstruction:
@@ -171,6 +173,7 @@ def reconstruction(
     return Reconstruction(*((part - images.cpu()).square().mean().item() for part in pictures))
 
 
+@checked
 def softmax_masks(masks: Float[Tensor, "n layers h w"]) -> Float[Tensor, "n layers h w"]:
     """What MONet calls masks, a softmax over all layers, of those of ``decompose(softmax=True)``."""
     logits = torch.logit(masks.double(), eps=1e-12)
@@ -178,6 +181,7 @@ def softmax_masks(masks: Float[Tensor, "n layers h w"]) -> Float[Tensor, "n laye
     return logits.softmax(1).float()
 
 
+@checked
 def extra_share(regions: Float[Tensor, "n layers h w"], layers: int) -> float:
     """The share of pixels, in [0, 1], that spare layers take; 0 if they stay empty.
 

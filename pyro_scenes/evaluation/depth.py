@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..checks import check_tensors
+from .doors import checked
 from .matching import Match, iou, match_layers
 from .segments import visible_parts
 
@@ -36,6 +37,7 @@ class Amodal(NamedTuple):
     invisible_iou: Float[Tensor, "n objects"]  # behind objects only; NaN if nothing is hidden
 
 
+@checked
 def amodal_iou(
     masks: Float[Tensor, "n layers h w"], truth: Bool[Tensor, "n objects h w"]
 ) -> Amodal:
@@ -51,7 +53,7 @@ def amodal_iou(
         truth: Full shapes, front to back.
 
     Raises:
-        ValueError: Their shapes, types or values are others.
+        ValueError: Their shapes or values are others.
     """
     _check(masks, truth)
     truth = truth.to(masks.device)
@@ -65,6 +67,7 @@ def amodal_iou(
     return Amodal(match.iou, share, (share >= 0.05) & (share <= 0.95), invisible)
 
 
+@checked
 def match_visible(
     regions: Float[Tensor, "n layers h w"], truth: Bool[Tensor, "n objects h w"]
 ) -> Match:
@@ -74,7 +77,7 @@ def match_visible(
     one that fits better.
 
     Raises:
-        ValueError: Shapes, types or values are others than those that the head of this module names.
+        ValueError: Shapes or values are others than those that the head of this module names.
     """
     _check(regions, truth)
     match = match_layers(regions, visible_parts(truth))
@@ -90,6 +93,7 @@ class DepthOrder(NamedTuple):
     seen: float  # by the pixels in which one is seen to cover the other, which is visible elsewhere
 
 
+@checked
 def depth_order(
     regions: Float[Tensor, "n layers h w"], truth: Bool[Tensor, "n objects h w"]
 ) -> DepthOrder:
@@ -105,7 +109,7 @@ def depth_order(
         truth: Full shapes, front to back.
 
     Raises:
-        ValueError: Their shapes, types or values are others.
+        ValueError: Their shapes or values are others.
     """
     layer = match_visible(regions, truth).layer
     visible, shapes = (
@@ -119,6 +123,7 @@ def depth_order(
     return DepthOrder(*(((weight * ordered).sum() / weight.sum()).item() for weight in weights))
 
 
+@checked
 def background_first(
     regions: Float[Tensor, "n layers h w"], truth: Bool[Tensor, "n objects h w"]
 ) -> Bool[Tensor, " n"]:
@@ -128,18 +133,19 @@ def background_first(
     layer in use does not, so read :func:`object_counts` with it.
 
     Raises:
-        ValueError: Shapes, types or values are others than those that the head of this module names.
+        ValueError: Shapes or values are others than those that the head of this module names.
     """
     _check(regions, truth)
     first, background = regions[:, 0].double(), ~truth.to(regions.device).any(1)
     return _in_use(regions)[:, 0] & ((first * background).sum((1, 2)) > first.sum((1, 2)) / 2)
 
 
+@checked
 def object_counts(regions: Float[Tensor, "n layers h w"]) -> Int[Tensor, " n"]:
     """How many front layers take more than 1 % of the pixels, by the sum of their shares.
 
     Raises:
-        ValueError: Shapes, types or values are others than those that the head of this module names.
+        ValueError: Shapes or values are others than those that the head of this module names.
     """
     _check(regions)
     return _in_use(regions).sum(1)
@@ -151,11 +157,10 @@ def _in_use(regions: Tensor) -> Bool[Tensor, "n layers"]:
 
 def _check(shares: Tensor, *truth: Tensor) -> None:
     """Raises a ValueError unless shares, and the truth if there is one, are as this module's head says."""
-    valid = shares.dim() == 4 and shares.is_floating_point() and min(shares.shape[1:]) > 0
+    valid = min(shares.shape[1:]) > 0
     for part in truth:
-        alike = (len(part), *part.shape[2:]) == (len(shares), *shares.shape[2:])
-        valid = valid and part.dtype == torch.bool and part.dim() == 4 and alike
+        valid = valid and (len(part), *part.shape[2:]) == (len(shares), *shares.shape[2:])
     # A product of rounded factors may stray a little; NaN is in no range.
     valid = valid and bool(((shares > -1e-3) & (shares < 1.001)).all())
-    what = "floats in [0, 1] (n, layers, H, W), one layer at least"
-    check_tensors(valid, what + ", and bool truth (n, objects, H, W)" * len(truth), shares, *truth)
+    what = "shares in [0, 1] (n, layers, H, W), one layer at least"
+    check_tensors(valid, what + ", and truth (n, objects, H, W)" * len(truth), shares, *truth)

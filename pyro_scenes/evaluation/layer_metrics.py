@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..render import centre
+from .doors import checked
 from .layers import Layers
 from .matching import Match, iou, match_layers, overlap
 from .reading import ShapeReader
@@ -39,6 +40,7 @@ class LayerMetrics(NamedTuple):
     scenes_read: float  # share of scenes of which all are read. Floors .32 | .03; true layers .94
 
 
+@checked
 def layer_metrics(
     layers: Layers,
     truth: Bool[Tensor, "n objects h w"],
@@ -115,6 +117,7 @@ def _read(
     return same[is_object].float().mean().item(), scenes.float().mean().item()
 
 
+@checked
 def r_squared(values: Float[Tensor, "n k"], truth: Float[Tensor, "n k"]) -> float:
     """1 less the mean squared error over the truth's variance, at most 1, the mean over columns.
 

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..checks import warn_training_mode
+from ..checks import check_sizes, warn_training_mode
 from ..handlers import expected
 from ..pairs import check_same_model
 from ..sites import check_pair
 from .bounds import log_weight
+from .doors import split
 
 __all__ = ["Layers", "doubt", "explanations", "see_layers", "visible_layers"]
 
@@ -50,12 +51,12 @@ def see_layers(
         chunk: Images at a time, which bounds the memory. The result is on the CPU.
 
     Raises:
-        ValueError: The model has no such sites, or the guide is of another model.
+        ValueError: The model has no such sites, the guide is of another model, or there are no images.
     """
     check_same_model(model, guide)
     warn_training_mode(model, guide)
     parts = []
-    for part in images.split(chunk):
+    for part in split(images, chunk):
         with poutine.trace() as proposed, nullcontext() if draw else expected():
             guide(part)
         parts.append([value.cpu() for value in _read(model, proposed.trace, len(part))])
@@ -71,8 +72,7 @@ def explanations(
         The draws, and their importance weights p(image, z) / q(z | image), normalised to sum to 1 over
         the draws of an image.
     """
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
+    check_sizes(draws=draws)
     check_same_model(model, guide)
     warn_training_mode(model, guide)
     scenes, weights = [], []

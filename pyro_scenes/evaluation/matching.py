@@ -6,9 +6,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .doors import checked
+
 __all__ = ["Match", "best_match", "iou", "layer_iou", "match_layers", "overlap"]
 
 
+@checked
 def iou(
     masks: Bool[Tensor, "*#batch h w"], truth: Bool[Tensor, "*#batch h w"]
 ) -> Float[Tensor, "*batch"]:
@@ -17,6 +20,7 @@ def iou(
     return torch.where(either > 0, both / either.clamp(min=1), 1.0)
 
 
+@checked
 def best_match(scores: Float[Tensor, "n rows columns"]) -> Int[Tensor, "n rows"]:
     """For each row its column, so that the scores of the pairs sum to the most; -1 if there is none left."""
     # Imported here, as importing scipy.optimize changes warning filters.
@@ -36,23 +40,24 @@ class Match(NamedTuple):
     iou: Float[Tensor, "n objects"]  # 0 without a layer; NaN for padding
 
 
+@checked
 def match_layers(
     masks: Float[Tensor, "n layers h w"], truth: Bool[Tensor, "n objects h w"]
 ) -> Match:
     """Matches objects to layers so that the IoUs of their full shapes sum to the most.
 
     Args:
-        masks: Opacities of layers; what is above one half counts.
+        masks: Opacities of layers (of :func:`see_layers`: ``masks.amax(2)``); what is above one half counts.
         truth: The objects' full shapes (``Scenes.masks``). Empty ones are padding.
 
     Raises:
-        ValueError: Their shapes or numbers differ, a mask is not finite, or the truth is not bool.
+        ValueError: Their shapes or numbers differ, or a mask is not finite.
     """
     alike = (len(masks), *masks.shape[2:]) == (len(truth), *truth.shape[2:])
-    if masks.dim() != 4 or not alike or truth.dtype != torch.bool or not masks.isfinite().all():
+    if not alike or not masks.isfinite().all():
         raise ValueError(
-            "needs finite masks (n, layers, H, W), of see_layers: masks.amax(2), and bool truth (n, "
-            f"objects, H, W), got {tuple(masks.shape)}, and {truth.dtype} {tuple(truth.shape)}"
+            "needs finite masks (n, layers, H, W), and truth (n, objects, H, W) of the same scenes, got "
+            f"{tuple(masks.shape)} and {tuple(truth.shape)}"
         )
     truth = truth.to(masks.device)
     is_object = truth.flatten(2).any(-1)
@@ -62,6 +67,7 @@ def match_layers(
     return Match(layer, score.where(is_object, torch.nan))
 
 
+@checked
 def layer_iou(
     masks: Float[Tensor, "n layers h w"], truth: Bool[Tensor, "n objects h w"]
 ) -> Float[Tensor, " n"]:
@@ -69,10 +75,11 @@ def layer_iou(
     return match_layers(masks, truth).iou.nanmean(1)
 
 
+@checked
 def overlap(truth: Bool[Tensor, "n objects h w"]) -> Float[Tensor, " n"]:
     """How much of the smaller object the larger one shares, in [0, 1]: the most over pairs of a scene."""
-    if truth.dtype != torch.bool or truth.dim() != 4 or truth.shape[1] < 1:
-        raise ValueError(f"needs bool (n, objects, H, W), got {truth.dtype} {tuple(truth.shape)}")
+    if truth.shape[1] < 1:
+        raise ValueError(f"needs one object or more in each scene, got {tuple(truth.shape)}")
     shapes = truth.flatten(2).float()
     shared = shapes @ shapes.mT
     sizes = shapes.sum(-1)

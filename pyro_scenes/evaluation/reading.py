@@ -5,10 +5,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..checks import check_tensors, is_integer
+from ..checks import check_tensors
 from ..networks import ImageEncoder, UNet, mlp
 from ..random import fork_rng
 from ..render import centroid, warp
+from .doors import checked
 from .training import as_floats, descend
 
 __all__ = ["CountReader", "ShapeReader", "train_reader", "train_shape_reader"]
@@ -43,6 +44,7 @@ class CountReader(nn.Module):
         return torch.cat(parts).long().clamp(min=0).cpu()
 
 
+@checked
 def train_reader(
     images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"],
     counts: Int[Tensor, "n classes"],
@@ -61,14 +63,10 @@ def train_reader(
         counts: How many objects of each class each shows (:func:`count_classes`).
 
     Raises:
-        ValueError: Another rank or type, or not a row of counts for each image.
+        ValueError: No images, or not a row of counts for each.
     """
-    valid = images.dim() == 4 and counts.dim() == 2 and len(counts) == len(images) > 0
     check_tensors(
-        valid and is_integer(counts),
-        "images (n, C, H, W) and integer counts (n, classes)",
-        images,
-        counts,
+        len(counts) == len(images) > 0, "images, and a row of counts for each", images, counts
     )
     counts = counts.to(images.device)
     with fork_rng(seed), torch.enable_grad():
@@ -107,6 +105,7 @@ class ShapeReader(nn.Module):
         return torch.cat([self(part).argmax(1) for part in shapes.split(1000)])
 
 
+@checked
 def train_shape_reader(
     masks: Bool[Tensor, "n objects h w"],
     labels: Int[Tensor, "n objects"],
@@ -125,12 +124,11 @@ def train_shape_reader(
         labels: The class, from 0, of each.
 
     Raises:
-        ValueError: Another rank or type, not a label for each object, or no objects.
+        ValueError: Not a label for each object, or no objects.
     """
-    valid = masks.dtype == torch.bool and masks.dim() == 4 and masks.any()
     check_tensors(
-        valid and is_integer(labels) and labels.shape == masks.shape[:2],
-        "bool masks (n, objects, H, W), not all empty, and integer labels (n, objects)",
+        masks.any() and labels.shape == masks.shape[:2],
+        "masks (n, objects, H, W), not all empty, and labels (n, objects)",
         masks,
         labels,
     )

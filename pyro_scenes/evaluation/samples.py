@@ -1,4 +1,4 @@
-"""Samples painted to order: scenes of given experts, and whether they show what was ordered."""
+"""Samples painted on request: scenes of given experts, and whether they show what was asked for."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,19 +9,20 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..render import under
+from .doors import checked
 from .segments import visible_parts
 from .specialisation import count_classes
 
 __all__ = [
-    "Order",
+    "Request",
     "Requested",
     "Roles",
     "Sample",
-    "as_order",
+    "as_request",
     "mostly_visible",
     "paint",
     "paint_alone",
-    "paint_to_order",
+    "paint_request",
     "requested",
     "roles",
 ]
@@ -70,6 +71,7 @@ def paint(model: nn.Module, experts: Sequence[int], size: int = 1) -> Sample:
     return Sample(canvas, colours * masks, masks)
 
 
+@checked
 def mostly_visible(masks: Bool[Tensor, "n objects h w"]) -> Bool[Tensor, " n"]:
     """Scenes in which more than a quarter of each object is visible. Empty masks hide nothing."""
     sizes, visible = masks.sum((2, 3)), visible_parts(masks).sum((2, 3))
@@ -85,6 +87,7 @@ class Roles(NamedTuple):
     by_class: tuple[int, ...]
 
 
+@checked
 def roles(wins: Int[Tensor, "experts classes"], makers: Sequence[int] | None = None) -> Roles:
     """Reads roles from what experts won (``Agreement.wins``, of a row for every expert).
 
@@ -112,48 +115,49 @@ def paint_alone(
     return torch.stack(samples)
 
 
-class Order(NamedTuple):
-    """Scenes painted to order, of which more than a quarter of each object is visible."""
+class Request(NamedTuple):
+    """Scenes painted on request, of which more than a quarter of each object is visible."""
 
     images: Tensor  # (n, C, H, W), float in [0, 1], or as true scenes have them
-    counts: Int[Tensor, "n classes"]  # of the objects that were ordered
+    counts: Int[Tensor, "n classes"]  # of the objects that were requested
     made: Bool[Tensor, " classes"]  # whether there is an expert for the class
 
 
-def paint_to_order(
-    model: nn.Module, parts: Roles, *, objects: int = 3, orders: int = 60, size: int = 16
-) -> Order:
-    """Orders scenes of 1 to ``objects`` objects of random classes, and paints those there are experts for.
+def paint_request(
+    model: nn.Module, parts: Roles, *, objects: int = 3, requests: int = 60, size: int = 16
+) -> Request:
+    """Requests scenes of 1 to ``objects`` objects of random classes, and paints those there are experts for.
 
     Args:
         parts: Of :func:`roles`.
         objects: The most objects in a scene; every number and class is as likely.
-        orders: How many combinations of classes.
+        requests: How many combinations of classes.
         size: Scenes painted of each.
     """
     images, counts = [], []
     classes = len(parts.by_class)
-    for _ in range(orders):
+    for _ in range(requests):
         number = int(torch.randint(1, objects + 1, ()))
-        ordered = torch.randint(classes, (number,))
-        experts = [parts.by_class[i] for i in ordered.tolist() if parts.by_class[i] >= 0]
+        wanted = torch.randint(classes, (number,))
+        experts = [parts.by_class[i] for i in wanted.tolist() if parts.by_class[i] >= 0]
         pictures, masks = _before_backdrop(model, experts, parts.backdrop, size)
         images.append(pictures[mostly_visible(masks)])
-        counts.append(ordered.bincount(minlength=classes).expand(len(images[-1]), -1))
+        counts.append(wanted.bincount(minlength=classes).expand(len(images[-1]), -1))
     made = torch.tensor(parts.by_class) >= 0
-    return Order(torch.cat(images), torch.cat(counts), made)
+    return Request(torch.cat(images), torch.cat(counts), made)
 
 
-def as_order(
+@checked
+def as_request(
     images: Tensor,
     masks: Bool[Tensor, "n objects h w"],
     labels: Int[Tensor, "n objects"],
     classes: int,
-) -> Order:
-    """True scenes as an order, of which more than a quarter of each object is visible.
+) -> Request:
+    """True scenes as a request, of which more than a quarter of each object is visible.
 
-    A reader is trained on some (``train_reader(order.images, order.counts)``); what :func:`requested` says of
-    others is the ceiling.
+    A reader is trained on some (``train_reader(request.images, request.counts)``); what
+    :func:`requested` says of others is the ceiling.
 
     Args:
         images: (n, C, H, W), as the scenes have them.
@@ -163,7 +167,7 @@ def as_order(
     """
     clear = mostly_visible(masks)
     counts = count_classes(labels, classes)
-    return Order(images[clear], counts[clear], torch.ones(classes, dtype=torch.bool))
+    return Request(images[clear], counts[clear], torch.ones(classes, dtype=torch.bool))
 
 
 def _before_backdrop(
@@ -177,17 +181,18 @@ def _before_backdrop(
 
 
 class Requested(NamedTuple):
-    """What a reader reads of scenes painted to order, in [0, 1].
+    """What a reader reads of scenes painted on request, in [0, 1].
 
     Floors: ``floors.requested_floors``. Ceiling: the reader's own figures on true scenes.
     """
 
-    # Share of the counts, one for each scene and class, that are as ordered.
+    # Share of the counts, one for each scene and class, that are as requested.
     requested_counts: float
     requested_scenes: float  # share of scenes in which all are
 
 
-def requested(read: Int[Tensor, "n classes"], order: Order) -> Requested:
-    """Compares what is read with what was ordered. A class without an expert is wrong in every scene."""
-    same = (read == order.counts) & order.made
+@checked
+def requested(read: Int[Tensor, "n classes"], request: Request) -> Requested:
+    """Compares what is read with what was requested. A class without an expert is wrong in every scene."""
+    same = (read == request.counts) & request.made
     return Requested(same.float().mean().item(), same.all(1).float().mean().item())

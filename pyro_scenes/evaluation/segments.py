@@ -4,27 +4,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..checks import check_tensors, is_integer
+from ..checks import check_tensors
+from .doors import checked
 from .matching import best_match
 
 __all__ = ["adjusted_rand", "mean_iou", "segments", "visible_parts"]
 
 
+@checked
 def visible_parts(truth: Bool[Tensor, "n objects h w"]) -> Bool[Tensor, "n objects h w"]:
     """What the objects in front leave to be seen of each object.
 
     Args:
         truth: Full shapes, front to back (``Scenes.masks``). Empty ones are padding.
-
-    Raises:
-        ValueError: The truth is not bool (n, objects, H, W).
     """
-    check_tensors(
-        truth.dtype == torch.bool and truth.dim() == 4, "bool truth (n, objects, H, W)", truth
-    )
     return truth & (truth.cumsum(1) == 1)
 
 
+@checked
 def segments(truth: Bool[Tensor, "n objects h w"]) -> Int[Tensor, "n h w"]:
     """The true partition: 0 is the background, 1 + i what is visible of object i.
 
@@ -33,15 +30,13 @@ def segments(truth: Bool[Tensor, "n objects h w"]) -> Int[Tensor, "n h w"]:
 
     Args:
         truth: Full shapes, front to back (``Scenes.masks``). Empty ones are padding.
-
-    Raises:
-        ValueError: The truth is not bool (n, objects, H, W).
     """
     visible = visible_parts(truth)
     numbers = torch.arange(1, visible.shape[1] + 1, device=visible.device)
     return (visible * numbers[:, None, None]).sum(1)
 
 
+@checked
 def adjusted_rand(
     partition: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"], *, foreground: bool = False
 ) -> Float[Tensor, " n"]:
@@ -56,7 +51,7 @@ def adjusted_rand(
         foreground: Counts only the pixels whose true segment is not 0; NaN for scenes without any.
 
     Raises:
-        ValueError: Not two integer tensors of one shape (n, H, W), of a pixel at least.
+        ValueError: Two shapes, or no pixel.
     """
     # Squares of the number of pairs overflow int64.
     table = contingency(partition, truth, foreground=foreground).double()
@@ -73,6 +68,7 @@ def _pairs(count: Tensor) -> Tensor:
     return count * (count - 1) / 2
 
 
+@checked
 def mean_iou(partition: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Float[Tensor, " n"]:
     """The mean IoU, in [0, 1], of the true segments, the background among them, with matching parts.
 
@@ -83,7 +79,7 @@ def mean_iou(partition: Int[Tensor, "n h w"], truth: Int[Tensor, "n h w"]) -> Fl
         truth: The same, as :func:`segments` gives it.
 
     Raises:
-        ValueError: Not two integer tensors of one shape (n, H, W), of a pixel at least.
+        ValueError: Two shapes, or no pixel.
     """
     # Rows are true segments.
     both = contingency(partition, truth).mT.double()
@@ -102,10 +98,9 @@ def contingency(
     A part of any image has a row or column in all of them. Arguments and errors are those of
     :func:`adjusted_rand`.
     """
-    valid = partition.dim() == 3 and partition.shape == truth.shape and min(truth.shape[1:]) > 0
     check_tensors(
-        valid and is_integer(partition) and is_integer(truth),
-        "integers (n, H, W), a partition and the true one,",
+        partition.shape == truth.shape and min(truth.shape[1:]) > 0,
+        "a partition and the true one, both (n, H, W), of a pixel at least",
         partition,
         truth,
     )

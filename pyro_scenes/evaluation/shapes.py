@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from ..checks import check_tensors
+from .doors import checked
 
 __all__ = ["ShapeFit", "SingleShapes", "shape_fit", "single_shapes"]
 
@@ -19,6 +19,7 @@ class ShapeFit(NamedTuple):
     label: Int[Tensor, " n"]  # of which class; -1 for an empty mask
 
 
+@checked
 def shape_fit(
     masks: Float[Tensor, "n height width"],
     stencils: Bool[Tensor, "classes h w"],
@@ -33,13 +34,7 @@ def shape_fit(
         masks: What is above one half counts.
         stencils: The shape of each class (``data.shape_masks``).
         least: The share of a shape's area that must lie on the canvas, so that no corner or strip fits.
-
-    Raises:
-        ValueError: Another rank or type.
     """
-    check_tensors(masks.dim() == 3 and masks.is_floating_point(), "float masks (n, H, W)", masks)
-    valid = stencils.dim() == 3 and stencils.dtype == torch.bool
-    check_tensors(valid, "bool stencils (classes, h, w)", stencils)
     shapes, kernels = (masks > 0.5)[:, None].float(), stencils[:, None].to(masks.device).float()
     edge = kernels.shape[2] - 1, kernels.shape[3] - 1
     both = conv2d(shapes, kernels, padding=edge)
@@ -60,6 +55,7 @@ class SingleShapes(NamedTuple):
     classes_made: float
 
 
+@checked
 def single_shapes(
     masks: Float[Tensor, "experts n height width"], stencils: Bool[Tensor, "classes h w"]
 ) -> SingleShapes:

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..checks import check_tensors, is_integer
+from ..checks import check_tensors
 from .depth import match_visible
+from .doors import checked
 from .segments import visible_parts
 
 __all__ = ["Specialisation", "count_classes", "describe_wins", "specialisation"]
@@ -26,6 +27,7 @@ class Specialisation(NamedTuple):
     mutual_information: float
 
 
+@checked
 def specialisation(
     winners: Int[Tensor, "n layers"],
     regions: Float[Tensor, "n layers h w"],
@@ -51,20 +53,12 @@ def specialisation(
         classes: How many there are.
 
     Raises:
-        ValueError: Shapes or types are others, or a winner or label is out of range.
+        ValueError: Shapes are others, or a winner or label is out of range.
     """
     match = match_visible(regions, truth)
     truth, labels = truth.to(regions.device), labels.to(regions.device)
-    check_tensors(
-        is_integer(winners) and winners.shape == regions.shape[:2],
-        "integer winners (n, layers)",
-        winners,
-    )
-    check_tensors(
-        is_integer(labels) and labels.shape == truth.shape[:2],
-        "integer labels (n, objects)",
-        labels,
-    )
+    check_tensors(winners.shape == regions.shape[:2], "winners (n, layers)", winners)
+    check_tensors(labels.shape == truth.shape[:2], "labels (n, objects)", labels)
     _check_range("winners", winners, -1, experts)
     _check_range("labels", labels[truth.flatten(2).any(-1)], 0, classes)
     winner = winners.to(match.layer).gather(1, match.layer.clamp(min=0))
@@ -100,6 +94,7 @@ def _entropy(probabilities: Tensor) -> Tensor:
     return -torch.xlogy(probabilities, probabilities).sum()
 
 
+@checked
 def describe_wins(wins: Int[Tensor, "experts classes"], names: Sequence[str] = ()) -> list[str]:
     """What each expert won, in words: "expert 0: won 4 circles, 1 square".
 
@@ -118,6 +113,7 @@ def describe_wins(wins: Int[Tensor, "experts classes"], names: Sequence[str] = (
     return lines
 
 
+@checked
 def count_classes(labels: Int[Tensor, "n objects"], classes: int) -> Int[Tensor, "n classes"]:
     """How many objects of each class there are.
 
@@ -126,9 +122,8 @@ def count_classes(labels: Int[Tensor, "n objects"], classes: int) -> Int[Tensor,
         classes: How many there are.
 
     Raises:
-        ValueError: Another rank or type, or a label that is out of range.
+        ValueError: A label is out of range.
     """
-    check_tensors(labels.dim() == 2 and is_integer(labels), "integer labels (n, objects)", labels)
     if ((labels < -1) | (labels >= classes)).any():
         raise ValueError(
             f"labels must be from -1 to below {classes}, got {labels.unique().tolist()}"

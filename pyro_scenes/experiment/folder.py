@@ -48,7 +48,8 @@ class Folder:
         foreign = sorted(
             file.name
             for file in self.path.iterdir()
-            if file.suffix in KINDS and file.name not in self.names and file.name[0] != "."
+            if file.suffix in KINDS and file.name[0] != "."
+            if file.name not in self.names or not file.is_file()
         )
         if foreign:
             more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""

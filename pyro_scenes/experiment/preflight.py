@@ -2,18 +2,16 @@
 
 import argparse
 import sys
-import zlib
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from ..inference import CheckpointError, read_checkpoint
 from .progress import Row
 
-__all__ = ["Kept", "check_same_run", "fingerprint", "read_kept", "resume_key", "usable_device"]
+__all__ = ["Kept", "check_same_run", "read_kept", "resume_key", "usable_device"]
 
 #: Flags that may differ between a training and its continuation. Images are compared themselves.
 FREE = ("out", "steps", "resume", "device", "images", "data_root")
@@ -24,7 +22,7 @@ class Kept(NamedTuple):
 
     step: int
     args: dict[str, Any]  # the command, as resume_key returns it
-    images: list[list[int]]  # fingerprints of what it trains on
+    images: list[int]  # fingerprints of what it trains on, one for each part of a batch
     settings: dict[str, Any]  # what the model and its guide are built of
     state: dict[str, Any]  # what the loop keeps
     history: list[Row]
@@ -64,12 +62,6 @@ def resume_key(args: argparse.Namespace) -> dict[str, Any]:
     """What of a command a continuation must repeat."""
     flags = {name: value for name, value in vars(args).items() if name not in FREE}
     return {"program": Path(sys.argv[0]).stem, **flags}
-
-
-def fingerprint(images: Tensor) -> list[int]:
-    """Shape and checksum, by which images are recognised."""
-    pixels: Any = images.cpu().contiguous().numpy()
-    return [*images.shape, zlib.crc32(pixels)]
 
 
 def usable_device(name: str) -> torch.device:

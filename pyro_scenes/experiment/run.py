@@ -16,10 +16,10 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..data import batches
+from ..data import batches, fingerprints
 from ..inference import CheckpointError, fit, load_checkpoint
 from .folder import Folder
-from .preflight import Kept, check_same_run, fingerprint, read_kept, resume_key, usable_device
+from .preflight import Kept, check_same_run, read_kept, resume_key, usable_device
 from .progress import Row, as_table
 from .training import Training
 
@@ -58,7 +58,7 @@ class Run:
         self.settings: dict[str, Any] = self.kept.settings if self.kept else {}
         self.state: dict[str, Any] = self.kept.state if self.kept else {}
         self.history: list[Row] = self.kept.history if self.kept else []
-        self.images: list[list[int]] = []
+        self.images: list[int] = []
         pyro.set_rng_seed(args.seed)
 
     def restore(
@@ -115,7 +115,9 @@ class Run:
             ValueError: The checkpoint is of other images, of another model, guide or optimiser.
         """
         args, start = self.args, 0
-        self.images = [fingerprint(p) for p in (source if isinstance(source, tuple) else (source,))]
+        parts = source if isinstance(source, tuple) else (source,)
+        # Of all prints of a part in their order, by which batches are drawn, one.
+        self.images = [int(fingerprints(fingerprints(part)[None])) for part in parts]
         if self.kept:
             start = self._resume(model, guide, optim)
         stream = batches(source, args.batch_size, seed=args.seed, start=start, device=self.device)
@@ -143,6 +145,11 @@ class Run:
         width = max(map(len, flat), default=0)
         for name, value in flat.items():
             print(f"  {name:{width}}  {f'{value:.4f}' if isinstance(value, float) else value}")
+
+    def costs(self) -> dict[str, Any]:
+        """``steps``, ``seconds`` and ``cpu_seconds`` of the training, by its last row."""
+        last = self.history[-1]
+        return {"steps": last["step"], **{name: last[name] for name in ("seconds", "cpu_seconds")}}
 
     def text(self, name: str, content: str) -> None:
         """Writes a text file into the folder."""
@@ -180,7 +187,7 @@ class Run:
     def _open(self) -> Kept | None:
         """What is kept in the checkpoint to continue or to evaluate, if any."""
         last, args = self.checkpoints[0], self.args
-        kept = read_kept(last) if last.exists() else None
+        kept = read_kept(last) if last.is_file() else None
         if kept:
             if self.evaluate:
                 raise ValueError(f"{self.out} holds a trained run: give an --out of its own")

@@ -1,6 +1,8 @@
 """What is measured of models whose experts take scenes apart."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -39,6 +41,17 @@ class Scorer(NamedTuple):
     )
     softmax: bool = False  # whether opacities are those of a softmax, see ``evaluation.decompose``
     classes: int | None = None  # of objects; None: as many as the scenes have
+    layers: int | None = None  # that scenes are taken apart into; None: as many as the model has
+
+    def number(self, model: Any) -> int:
+        """How many layers scenes are taken apart into."""
+        return self.layers or model.layers
+
+    def calls(self, model: Any, guide: nn.Module) -> tuple[Callable, Callable]:
+        """Model and guide as they are called with a batch: with so many layers."""
+        if self.number(model) == model.layers:
+            return model, guide
+        return partial(model, layers=self.layers), partial(guide, layers=self.layers)
 
     def source(self, scenes: Scenes, layers: int) -> tuple[Tensor, ...]:
         """What batches are taken from: images, and true regions if they are given."""
@@ -52,23 +65,25 @@ class Scorer(NamedTuple):
     def decompose(
         self, model: Any, guide: nn.Module, scenes: Scenes, *, layers: int | None = None
     ) -> Decomposition:
-        """The scenes taken apart into as many layers as the model has, or so many."""
-        number = model.layers if layers is None else layers
+        """The scenes taken apart into :meth:`number` layers, or so many."""
+        number = self.number(model) if layers is None else layers
         images, *given = self.batch(scenes, number)
         regions = given[0] if given else None
         return decompose(model, guide, images, regions=regions, layers=number, softmax=self.softmax)
 
     def bound(self, model: Any, guide: nn.Module, scenes: Scenes) -> dict[str, float]:
         """``elbo`` in nats per image, as in ``evaluation.Bounds``, and ``elbo_error``, its standard error."""
-        batches = (self.batch(chunk, model.layers) for chunk in scenes.chunks(CHUNK))
-        bounds = estimate(torch.cat([log_weights(model, guide, *batch) for batch in batches], 1))
+        pair, number = self.calls(model, guide), self.number(model)
+        batches = (self.batch(chunk, number) for chunk in scenes.chunks(CHUNK))
+        bounds = estimate(torch.cat([log_weights(*pair, *batch) for batch in batches], 1))
         return {"elbo": bounds.elbo, "elbo_error": bounds.elbo_error}
 
     def loss(self, elbo: ELBO, model: Any, guide: nn.Module, scenes: Scenes) -> float:
         """The loss of an objective, per image."""
-        return elbo.loss(model, guide, *self.batch(scenes, model.layers)) / len(scenes)
+        batch = self.batch(scenes, self.number(model))
+        return elbo.loss(*self.calls(model, guide), *batch) / len(scenes)
 
-    def compare(self, model: Any, answer: Decomposition, scenes: Scenes) -> dict[str, Any]:
+    def against_truth(self, model: Any, answer: Decomposition, scenes: Scenes) -> dict[str, Any]:
         """Fields of ``Reconstruction`` and, where the scenes have masks, of ``Agreement``."""
         numbers = reconstruction(answer, scenes.floats())._asdict()
         if scenes.masks is None:
@@ -82,7 +97,7 @@ class Scorer(NamedTuple):
 
     def brief(self, model: Any, guide: nn.Module, scenes: Scenes) -> dict[str, float]:
         """A few of these numbers, for curves. Where there is nothing to compare, they are left out."""
-        numbers = self.compare(model, self.decompose(model, guide, scenes), scenes)
+        numbers = self.against_truth(model, self.decompose(model, guide, scenes), scenes)
         known = {
             name: numbers[name] for name in CURVES if not math.isnan(numbers.get(name, math.nan))
         }
@@ -93,12 +108,12 @@ class Scorer(NamedTuple):
     ) -> tuple[Decomposition, dict[str, Any]]:
         """The scenes taken apart, and all of the above with ``extra_share``, that of three spare layers."""
         answer = self.decompose(model, guide, scenes)
-        wide = self.decompose(model, guide, scenes, layers=model.layers + 3)
-        numbers = self.bound(model, guide, scenes) | self.compare(model, answer, scenes)
-        return answer, numbers | {"extra_share": extra_share(wide.regions, model.layers)}
+        wide = self.decompose(model, guide, scenes, layers=self.number(model) + 3)
+        numbers = self.bound(model, guide, scenes) | self.against_truth(model, answer, scenes)
+        return answer, numbers | {"extra_share": extra_share(wide.regions, self.number(model))}
 
     def floors(self, scenes: Scenes) -> dict[str, dict[str, Any]]:
-        """What trivial answers have in :meth:`compare`, by their names; none without masks."""
+        """What trivial answers have in :meth:`against_truth`, by their names; none without masks."""
         if scenes.masks is None:
             return {}
         answers = floors.agreement_floors(scenes.images, scenes.masks, scenes.labels)

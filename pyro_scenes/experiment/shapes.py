@@ -10,11 +10,11 @@ from ..data.coloured_shapes import CLASSES
 from ..evaluation import (
     CountReader,
     Decomposition,
-    Order,
-    as_order,
+    Request,
+    as_request,
     floors,
     paint_alone,
-    paint_to_order,
+    paint_request,
     requested,
     single_shapes,
     train_reader,
@@ -64,37 +64,37 @@ class ShapesTask:
         Args:
             smoke: Whether all is small, to check that it runs.
         """
-        orders = []
+        requests = []
         for size, seed in (
             (200 if smoke else 40_000, 3_000_000),
             (200 if smoke else 1000, 3_000_001),
         ):
             true = self.scenes(size, seed, count=(1, self.objects), classes="any")
             assert true.masks is not None and true.labels is not None
-            orders.append(as_order(true.images, true.masks, true.labels, len(CLASSES)))
-        images = orders[0].images.to(scorer.device)
-        reader = train_reader(images, orders[0].counts, steps=10 if smoke else 2000)
+            requests.append(as_request(true.images, true.masks, true.labels, len(CLASSES)))
+        images = requests[0].images.to(scorer.device)
+        reader = train_reader(images, requests[0].counts, steps=10 if smoke else 2000)
         sizes = (2, 10) if smoke else (60, 200)
         scorer = scorer._replace(classes=len(CLASSES))
-        return ShapesJudge(self, scorer, reader, orders[1], *sizes)
+        return ShapesJudge(self, scorer, reader, requests[1], *sizes)
 
 
 @dataclass(frozen=True)
 class ShapesJudge:
-    """Scores a model as :class:`Scorer` does; and on scenes of five objects, and its samples to order.
+    """Scores a model as :class:`Scorer` does; and on scenes of five objects, and its samples on request.
 
     Attributes:
         reader: Of counts by class.
         true: True scenes that the reader was not trained on.
-        orders: As of ``evaluation.paint_to_order``.
+        requests: As of ``evaluation.paint_request``.
         samples: Single objects that each expert paints.
     """
 
     task: ShapesTask
     scorer: Scorer
     reader: CountReader
-    true: Order
-    orders: int = 60
+    true: Request
+    requests: int = 60
     samples: int = 200
 
     @property
@@ -110,14 +110,15 @@ class ShapesJudge:
         """
         answer, numbers = self.scorer.score(model, guide, scenes)
         five, apart = self.of_five(model, guide, len(scenes))
-        of_five = self.scorer.compare(model, apart, five)
+        of_five = self.scorer.against_truth(model, apart, five)
         numbers |= {f"{name}_5": of_five[name] for name in OF_FIVE}
         return answer, numbers | self.read(model, numbers["wins"])
 
     def of_five(self, model: Any, guide: nn.Module, size: int) -> tuple[Scenes, Decomposition]:
-        """Scenes of five objects, taken apart into seven layers, or as many as the model has."""
+        """Scenes of five objects, taken apart into seven layers, or as many as the scorer takes."""
         five = self.task.five(size)
-        return five, self.scorer.decompose(model, guide, five, layers=max(7, model.layers))
+        layers = max(7, self.scorer.number(model))
+        return five, self.scorer.decompose(model, guide, five, layers=layers)
 
     def read(self, model: Any, wins: list[list[int]]) -> dict[str, float]:
         """Fields of ``SingleShapes`` and ``Requested``: what samples of a model show.
@@ -127,8 +128,8 @@ class ShapesJudge:
         """
         parts = expert_roles(model, wins)
         alone = single_shapes(paint_alone(model, parts, self.samples), self.stencils)
-        order = paint_to_order(model, parts, objects=self.task.objects, orders=self.orders)
-        return alone._asdict() | requested(self.reader.read(order.images), order)._asdict()
+        request = paint_request(model, parts, objects=self.task.objects, requests=self.requests)
+        return alone._asdict() | requested(self.reader.read(request.images), request)._asdict()
 
     def floors(self, scenes: Scenes) -> dict[str, dict[str, Any]]:
         """What trivial answers have, by their names; and the truth, the ceiling."""

@@ -42,6 +42,9 @@ class CheckpointError(ValueError):
 
 def describe_pair(model: nn.Module, guide: nn.Module) -> dict[str, dict[str, str]]:
     """What :func:`describe` says of a model and its guide: a checkpoint is compared by it."""
+    for name, module in (("model", model), ("guide", guide)):
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"{name} must be a module, got {module!r:.60}")
     return {"model": describe(model), "guide": describe(guide)}
 
 
@@ -65,14 +68,25 @@ def save_checkpoint(
             guide. Default: as they are now.
 
     Raises:
-        TypeError: ``extra`` holds something else, which could not be loaded safely.
+        TypeError: ``extra`` holds something else, which could not be loaded safely; or another argument is
+            not of its type.
+        ValueError: ``step`` is not a whole number from 0 up.
         OSError: The file cannot be written. An older one is left as it was.
     """
+    if not (extra is None or isinstance(extra, dict)):
+        raise TypeError(f"extra must be a dictionary, got {extra!r:.60}")
+    if type(step) is not int or step < 0:
+        raise ValueError(f"step must be a whole number from 0 up, got {step!r:.60}")
+    if not (optim is None or isinstance(optim, Optimizer)):
+        raise TypeError(f"optim must be a torch optimiser, got {optim!r:.60}")
+    own = describe_pair(model, guide)
+    if description is not None and (type(description) is not dict or {*description} != {*own}):
+        raise TypeError(f"description must be what describe_pair returned, got {description!r:.60}")
     _check_plain(extra or {})
     content = {
         "format": FORMAT,
         "names": [type(model).__name__, type(guide).__name__],
-        "description": description or describe_pair(model, guide),
+        "description": description or own,
         "model": model.state_dict(),
         "guide": guide.state_dict(),
         "optim": None if optim is None else pack(optim, _names(model, guide)),

@@ -12,25 +12,29 @@ from pyro.infer import (
     JitTraceGraph_ELBO,
     JitTraceMeanField_ELBO,
 )
-from torch import nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
-__all__ = ["check_compiled"]
+from ..pairs import held
 
-_JIT = JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
+__all__ = ["JIT", "check_compiled"]
+
+JIT = JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 
 # An ELBO compiles at its first step, so what it was compiled with is kept as long as it is.
 _compiled: WeakKeyDictionary[ELBO, dict] = WeakKeyDictionary()
 
 
-def check_compiled(elbo: ELBO, model: Callable, guide: Callable) -> None:
-    """Raises a ValueError if model or guide are not what a ``Jit*_ELBO`` was compiled with at its first step.
+def check_compiled(elbo: ELBO, model: Callable, guide: Callable, *parts: Any) -> None:
+    """Raises a ValueError if model, guide or batch are not what a ``Jit*_ELBO`` was compiled with at first.
 
-    Compared are the modules, parameters, buffers, functions and plain values of both. Other ELBOs pass.
+    Compared are the modules, parameters, buffers, functions and plain values of both, and the shapes of the
+    parts of a batch. Other ELBOs pass.
     """
-    if not isinstance(elbo, _JIT):
+    if not isinstance(elbo, JIT):
         return
     now = _contents(model) | _contents(guide)
+    now |= {(i, "shape of the batch"): _shape(part) for i, part in enumerate(parts)}
     first = _compiled.setdefault(elbo, now)
     changed = [key for key in {**first, **now} if not _is_same(first.get(key), now.get(key))]
     if changed:
@@ -41,15 +45,16 @@ def check_compiled(elbo: ELBO, model: Callable, guide: Callable) -> None:
         )
 
 
+def _shape(part: Any) -> Any:
+    return (tuple(part.shape), str(part.dtype)) if isinstance(part, Tensor) else part
+
+
 def _contents(function: Callable) -> dict[tuple[int, str], Any]:
-    module = poutine.unwrap(function)
-    if not isinstance(module, nn.Module):
-        return {(id(module), "function"): module}
-    contents: dict[tuple[int, str], Any] = {(id(module), "module"): module}
-    for part in module.modules():
+    contents: dict[tuple[int, str], Any] = {(id(poutine.unwrap(function)), "function"): function}
+    for part in [part for module in held(function) for part in module.modules()]:
         public = {name: value for name, value in vars(part).items() if not name.startswith("_")}
-        held = {**public, **part._parameters, **part._buffers, **part._modules}
-        contents |= {(id(part), name): value for name, value in held.items()}
+        here = {**public, **part._parameters, **part._buffers, **part._modules}
+        contents |= {(id(part), name): value for name, value in here.items()}
         if not isinstance(part, _NormBase):  # whose running means change by themselves
             fixed = {**part._parameters, **part._buffers}.items()
             versions = {

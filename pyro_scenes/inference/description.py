@@ -1,9 +1,12 @@
 """Describing a module in words: its parts and settings, without the values of its weights."""
 
+from dis import get_instructions
 from functools import partial
+from types import CodeType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 __all__ = ["describe", "differences"]
 
@@ -12,7 +15,8 @@ def describe(module: nn.Module) -> dict[str, str]:
     """The class of every part of a module, and its settings, by dotted name.
 
     Settings are plain attributes: numbers, strings, tuples, classes (such as a family of distributions) and
-    functions. A module of ``torch.nn`` describes itself. Weights and buffers are not part of it.
+    functions: these by their names, defaults and the values that they close over, a lambda also by what is in
+    it. A module of ``torch.nn`` describes itself. Weights and buffers are not part of it.
 
     Example:
         ``describe(VAE((1, 8, 8), code=2))["image.family"]`` is ``'Bernoulli'``.
@@ -25,7 +29,8 @@ def describe(module: nn.Module) -> dict[str, str]:
         description[path] = type(part).__name__
         for name, value in vars(part).items():
             if not name.startswith("_") and name != "training":
-                description[f"{path}.{name}".lstrip(".")] = _text(value)
+                own = isinstance(value, Tensor)  # an intermediate result, it may be
+                description[f"{path}.{name}".lstrip(".")] = "Tensor" if own else _text(value)
     return description
 
 
@@ -42,34 +47,73 @@ def differences(saved: dict[Any, Any], own: dict[str, Any], name: str = "itself"
     ]
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, depth: int = 8) -> str:
+    kind = type(value).__name__
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
-    if isinstance(value, list | tuple):
-        return f"({', '.join(map(_text, value))})"
-    if isinstance(value, dict):
-        return f"({', '.join(f'{key}: {_text(item)}' for key, item in value.items())})"
-    if isinstance(value, partial):
-        return f"partial({_text(value.func)}, {_text(value.args)}, {_text(value.keywords)})"
     if isinstance(value, type):
         return value.__qualname__
+    if isinstance(value, Tensor):
+        return _numbers(value)
+    if isinstance(value, nn.Module) or depth == 0:  # it may hold itself
+        return kind
+    inside = partial(_text, depth=depth - 1)
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(inside, value))})"
+    if isinstance(value, dict):
+        return f"({', '.join(f'{key}: {inside(item)}' for key, item in value.items())})"
+    if isinstance(value, partial):
+        return f"partial({inside(value.func)}, {inside(value.args)}, {inside(value.keywords)})"
     if hasattr(value, "__qualname__"):
-        return _function(value)
-    if isinstance(value, Tensor | nn.Module) or not hasattr(value, "__dict__"):
-        return type(value).__name__
-    try:
-        return f"{type(value).__name__}{_text(vars(value))}"
-    except RecursionError:  # it holds itself
-        return type(value).__name__
+        held = ", ".join([*_said(value), *map(inside, _held(value))])
+        return f"function {value.__qualname__}" + (f" of {held}" if held else "")
+    if isinstance(value, Distribution):
+        # It computes some of its parameters at their first use: here all are, and in one order.
+        named = {**vars(value), **{name: getattr(value, name) for name in value.arg_constraints}}
+        return kind + inside(dict(sorted(named.items())))
+    return kind + inside(vars(value)) if hasattr(value, "__dict__") else kind
 
 
-def _function(function: Any) -> str:
-    """Name of a function, what a lambda uses, and the classes that it closes over."""
-    code = getattr(function, "__code__", None)
-    parts = list(code.co_names) if code and function.__name__ == "<lambda>" else []
+def _numbers(tensor: Tensor) -> str:
+    """Shape of a tensor, and of one that is not trained its first numbers and their sum."""
+    shape = f"Tensor {tuple(tensor.shape)}"
+    if tensor.requires_grad or tensor.is_complex() or tensor.is_meta or tensor.is_sparse:
+        return shape
+    values = tensor.detach().cpu().flatten().double()
+    return shape + " of " + " ".join(f"{x:.4g}" for x in [*values[:6].tolist(), values.sum()])
+
+
+def _held(function: Any) -> list[Any]:
+    """Defaults of a function, and what it closes over: of objects, such as a run's arguments, their class."""
+    held = [*(getattr(function, "__defaults__", None) or ())]
+    held += (getattr(function, "__kwdefaults__", None) or {}).values()
     for cell in getattr(function, "__closure__", None) or ():
         try:
-            parts += [cell.cell_contents.__qualname__]
-        except (AttributeError, ValueError):  # no class or function; or not assigned yet
+            held.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
             continue
-    return f"function {function.__qualname__}" + (f" of {', '.join(parts)}" if parts else "")
+    plain = bool | int | float | str | list | tuple | dict | Tensor | type | partial | Distribution
+    return [
+        value if isinstance(value, plain) or hasattr(value, "__qualname__") else type(value)
+        for value in held
+    ]
+
+
+def _said(function: Any) -> list[str]:
+    """The names and the constants in a lambda, in order. A function with a name is known by it."""
+    code = getattr(function, "__code__", None)
+    return _in_code(code) if code and function.__name__ == "<lambda>" else []
+
+
+def _in_code(code: CodeType) -> list[str]:
+    said = []
+    for step in get_instructions(code):
+        if isinstance(step.argval, CodeType):
+            said += _in_code(step.argval)
+        elif step.opname.startswith(("LOAD_GLOBAL", "LOAD_ATTR", "LOAD_METHOD")):
+            said.append(str(step.argval))
+        elif step.opname.startswith("BINARY_OP"):
+            said.append(step.argrepr)
+        elif "CONST" in step.opname or "SMALL_INT" in step.opname:
+            said += [] if step.argval is None else [_text(step.argval)]
+    return said

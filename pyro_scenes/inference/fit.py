@@ -1,9 +1,8 @@
 """``fit``: stochastic variational inference as a generator; between steps it is the caller's loop."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from inspect import signature
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,9 @@ from torch.optim import Optimizer
 
 from ..pairs import check_guide, check_same_model
 from .compiled import check_compiled
+from .diverged import Diverged, Step, diverge, divergence
 from .parameters import Parameters
+from .swapped import Swapped
 from .weighted import Weighted
 
 __all__ = ["Diverged", "Record", "fit"]
@@ -27,10 +28,6 @@ class Record(NamedTuple):
     step: int  # how many steps have been taken, this one included
     loss: float  # what was minimised, per image: the negative ELBO in nats
     norm: float  # of the gradient, before clipping, without that of the baselines
-
-
-class Diverged(RuntimeError):
-    """A step's loss or gradient was not finite. The step was not taken: parameters are the last good ones."""
 
 
 def fit(
@@ -45,7 +42,8 @@ def fit(
 ) -> Iterator[Record]:
     """Trains a model and its guide, one step for each batch, and yields a record after each.
 
-    At the first step :func:`pyro_scenes.check_guide` compares the two. Pyro's effects are global to a
+    At the first step :func:`pyro_scenes.check_guide` compares the two, and again where the loop has swapped
+    parts of them since. Pyro's effects are global to a
     process: run two trainings in two processes, not in two threads.
 
     Args:
@@ -74,13 +72,20 @@ def fit(
     """
     elbo = TraceGraph_ELBO() if elbo is None else elbo
     if not isinstance(elbo, ELBO):
-        raise TypeError(f"elbo must be an object such as TraceGraph_ELBO(), got {elbo!r}")
+        raise TypeError(f"elbo must be an object such as TraceGraph_ELBO(), got {elbo!r:.60}")
     if not (optim is None or isinstance(optim, Optimizer)):
         raise TypeError(
-            f"optim must be a torch optimiser, such as adam(model, guide), got {optim!r}"
+            f"optim must be a torch optimiser, such as adam(model, guide), got {optim!r:.60}"
         )
-    if not clip > 0:
-        raise ValueError(f"clip must be above 0, got {clip}")
+    if not (isinstance(clip, Real) and clip > 0):
+        raise ValueError(f"clip must be a number above 0, got {clip!r:.60}")
+    if type(start) is not int or start < 0:
+        raise ValueError(f"start must be a whole number from 0 up, got {start!r:.60}")
+    if not isinstance(batches, Iterable) or (isinstance(batches, Tensor) and batches.dim() < 5):
+        kind = type(batches).__name__
+        raise TypeError(
+            f"batches must be batches to iterate over, such as [images], got one {kind}"
+        )
     check_same_model(model, guide)
     inner = elbo
     while isinstance(inner, Weighted):
@@ -88,28 +93,30 @@ def fit(
     proposal = (
         poutine.infer_config(guide, _enumerated) if isinstance(inner, TraceEnum_ELBO) else guide
     )
-    parameters = None
-    for step, batch in enumerate(batches, start + 1):
+    parameters, swapped = None, Swapped(model, guide)
+    for number, batch in enumerate(batches, start + 1):
         parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
         if not torch.is_grad_enabled():
             raise RuntimeError("fit needs gradients: take its steps outside torch.no_grad()")
+        step = Step(number, parameters is None, model, guide, parts)
         if parameters is None:
-            parameters = _first(model, guide, parts, optim, step)
-        check_compiled(inner, model, guide)
-        yield _step(model, proposal, parts, elbo, parameters, step, clip)
+            parameters = _first(step, optim)
+        elif swapped.since():
+            with divergence(step):
+                check_guide(model, guide, *parts)
+        check_compiled(inner, model, guide, *parts)
+        yield _step(step, proposal, elbo, parameters, clip)
 
 
-def _first(
-    model: Callable, guide: Callable, parts: tuple, optim: Optimizer | None, step: int
-) -> Parameters:
+def _first(step: Step, optim: Optimizer | None) -> Parameters:
     """Checks model and guide, and finds their parameters in the same run."""
-    for function in (model, guide):
-        _check_call(function, parts)
-    if not all(part.isfinite().all() for part in parts if isinstance(part, torch.Tensor)):
+    for function in (step.model, step.guide):
+        _check_call(function, step.parts)
+    if not all(part.isfinite().all() for part in step.parts if isinstance(part, torch.Tensor)):
         raise ValueError("the first batch has numbers that are NaN or infinite: see data.as_images")
-    with poutine.trace(param_only=True) as used, _divergence(step):
-        check_guide(model, guide, *parts)
-    return Parameters(model, guide, optim, used.trace)
+    with poutine.trace(param_only=True) as used, divergence(step):
+        check_guide(step.model, step.guide, *step.parts)
+    return Parameters(step.model, step.guide, optim, used.trace)
 
 
 def _check_call(function: Callable, parts: tuple) -> None:
@@ -135,29 +142,29 @@ def _enumerated(site: Any) -> dict[str, Any]:
 
 
 def _step(
-    model: Callable,
-    guide: Callable,
-    parts: tuple,
-    elbo: ELBO,
-    parameters: Parameters,
-    step: int,
-    clip: float,
+    step: Step, proposal: Callable, elbo: ELBO, parameters: Parameters, clip: float
 ) -> Record:
-    optim, size = parameters.optim, len(parts[0])
+    optim, size = parameters.optim, len(step.parts[0])
     optim.zero_grad()
-    with poutine.trace(param_only=True) as used, _divergence(step):
-        loss = elbo.loss_and_grads(model, guide, *parts) / size
+    with poutine.trace(param_only=True) as used, divergence(step):
+        loss = elbo.loss_and_grads(step.model, proposal, *step.parts)
+        if isinstance(loss, tuple):  # of ReweightedWakeSleep it is two
+            raise TypeError(
+                f"{type(elbo).__name__} has no loss that is one number: fit cannot use it"
+            )
+        loss = loss / size
     parameters.update(used.trace)
-    norms = _clip(optim, size, clip)
-    if not any(norms):
+    if all(value.grad is None for group in optim.param_groups for value in group["params"]):
         raise RuntimeError(
             "no parameter gets a gradient: is the optimiser over this model and guide, and is "
             "neither a deep copy? (a copy keeps its original's name in Pyro: construct a new one)"
         )
+    norms = _clip(optim, size, clip)
     if not all(abs(number) < float("inf") for number in (loss, *norms)):
-        _diverge(step, f"loss {loss:.4g}, gradient norm {max(norms):.4g}")
+        words = ", ".join(f"{norm:.4g}" for norm in norms)
+        diverge(step, f"loss {loss:.4g}, gradient norm {words}")
     optim.step()
-    return Record(step, loss, norms[0])
+    return Record(step.number, loss, norms[0])
 
 
 def _clip(optim: Optimizer, size: int, clip: float) -> list[float]:
@@ -175,29 +182,3 @@ def _clip(optim: Optimizer, size: int, clip: float) -> list[float]:
         else:
             norms.append(group["params"][0].new_zeros(()))
     return torch.stack(norms).tolist()
-
-
-# What torch says of parameters and draws of a distribution that are not finite.
-NOT_FINITE = re.compile(
-    r"Expected parameter .* to satisfy the constraint"
-    r"|Expected value argument (.|\n)* within the support(.|\n)*\bnan\b"
-    r"|probability tensor contains either|Expected p_in >= 0|invalid multinomial distribution"
-)
-
-
-@contextmanager
-def _divergence(step: int) -> Iterator[None]:
-    """Says :class:`Diverged` where Pyro's validation, or a sampler, is the first to notice."""
-    try:
-        yield
-    except (ValueError, RuntimeError) as error:
-        if match := NOT_FINITE.search(str(error)):
-            _diverge(step, match[0].splitlines()[0], error)
-        raise
-
-
-def _diverge(step: int, what: str, cause: Exception | None = None) -> None:
-    raise Diverged(
-        f"step {step} diverged: {what}. The parameters are those of step {step - 1}. Try a smaller "
-        "learning rate, or clip the gradient; and see that no image has NaN"
-    ) from cause

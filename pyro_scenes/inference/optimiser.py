@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from inspect import signature
 from typing import Any
 
 import torch
@@ -41,16 +42,18 @@ def unpack(saved: Any, optim: Optimizer, names: dict[Tensor, str]) -> dict[str, 
         raise ValueError("its state is damaged")
     options = [_options(*pair, names) for pair in zip(groups, optim.param_groups, strict=True)]
     expected = _after_a_step(optim)
-    numbered = [p for group in optim.param_groups for p in group["params"]]
     state = {
         i: _state(states[names[p]], expected[i], p, names[p])
-        for i, p in enumerate(numbered)
+        for i, p in enumerate(_parameters(optim))
         if names.get(p) in states
     }
     first = 0
     for group, own in zip(options, optim.param_groups, strict=True):
+        _check_options(optim, group, own["params"])
         group["params"] = list(range(first, first := first + len(own["params"])))
-    return {"state": state, "param_groups": options}
+    loaded = {"state": state, "param_groups": options}
+    _try(optim, loaded)
+    return loaded
 
 
 def kind(value: Any) -> str:
@@ -80,6 +83,30 @@ def _options(saved: Any, own: dict[str, Any], names: dict[Tensor, str]) -> dict[
     return {**own, **options}
 
 
+def _check_options(optim: Optimizer, group: dict[str, Any], params: list[Tensor]) -> None:
+    """Asks the optimiser's constructor, which knows the ranges, such as that of a learning rate."""
+    known = signature(type(optim)).parameters
+    type(optim)(
+        params, **{name: value for name, value in group.items() if name in {*known} - {"params"}}
+    )
+
+
+def _try(optim: Optimizer, loaded: dict[str, Any]) -> None:
+    """Takes a step with a copy: from good state, a gradient of 0 leads to finite numbers."""
+    copy = deepcopy(optim)
+    copy.load_state_dict(deepcopy(loaded))
+    for p in _parameters(copy):
+        p.data, p.grad = torch.zeros_like(p), torch.zeros_like(p)
+    copy.step()
+    numbers = [*_parameters(copy), *(v for state in copy.state.values() for v in state.values())]
+    if not all(torch.as_tensor(number).isfinite().all() for number in numbers):
+        raise ValueError("its state has numbers that are not finite, or negative mean squares")
+
+
+def _parameters(optim: Optimizer) -> list[Tensor]:
+    return [p for group in optim.param_groups for p in group["params"]]
+
+
 def _alike(value: Any, like: Any) -> bool:
     """Whether both are finite numbers, as many, or else equal."""
     if isinstance(like, tuple):
@@ -96,11 +123,10 @@ def _alike(value: Any, like: Any) -> bool:
 def _after_a_step(optim: Optimizer) -> list[dict[str, Any]]:
     """The state of each parameter after a step: that of a copy, as every optimiser keeps its own kinds."""
     copy = deepcopy(optim)
-    parameters = [p for group in copy.param_groups for p in group["params"]]
-    for p in parameters:
+    for p in _parameters(copy):
         p.grad = torch.zeros_like(p)
     copy.step()
-    return [copy.state[p] for p in parameters]
+    return [copy.state[p] for p in _parameters(copy)]
 
 
 def _state(saved: Any, expected: dict[str, Any], p: Tensor, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which parameters a training has, and its optimiser: as modules name them, and as Pyro sees them in use."""
 
 from collections.abc import Callable, Iterable
+from numbers import Real
 
 from pyro import poutine
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ def adam(model: Callable, guide: Callable, *, lr: float = 1e-3, baseline_lr: flo
     for function in (model, guide):
         if not isinstance(poutine.unwrap(function), nn.Module):
             raise TypeError(
-                f"adam needs modules, got {function!r}: of a function's parameters fit makes an "
+                f"adam needs modules, got {function!r:.60}: of a function's parameters fit makes an "
                 "optimiser, if optim= is not given"
             )
     return _adam([*_named(model), *_named(guide)], lr, baseline_lr)
@@ -89,8 +90,8 @@ class Parameters:
 
 def _adam(named: Named, lr: float, baseline_lr: float) -> Adam:
     for name, rate in (("lr", lr), ("baseline_lr", baseline_lr)):
-        if not 0 <= rate < float("inf"):
-            raise ValueError(f"{name} must be a number from 0 up, got {rate}")
+        if not (isinstance(rate, Real) and 0 <= rate < float("inf")):
+            raise ValueError(f"{name} must be a number from 0 up, got {rate!r:.60}")
     named = _unique(named)
     groups = [
         {"params": [value for name, value in named if "baseline" not in name], "lr": lr},

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable
+from numbers import Real
+from typing import Any
 
 from torch.optim import Optimizer
 
@@ -16,6 +18,7 @@ def ramp(
     Example:
         ``elbo.weights = {"z_what": ramp(step, over=3000)}`` lets the codes cost nothing at first.
     """
+    _check_numbers(step=step, over=over, start=start, end=end)
     if not over > 0:
         raise ValueError(f"over must be above 0, got {over}")
     return start + (end - start) * min(1.0, step / over)
@@ -34,6 +37,7 @@ def warm_up(step: int, *, over: int = 500, start: float = 0.9999, end: float = 0
     Eslami et al. (2016) do not mention it; that they annealed this prior is known from A. Kosiorek's
     account of his re-implementation (2017).
     """
+    _check_numbers(step=step, over=over, start=start, end=end)
     if over < 1 or not (0 < start < 1 and 0 < end < 1):
         raise ValueError(f"needs over >= 1 and probabilities in (0, 1), got {over}, {start}, {end}")
     first, last = (math.log(p) - math.log1p(-p) for p in (start, end))
@@ -42,6 +46,7 @@ def warm_up(step: int, *, over: int = 500, start: float = 0.9999, end: float = 0
 
 def falling(step: int, steps: int, *, floor: float = 0.01) -> float:
     """A factor for the learning rate: 1 in the first half of the steps, then linearly down to ``floor``."""
+    _check_numbers(step=step, steps=steps, floor=floor)
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     return max(floor, min(1.0, 2 * (steps - step) / steps))
@@ -62,8 +67,14 @@ def plateaus(losses: Iterable[float], *, patience: int = 5) -> int:
         losses: Validation losses so far, in order.
         patience: Evaluations without a new minimum that make a plateau.
     """
+    if not isinstance(losses, Iterable):
+        raise TypeError(f"losses must be numbers in order, such as a list, got {losses!r:.60}")
+    if type(patience) is not int or patience < 1:
+        raise ValueError(f"patience must be a whole number from 1 up, got {patience!r:.60}")
     best, waited, count = math.inf, 0, 0
     for loss in losses:
+        if not isinstance(loss, Real):
+            raise TypeError(f"losses must be numbers, got {loss!r:.60}")
         best, waited = (loss, 0) if loss < best else (best, waited + 1)
         if waited == patience:
             waited, count = 0, count + 1
@@ -72,5 +83,18 @@ def plateaus(losses: Iterable[float], *, patience: int = 5) -> int:
 
 def scale_lr(optim: Optimizer, factor: float) -> None:
     """Sets the learning rate of each group to ``factor`` times the one that it was constructed with."""
+    if not isinstance(optim, Optimizer):
+        raise TypeError(f"optim must be a torch optimiser, got {optim!r:.60}")
+    _check_numbers(factor=factor)
+    if factor < 0:
+        raise ValueError(f"factor must be a number from 0 up, got {factor}")
     for group in optim.param_groups:
         group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+
+
+def _check_numbers(**numbers: Any) -> None:
+    for name, number in numbers.items():
+        if not isinstance(number, Real):
+            raise TypeError(f"{name} must be a number, got {number!r:.60}")
+        if not math.isfinite(number):
+            raise ValueError(f"{name} must be finite, got {number}")

@@ -11,6 +11,7 @@ Evaluate a model that was trained so by :func:`pyro_scenes.evaluation.log_weight
 
 from abc import abstractmethod
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -44,8 +45,8 @@ class _RegionObjective(ELBO):
     def __init__(self, beta: float = 1.0, gamma: float = 1.0) -> None:
         super().__init__()
         for name, weight in (("beta", beta), ("gamma", gamma)):
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"{name} must be a number from 0 up, got {weight}")
+            if not (isinstance(weight, Real) and 0 <= weight < float("inf")):
+                raise ValueError(f"{name} must be a number from 0 up, got {weight!r:.60}")
         self.beta, self.gamma = beta, gamma
 
     @torch.no_grad()

@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Callable, Collection
+from numbers import Real
 from typing import Any
 
+import pyro.distributions as dist
 from pyro.infer import ELBO, Trace_ELBO
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
+
+from .compiled import JIT
 
 __all__ = ["Weighted", "as_printed"]
 
@@ -26,17 +30,23 @@ class Weighted(ELBO):
     Args:
         elbo: The ELBO that is weighted.
         weights: Numbers from 0 up by the name of a site without its step: ``z_what`` stands for
-            ``z_what_0``, ``z_what_1``, ...
+            ``z_what_0``, ``z_what_1``, ... The factors of a model (``pyro.factor``), such as the increments
+            of AIR's likelihood, have the weight of ``image``, or their own where they are named.
 
     Raises:
-        TypeError: ``elbo`` is not an ELBO object.
+        TypeError: ``elbo`` is not an ELBO object, or a compiled one.
         ValueError: A weight is not a number from 0 up; or, in a step, there is no site of that name.
     """
 
     def __init__(self, elbo: ELBO, **weights: float) -> None:
         super().__init__()
         if not isinstance(elbo, ELBO):
-            raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r}")
+            raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r:.60}")
+        if isinstance(elbo, JIT):
+            raise TypeError(
+                f"{type(elbo).__name__} is compiled at its first step and would not see weights that "
+                f"change: weigh {type(elbo).__name__[3:]}"
+            )
         self.elbo, self.weights, self.prior_only = elbo, _check_weights(weights), False
 
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -54,7 +64,8 @@ class Weighted(ELBO):
         self, loss: Callable, model: Callable, guide: Callable, args: tuple, kwargs: dict
     ) -> Any:
         weigh = _Weigh(_check_weights(self.weights))
-        result = loss(weigh(model), guide if self.prior_only else weigh(guide), *args, **kwargs)
+        proposal = guide if self.prior_only else weigh(guide)
+        result = loss(_WeighFactors(self.weights)(weigh(model)), proposal, *args, **kwargs)
         if unknown := self.weights.keys() - weigh.names:
             names = ", ".join(sorted(weigh.names))
             raise ValueError(
@@ -75,9 +86,11 @@ def as_printed(latents: Collection[str] = ("z_where", "z_what")) -> Weighted:
     Args:
         latents: Names of the sites whose log p is left out, without the number of the step.
     """
-    if isinstance(latents, str):
+    if isinstance(latents, str) or not (
+        isinstance(latents, Collection) and all(isinstance(name, str) for name in latents)
+    ):
         raise TypeError(
-            f"latents must be a collection of names, got {latents!r}: write ({latents!r},)"
+            f"latents must be a collection of names, got {latents!r:.60}: write ('z_what',)"
         )
     objective = Weighted(Trace_ELBO(), **dict.fromkeys(latents, 0.0))
     objective.prior_only = True
@@ -85,13 +98,15 @@ def as_printed(latents: Collection[str] = ("z_where", "z_what")) -> Weighted:
 
 
 def _check_weights(weights: dict[str, float]) -> dict[str, float]:
+    if not isinstance(weights, dict):
+        raise TypeError(f"weights must be a dictionary by names of sites, got {weights!r:.60}")
     wrong = {
         name: weight
         for name, weight in weights.items()
-        if not (isinstance(weight, int | float) and 0 <= weight < float("inf"))
+        if not (isinstance(weight, Real) and 0 <= weight < float("inf"))
     }
     if wrong:
-        raise ValueError(f"weights must be numbers from 0 up, got {wrong}")
+        raise ValueError(f"weights must be numbers from 0 up, got {wrong!r:.80}")
     return weights
 
 
@@ -104,7 +119,24 @@ class _Weigh(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg) or msg["infer"].get("_deterministic"):
             return
-        name = re.sub(r"_\d+$", "", msg["name"])
+        name = _base(msg["name"])
         self.names.add(name)
         if name in self.weights:
             msg["scale"] = msg["scale"] * self.weights[name]
+
+
+class _WeighFactors(Messenger):
+    """The rest of a likelihood that is not one site: factors that have no weight of their own."""
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def _pyro_sample(self, msg: Any) -> None:
+        own = _base(msg["name"]) in self.weights
+        if isinstance(msg["fn"], dist.Unit) and not own:
+            msg["scale"] = msg["scale"] * self.weights.get("image", 1.0)
+
+
+def _base(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)

@@ -1,6 +1,6 @@
 """What a training does between its gradient steps, and pairs and objectives of papers."""
 
-from .econ import BETA_GAMMA, given_masks_econ, objective, paper_econ
+from .econ import BETA_GAMMA, given_regions_econ, objective, paper_econ
 from .layered_digits import layered_digits_pair
 from .schedule import set_experts_apart
 from .sprites import colour_experts, separate_experts
@@ -8,7 +8,7 @@ from .sprites import colour_experts, separate_experts
 __all__ = [
     "BETA_GAMMA",
     "colour_experts",
-    "given_masks_econ",
+    "given_regions_econ",
     "layered_digits_pair",
     "objective",
     "paper_econ",

@@ -1,4 +1,4 @@
-"""ECON and its guide of the sizes that the paper's authors found best, or for given masks; objectives."""
+"""ECON and its guide of the sizes that the paper's authors found best, or for given regions; objectives."""
 
 import pyro.distributions as dist
 from pyro.infer import ELBO, TraceEnum_ELBO
@@ -9,7 +9,7 @@ from ..inference import MaskLoss, Surrogate, Weighted
 from ..models import ECON, ECONGuide
 from ..networks import BroadcastDecoder, RegionEncoder, SpriteDecoder
 
-__all__ = ["BETA_GAMMA", "given_masks_econ", "objective", "paper_econ"]
+__all__ = ["BETA_GAMMA", "given_regions_econ", "objective", "paper_econ"]
 
 #: Weights of the paper's best models (App. C.4; its text has the two the wrong way round).
 BETA_GAMMA = {"unique": (0.52, 9.54), "random": (1.0, 3.26)}
@@ -21,7 +21,7 @@ def paper_econ(
     layers: int = 4,
     *,
     unique: bool = False,
-    given_masks: bool = False,
+    given_regions: bool = False,
 ) -> tuple[ECON, ECONGuide]:
     """The paper's model (App. C.2), of the sizes of its best ones (App. C.4), and its guide.
 
@@ -30,7 +30,7 @@ def paper_econ(
         experts: The number of experts.
         layers: The number of layers.
         unique: Whether the sizes are those for shapes of unique colours.
-        given_masks: Whether the guide is always called with ``regions``, and needs no attention.
+        given_regions: Whether the guide is always called with ``regions``, and needs no attention.
     """
     code, blocks = (2, 4) if unique else (5, 3)
     decoders = [BroadcastDecoder(code, image_shape, blocks=blocks) for _ in range(experts)]
@@ -38,11 +38,11 @@ def paper_econ(
     prior = model.latents()["z_what_0"]
     encoders = [RegionEncoder(image_shape, 4 * code, blocks=blocks) for _ in range(experts)]
     proposals = [RegionProposal(encoder, 4 * code, prior) for encoder in encoders]
-    attention = [nn.Identity() for _ in range(experts)] if given_masks else None
+    attention = [nn.Identity() for _ in range(experts)] if given_regions else None
     return model, ECONGuide(model, attention=attention, proposals=proposals)
 
 
-def given_masks_econ(
+def given_regions_econ(
     image_shape: tuple[int, ...], experts: int = 1, layers: int = 4
 ) -> tuple[ECON, ECONGuide]:
     """An ECON whose experts each make any shape and the background, and a guide to call with ``regions``.

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from .panels import FONT, as_array, source_colours
+from .panels import FONT, as_array, check_mapping, source_colours
 
 __all__ = ["bars", "curves", "lines"]
 
@@ -35,6 +35,8 @@ def curves(
     """
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
+    for row in history:
+        check_mapping("each record of the history", row)
     if any(x not in row for row in history):
         raise ValueError(f"each record of the history must have {x!r}")
     keys = dict.fromkeys(key for row in history for key in row)
@@ -79,6 +81,7 @@ def lines(
     Raises:
         ValueError: No groups, or a line of other numbers of xs and ys.
     """
+    check_mapping("groups", groups)
     if not groups:
         raise ValueError("groups must name at least one group of lines, got none")
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -107,6 +110,7 @@ def bars(rows: Mapping[str, ArrayLike], *, x: str = "", y: str = "share") -> Fig
     Raises:
         ValueError: No rows, or heights that are no vector of numbers.
     """
+    check_mapping("rows", rows)
     arrays = {name: as_array(heights) for name, heights in rows.items()}
     wrong = [name for name, heights in arrays.items() if heights.ndim != 1 or not heights.size]
     if wrong or not arrays:

@@ -1,5 +1,6 @@
 """What all figures share: colours, checked arrays, panels with one image each."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ __all__ = [
     "WRONG",
     "as_array",
     "as_images",
-    "draw_boxes",
+    "check_mapping",
+    "outline",
     "panels",
     "show",
     "source_colours",
@@ -61,12 +63,25 @@ def source_colours(names: list[str]) -> list[str]:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """An array of numbers on the CPU, of an array, a sequence or a tensor on any device."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    """An array of numbers on the CPU, of an array, a sequence or a tensor on any device.
+
+    Raises:
+        TypeError: They are no numbers.
+    """
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"needs an array or a tensor of numbers, got {type(values).__name__}")
+    return array
+
+
+def check_mapping(name: str, values: Any) -> None:
+    """Raises a TypeError unless values are given by name."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{name} must be a mapping from names, got {type(values).__name__}")
 
 
 def as_images(images: Any, name: str = "images") -> np.ndarray:
-    """Returns them as an array (n, C, H, W), n > 0.
+    """Returns them as an array (n, C, H, W), n > 0; of uint8 as floats in [0, 1].
 
     Raises:
         ValueError: Another rank, no images, or not one or three channels.
@@ -77,7 +92,7 @@ def as_images(images: Any, name: str = "images") -> np.ndarray:
             f"{name} must be (n, C, H, W) with n > 0 and C = 1 or 3, got {array.shape}: give one "
             "image as image[None], grey images as images[:, None]"
         )
-    return array
+    return array / 255 if array.dtype == np.uint8 else array
 
 
 def panels(heights: list[float], columns: int, *, width: float, margin: float = 0.3) -> Figure:
@@ -107,7 +122,7 @@ def show(axis: Axes, image: np.ndarray) -> None:
     axis.spines[:].set(visible=True, linewidth=0.5, color="#999999")
 
 
-def draw_boxes(axis: Axes, boxes: ArrayLike) -> None:
+def outline(axis: Axes, boxes: ArrayLike) -> None:
     """Draws boxes (steps, 4) in the colours of their steps; those that are not finite are left out."""
     outline = [Stroke(linewidth=3, foreground="black"), Normal()]
     for step, (left, top, right, bottom) in enumerate(as_array(boxes)):

@@ -20,6 +20,10 @@ def painted_layers(sample: Any) -> Figure:
         sample: Of ``evaluation.paint``: its ``layers`` (n, layers, C, H, W) are premultiplied, its ``masks``
             (n, layers, 1, H, W) their opacities, front first.
     """
+    if not (hasattr(sample, "layers") and hasattr(sample, "masks")):
+        raise TypeError(
+            f"sample must be what evaluation.paint returns, got {type(sample).__name__}"
+        )
     layers, masks = as_array(sample.layers), as_array(sample.masks)
     canvas = np.zeros_like(layers[:, 0])
     rows: dict[str, np.ndarray] = {}

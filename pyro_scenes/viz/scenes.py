@@ -84,8 +84,7 @@ def taken_apart(
         truth: True visible regions (n, objects, H, W), drawn beneath.
         painted: The scenes painted from full shapes (n, C, H, W), of ``evaluation.repaint``.
     """
-    array = as_images(images)
-    parts = _parts(scene, array)
+    parts = _parts(scene, array := as_images(images))
     rows = {"image": array, "reconstruction": parts.canvas}
     if hasattr(scene, "complete"):
         layers = np.moveaxis(parts.complete, 1, 0)
@@ -220,9 +219,11 @@ def most_hidden(
     Returns:
         Numbers of the scenes, and of the object in each.
     """
-    full, seen = (as_array(part).sum((2, 3)).astype(float) for part in (masks, visible))
-    if full.shape != seen.shape:
-        raise ValueError(f"masks and visible must be alike, got {full.shape} and {seen.shape}")
+    arrays = [as_array(part) for part in (masks, visible)]
+    if arrays[0].ndim != 4 or arrays[0].shape != arrays[1].shape:
+        got = f"{arrays[0].shape} and {arrays[1].shape}"
+        raise ValueError(f"masks and visible must be alike, (n, objects, H, W), got {got}")
+    full, seen = (part.sum((2, 3)).astype(float) for part in arrays)
     share = np.where((full > 0) & (seen > least * full), seen / full.clip(min=1), 1.0)
     scenes = share.min(1).argsort(kind="stable")[:size]
     return scenes, share.argmin(1)[scenes]
@@ -240,6 +241,7 @@ def hidden_objects(
         visible: The parts of them that are seen, bool.
         size: How many objects, at most.
     """
+    _parts(scene, as_images(images))
     scenes, objects = most_hidden(masks, visible, size=size)
     truth = as_array(masks)[scenes, objects]
     seen = as_array(visible)[scenes, objects]

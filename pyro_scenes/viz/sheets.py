@@ -8,7 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from .panels import FONT, STEP_COLOURS, WRONG, as_array, as_images, draw_boxes, panels, show
+from .panels import (
+    FONT,
+    STEP_COLOURS,
+    WRONG,
+    as_array,
+    as_images,
+    check_mapping,
+    outline,
+    panels,
+    show,
+)
 
 __all__ = ["annotated", "counted", "pictures"]
 
@@ -36,8 +46,10 @@ def annotated(
         ValueError: Arguments not as above.
     """
     array = as_images(images)
-    each = {"titles": titles, "boxes": boxes, "correct": correct}
+    each = {"boxes": boxes, "correct": correct}
     parts = {name: as_array(part) for name, part in each.items() if part is not None}
+    if titles is not None:
+        parts["titles"] = np.asarray(titles)
     _check(parts, len(array), columns)
     rows = -(-len(array) // columns)
     height = array.shape[2] / array.shape[3]
@@ -52,7 +64,7 @@ def annotated(
             axis.spines[:].set(color=WRONG, linewidth=3)
             axis.title.set_color(WRONG)
     for axis, windows in zip(figure.axes, parts.get("boxes", ()), strict=False):
-        draw_boxes(axis, windows)
+        outline(axis, windows)
     if headline is None and correct is not None:
         headline = f"{marks.sum()} of {len(array)} right"
     figure.suptitle(headline or "", fontsize=FONT + 2)
@@ -128,6 +140,7 @@ def pictures(
     Raises:
         ValueError: No images, boxes of an unknown row or of another number, other numbers of columns.
     """
+    check_mapping("rows", rows)
     if not rows:
         raise ValueError("rows must name at least one row of images, got none")
     arrays = {name: as_images(images, f"row {name!r}") for name, images in rows.items()}
@@ -150,7 +163,7 @@ def pictures(
             if not np.isnan(image).all():
                 show(axis, image)
         for axis, windows in zip(line, as_array((boxes or {}).get(name, ())), strict=False):
-            draw_boxes(axis, windows)
+            outline(axis, windows)
     for axis, column in zip(axes[0], columns or (), strict=False):
         axis.set_title(column, fontsize=FONT)
     figure.suptitle(headline or "", fontsize=FONT + 2)

@@ -196,7 +196,7 @@ def test_no_gradients_and_one_draw(pair, images):
 @pytest.mark.parametrize(
     ("shape", "settings", "message"),
     [
-        ((3, 1, 8, 8), {"draws": 0}, "draws must be at least 1, got 0"),
+        ((3, 1, 8, 8), {"draws": 0}, "draws must be a whole number, at least 1, got 0"),
         ((1, 8, 8), {}, r"\(n, C, H, W\).*image\[None\]"),
         ((3, 2, 1, 8, 8), {}, r"\(n, C, H, W\)"),
         ((0, 1, 8, 8), {}, "n > 0"),
@@ -210,7 +210,7 @@ def test_wrong_arguments(pair, unchecked, shape, settings, message):
 
 def test_a_latent_must_come_from_the_guide(pair, images):
     model, guide = pair
-    with pytest.raises(ValueError, match="'z_what_0'.*poutine.block"):
+    with pytest.raises(ValueError, match="do not belong together.*'z_what_0'.*must draw each"):
         to_arviz(model, poutine.block(guide, hide=["z_what_0"]), images, draws=1)
     hidden = [poutine.block(part, hide=["z_where_0"]) for part in pair]
     assert "z_what" in to_arviz(*hidden, images, draws=1)["posterior"]
@@ -223,6 +223,43 @@ def test_a_guide_of_another_model_is_refused(images):
     for one in (other_model, poutine.block(other_model, hide=["z_what"])):
         with pytest.raises(ValueError, match="of another model"):
             to_arviz(one, guide, images, draws=1)
+
+
+def unmasked(images):
+    one_latent(images, mask=True)
+
+
+def of_other_support(images):
+    one_latent(images, latent=dist.Normal(torch.zeros(4), 1.0).to_event(1))
+
+
+def of_other_shape(images):
+    one_latent(images, latent=dist.LogNormal(torch.zeros(5), 1.0).to_event(1))
+
+
+def one_latent(images=None, *, size=3, mask=None, latent=None):
+    """A model and its guide: z_what, positive, where z_pres is 1."""
+    latent = dist.LogNormal(torch.zeros(4), 1.0).to_event(1) if latent is None else latent
+    with pyro.plate("images", size, dim=-1):
+        z_pres = pyro.sample("z_pres", dist.Bernoulli(0.9)).bool()
+        with poutine.mask(mask=z_pres if mask is None else mask):
+            pyro.sample("z_what", latent)
+        if images is None:
+            pyro.sample("image", dist.Normal(torch.zeros(1, 8, 8), 1.0).to_event(3))
+
+
+@pytest.mark.parametrize(
+    ("guide", "words"),
+    [
+        (unmasked, "z_what where the model masks it out"),
+        (of_other_support, "z_what has support"),
+        (of_other_shape, "z_what has event shape"),
+    ],
+)
+def test_a_guide_that_does_not_fit_is_refused_as_by_fit(images, guide, words):
+    assert "z_what" in to_arviz(one_latent, one_latent, images, draws=1)["posterior"]
+    with pytest.raises(ValueError, match=words):
+        to_arviz(one_latent, guide, images, draws=1)
 
 
 @pytest.mark.parametrize("names", [["model"], ["guide"], ["model", "guide"]])

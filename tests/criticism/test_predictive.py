@@ -70,7 +70,7 @@ def test_statistics_of_batches_are_those_of_the_whole(pair, images):
 def test_statistics_want_images_and_scalars(data):
     with pytest.raises(ValueError, match="to_arviz"):
         statistics(statistics(data))
-    with pytest.raises(ValueError, match="unexpected number of dimensions"):
+    with pytest.raises(ValueError, match="must return an array \\(1, 1, 3\\) of images"):
         statistics(data, all_together=np.sum)
     with pytest.raises(ValueError, match=r"p_values\(statistics\(data\)\)"):
         p_values(data)
@@ -227,3 +227,14 @@ def test_arviz_summarises_and_plots_statistics(data):
     else:
         arviz.plot_ppc_dist(checks, var_names=["roughness"], backend="none")
         arviz.plot_ppc_tstat(checks, var_names=["total_ink"], t_stat="mean", backend="none")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "images", [1, 2], np.zeros((2, 1, 8, 8))])
+def test_wrong_types_are_named(unchecked, data, wrong):
+    for call in (statistics, p_values, tail_shares, lambda w: statistics(data, f=w)):
+        with pytest.raises((TypeError, ValueError), match="must be|there is no"):
+            call(wrong)
+    if not isinstance(wrong, np.ndarray):
+        for call in (total_ink, roughness):
+            with pytest.raises(ValueError, match="images must be an array"):
+                call(wrong)

@@ -125,10 +125,12 @@ def test_a_tuple_of_images_alone_gives_tuples():
         ((), TypeError, "got none"),
         ([1, 2], TypeError, "got list"),
         ((numbered(5), [1] * 5), TypeError, "got list"),
+        (numbered(5).long(), ValueError, "images must be uint8 .* got torch.int64: data.as_images"),
+        ((numbered(5) > 0, numbered(5)), ValueError, "got torch.bool: data.as_images"),
         ((numbered(5), torch.arange(4)), ValueError, r"as many scenes, got \[5, 4\]"),
         ((numbered(5), torch.tensor(4)), ValueError, r"as many scenes, got \[5, 0\]"),
     ],
-    ids=["scenes", "empty", "list", "list of labels", "lengths", "a number"],
+    ids=["scenes", "empty", "list", "list of labels", "int64", "bool", "lengths", "a number"],
 )
 def test_what_is_no_data_is_refused_at_once(data, error, message, unchecked):
     with pytest.raises(error, match=message):

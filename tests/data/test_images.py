@@ -171,13 +171,23 @@ def test_no_images_have_no_fingerprints():
 
 
 def test_wrong_digits_are_refused(unchecked):
-    images, labels = torch.zeros(6, 9, 9, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64)
+    images, labels = torch.ones(6, 9, 9, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64)
     check_digits((images, labels))
     for wrong, error in (
         ((images.float(), labels), "uint8 .*got torch.float32"),
         ((images[:, None], labels), r"\(m, h, w\) .*got .*\(6, 1, 9"),
-        ((images, labels[1:]), r"labels \(m,\), got .* and \(5,\)"),
+        ((images, labels[1:]), r"labels \(m,\), got .* and torch.int64 \(5,\)"),
+        ((images, labels.float()), "integer labels .* and torch.float32"),
         ((images[:0], labels[:0]), "no digits to make scenes of"),
+        ((images * 0, labels), "6 of 6 digits have no pixel above 0"),
     ):
         with pytest.raises(ValueError, match=error):
+            check_digits(wrong)
+    for wrong, error in (
+        (images, "a pair of tensors as of data.strokes, got Tensor"),
+        ((images, [0] * 6), "got Tensor and list"),
+        ((images.numpy(), labels), "got ndarray and Tensor"),
+        ((), "got none"),
+    ):
+        with pytest.raises(TypeError, match=error):
             check_digits(wrong)

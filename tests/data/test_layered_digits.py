@@ -218,3 +218,6 @@ def test_digits_without_ink_are_refused(digits):
     pictures[3:5] = pictures[3:5].clamp(max=127)
     with pytest.raises(ValueError, match="2 of 60 digits have no pixel above 127"):
         layered_digits((pictures, digits[1]), 2)
+    pictures[3] = 0
+    with pytest.raises(ValueError, match="1 of 60 digits have no pixel above 0"):
+        multi_digits((pictures, digits[1]), 2)

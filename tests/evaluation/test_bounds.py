@@ -89,7 +89,7 @@ def test_importance_bound_is_no_looser_than_the_mean_at_any_magnitude():
 
 @pytest.mark.parametrize("particles", [0, -1])
 def test_no_particles_are_refused(particles):
-    with pytest.raises(ValueError, match="particles must be at least 1"):
+    with pytest.raises(ValueError, match="particles must be a whole number"):
         log_weights(Level(), LevelGuide(), IMAGES, particles=particles)
 
 
@@ -119,7 +119,7 @@ def test_the_standard_error_is_that_of_repeated_estimates():
 @pytest.mark.parametrize("bound", [importance_bound, estimate])
 @pytest.mark.parametrize("shape", [(3,), (2, 0), (0, 2), (1, 2, 3)])
 def test_weights_of_other_shapes_are_refused(bound, shape, unchecked):
-    with pytest.raises(ValueError, match=r"log weights \(particles, n\)"):
+    with pytest.raises(ValueError, match=r"weights .*\(particles, n\)"):
         bound(torch.zeros(shape))
 
 

@@ -5,6 +5,7 @@ from math import isnan
 
 import pytest
 import torch
+from piles import LEFT, MIDDLE, NONE, PILE, RIGHT, discs, regions_of
 
 from pyro_scenes.evaluation import (
     amodal_iou,
@@ -14,39 +15,6 @@ from pyro_scenes.evaluation import (
     specialisation,
     visible_parts,
 )
-
-
-def shapes(*pictures):
-    """Shapes bool (n, h, w) of pictures: rows of . and # with / in between."""
-    return torch.stack(
-        [
-            torch.tensor([[mark == "#" for mark in row] for row in picture.split("/")])
-            for picture in pictures
-        ]
-    )
-
-
-LEFT, MIDDLE, RIGHT, NONE = shapes(
-    "####.../####.../.......",
-    "..####./..####./.......",
-    "....###/....###/.......",
-    "......./......./.......",
-)
-PILE = torch.stack([LEFT, MIDDLE, RIGHT])[None]  # 2 x 2 pixels of each are behind the one before
-
-
-def discs(n=6, objects=3, height=18, width=23):
-    """Scenes of discs that often overlap, bool (n, objects, height, width); none is wholly hidden."""
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
-    y = torch.rand(n, objects, 1, 1) * 8 + 5
-    x = torch.rand(n, objects, 1, 1) * 3 + torch.arange(objects)[:, None, None] * 6 + 4
-    return (rows - y) ** 2 + (columns - x) ** 2 < 16
-
-
-def regions_of(truth):
-    """What a perfect model gives to front layers, float."""
-    return visible_parts(truth).float()
-
 
 # what is hidden
 
@@ -239,11 +207,13 @@ REGIONS = regions_of(PILE)
     ],
 )
 def test_regions_must_be_shares_like_the_truth(read, regions, truth, unchecked):
-    with pytest.raises(ValueError, match=r"needs floats in \[0, 1\] .* and bool truth"):
+    with pytest.raises(
+        ValueError, match=r"\(n, (layers|objects), h, w\)|shares in \[0, 1\] .* and truth"
+    ):
         read(regions, truth)
 
 
 def test_found_objects_need_shares(unchecked):
     for regions in (REGIONS[0], REGIONS * torch.nan, REGIONS.long(), REGIONS[:, :0]):
-        with pytest.raises(ValueError, match=r"needs floats in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"shares in \[0, 1\]|\(n, layers, h, w\) of floats"):
             object_counts(regions)

@@ -167,7 +167,7 @@ def test_weights_of_explanations_sum_to_one_without_a_seed():
 
 @pytest.mark.parametrize("draws", [0, -1])
 def test_no_explanations_are_refused(draws):
-    with pytest.raises(ValueError, match="draws must be at least 1"):
+    with pytest.raises(ValueError, match="draws must be a whole number"):
         explanations(*pair(), torch.zeros(1, 1, 12, 15), draws=draws)
 
 

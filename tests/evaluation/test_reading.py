@@ -20,7 +20,7 @@ def test_a_reader_learns_to_count(unchecked):
     # Bytes and floats are the same images.
     short = [train_reader(images, counts, steps=3) for images in (train.images, train.images / 255)]
     assert torch.equal(*(reader(test.images / 255) for reader in short))
-    with pytest.raises(ValueError, match="integer counts"):
+    with pytest.raises(ValueError, match="a row of counts for each"):
         train_reader(train.images, counts[:5])
 
 
@@ -35,7 +35,9 @@ def test_a_reader_learns_single_shapes(unchecked):
     again = train_shape_reader(train.masks, train.labels, epochs=12)
     assert torch.equal(again.read(test.masks[is_object]), read)
     for wrong in ((train.masks.float(), train.labels), (train.masks, train.labels[:, :1])):
-        with pytest.raises(ValueError, match="needs bool masks"):
+        with pytest.raises(
+            ValueError, match="masks .*n, objects, h, w.* of bool|labels .n, objects"
+        ):
             train_shape_reader(*wrong)
     with pytest.raises(ValueError, match="not all empty"):
         train_shape_reader(torch.zeros_like(train.masks), train.labels)

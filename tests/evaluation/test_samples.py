@@ -1,4 +1,4 @@
-"""Scenes painted to order: a tiny model whose experts are known by hand."""
+"""Scenes painted on request: a tiny model whose experts are known by hand."""
 
 import pytest
 import torch
@@ -6,13 +6,13 @@ from torch import nn
 
 from pyro_scenes.data import coloured_shapes
 from pyro_scenes.evaluation import (
-    Order,
-    as_order,
+    Request,
+    as_request,
     floors,
     mostly_visible,
     paint,
     paint_alone,
-    paint_to_order,
+    paint_request,
     requested,
     roles,
 )
@@ -25,7 +25,7 @@ def colours_of(image):
     return [int((image == ink[:, None, None]).all(0).sum()) for ink in (RED, GREEN, BLUE, 0 * RED)]
 
 
-def test_the_experts_of_a_sample_are_the_ordered_ones(blocks):
+def test_the_experts_of_a_sample_are_the_requested_ones(blocks):
     model, _ = blocks
     sample = paint(model, [0, 1, 1, 2], 20)
     assert sample.images.shape == (20, 3, 8, 8) and sample.masks.shape == (20, 4, 1, 8, 8)
@@ -85,7 +85,7 @@ def test_if_it_names_none_the_one_with_fewest_wins_makes_the_background():
     assert roles(torch.tensor([[3, 1]])) == ((0,), (), (0, -1))
 
 
-# orders
+# requests
 
 
 def read(images):
@@ -97,14 +97,14 @@ def read(images):
 WINS = torch.tensor([[5, 0], [0, 5], [0, 0], [0, 0]])
 
 
-def test_what_is_painted_is_what_was_ordered(blocks):
+def test_what_is_painted_is_what_was_requested(blocks):
     model, _ = blocks
-    order = paint_to_order(model, roles(WINS, (0, 1)), objects=1, orders=10, size=4)
-    assert order.images.shape == (40, 3, 8, 8) and order.counts.shape == (40, 2)
-    assert (order.counts.sum(1) == 1).all() and order.made.all()
-    assert order.counts.any(0).all()  # both classes are ordered
-    assert requested(read(order.images), order) == (1, 1)
-    many = paint_to_order(model, roles(WINS, (0, 1)), objects=3, orders=20, size=4)
+    request = paint_request(model, roles(WINS, (0, 1)), objects=1, requests=10, size=4)
+    assert request.images.shape == (40, 3, 8, 8) and request.counts.shape == (40, 2)
+    assert (request.counts.sum(1) == 1).all() and request.made.all()
+    assert request.counts.any(0).all()  # both classes are requested
+    assert requested(read(request.images), request) == (1, 1)
+    many = paint_request(model, roles(WINS, (0, 1)), objects=3, requests=20, size=4)
     assert 0 < len(many.images) < 80  # some are hidden
     assert {*many.counts.sum(1).tolist()} == {1, 2, 3}
 
@@ -113,25 +113,25 @@ def test_a_class_without_an_expert_is_wrong(blocks):
     """Both experts win the first class alone: nobody makes the second, and nobody asks for it in vain."""
     model, _ = blocks
     both = roles(torch.tensor([[5, 0], [4, 0], [0, 0], [0, 0]]), (0, 1))
-    order = paint_to_order(model, both, objects=1, orders=20, size=2)
-    assert order.made.tolist() == [True, False]
-    score = requested(read(order.images), order)
+    request = paint_request(model, both, objects=1, requests=20, size=2)
+    assert request.made.tolist() == [True, False]
+    score = requested(read(request.images), request)
     assert score.requested_counts == 0.5 and score.requested_scenes == 0
-    assert requested(order.counts, order) == (0.5, 0)  # however well it is read
+    assert requested(request.counts, request) == (0.5, 0)  # however well it is read
 
 
 def test_nothing_is_painted_where_there_is_nobody(blocks):
     model, _ = blocks
     nobody = roles(torch.zeros(4, 2).long(), (0, 1))._replace(backdrop=())
-    order = paint_to_order(model, nobody, orders=3, size=2)
-    assert order.images.shape == (6, 3, 8, 8) and not order.images.any()
-    assert requested(torch.zeros(6, 2).long(), order) == (0, 0)
+    request = paint_request(model, nobody, requests=3, size=2)
+    assert request.images.shape == (6, 3, 8, 8) and not request.images.any()
+    assert requested(torch.zeros(6, 2).long(), request) == (0, 0)
 
 
 def test_floors_of_orders_by_hand():
     counts = torch.tensor([[1, 0, 0], [0, 2, 0], [2, 0, 1]])
-    order = Order(torch.zeros(3, 3, 8, 8), counts, torch.tensor([True, False, True]))
-    table = floors.requested_floors(order)
+    request = Request(torch.zeros(3, 3, 8, 8), counts, torch.tensor([True, False, True]))
+    table = floors.requested_floors(request)
     assert table["blank paper"] == pytest.approx((5 / 9, 0))
     # All of class 0 would be read as (1, 0, 0), (2, 0, 0), (3, 0, 0).
     assert table["one class for all"] == pytest.approx((3 / 9 + 1 / 9 + 1 / 9, 1 / 3))
@@ -139,8 +139,8 @@ def test_floors_of_orders_by_hand():
 
 def test_true_scenes_are_an_order_that_is_met():
     scenes = coloured_shapes(50, count=(1, 3), canvas=16, classes="any")
-    order = as_order(scenes.images, scenes.masks, scenes.labels, 3)
+    request = as_request(scenes.images, scenes.masks, scenes.labels, 3)
     clear = mostly_visible(scenes.masks)
-    assert torch.equal(order.counts.sum(1), scenes.counts[clear]) and 10 < clear.sum() < 50
-    assert torch.equal(order.images, scenes.images[clear])
-    assert requested(order.counts, order) == (1, 1)
+    assert torch.equal(request.counts.sum(1), scenes.counts[clear]) and 10 < clear.sum() < 50
+    assert torch.equal(request.images, scenes.images[clear])
+    assert requested(request.counts, request) == (1, 1)

@@ -4,46 +4,15 @@ from itertools import combinations, permutations
 
 import pytest
 import torch
+from piles import LEFT, NONE, PILE, RIGHT, discs, regions_of
 from torch.nn.functional import one_hot
 
 from pyro_scenes.evaluation import adjusted_rand, iou, mean_iou, segments, visible_parts
 
 
-def shapes(*pictures):
-    """Shapes bool (n, h, w) of pictures: rows of . and # with / in between."""
-    return torch.stack(
-        [
-            torch.tensor([[mark == "#" for mark in row] for row in picture.split("/")])
-            for picture in pictures
-        ]
-    )
-
-
 def parts(*pictures):
     """Partitions int (n, h, w) of pictures: rows of digits with / in between."""
     return torch.tensor([[[int(d) for d in row] for row in p.split("/")] for p in pictures])
-
-
-LEFT, MIDDLE, RIGHT, NONE = shapes(
-    "####.../####.../.......",
-    "..####./..####./.......",
-    "....###/....###/.......",
-    "......./......./.......",
-)
-PILE = torch.stack([LEFT, MIDDLE, RIGHT])[None]  # 2 x 2 pixels of each are behind the one before
-
-
-def discs(n=6, objects=3, height=18, width=23):
-    """Scenes of discs that often overlap, bool (n, objects, height, width); none is wholly hidden."""
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
-    y = torch.rand(n, objects, 1, 1) * 8 + 5
-    x = torch.rand(n, objects, 1, 1) * 3 + torch.arange(objects)[:, None, None] * 6 + 4
-    return (rows - y) ** 2 + (columns - x) ** 2 < 16
-
-
-def regions_of(truth):
-    """What a perfect model gives to front layers, float."""
-    return visible_parts(truth).float()
 
 
 # segments
@@ -217,7 +186,7 @@ def test_scenes_without_objects_are_one_segment():
 @pytest.mark.parametrize("read", [segments, visible_parts])
 @pytest.mark.parametrize("truth", [PILE.float(), PILE[0], PILE.long()])
 def test_shapes_must_be_bool(read, truth, unchecked):
-    with pytest.raises(ValueError, match="needs bool truth"):
+    with pytest.raises(ValueError, match=r"truth must be a tensor \(n, objects, h, w\) of bool"):
         read(truth)
 
 
@@ -237,5 +206,7 @@ PARTS = torch.zeros(2, 3, 7, dtype=torch.int64)
     ],
 )
 def test_partitions_must_be_alike(score, found, truth, unchecked):
-    with pytest.raises(ValueError, match="needs integers .n, H, W., a partition and the true one"):
+    with pytest.raises(
+        ValueError, match="of integers|needs a partition and the true one, both .n, H, W."
+    ):
         score(found, truth)

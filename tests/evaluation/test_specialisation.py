@@ -5,33 +5,9 @@ from math import isnan, log
 
 import pytest
 import torch
+from piles import LEFT, NONE, PILE, regions_of
 
-from pyro_scenes.evaluation import count_classes, specialisation, visible_parts
-
-
-def shapes(*pictures):
-    """Shapes bool (n, h, w) of pictures: rows of . and # with / in between."""
-    return torch.stack(
-        [
-            torch.tensor([[mark == "#" for mark in row] for row in picture.split("/")])
-            for picture in pictures
-        ]
-    )
-
-
-LEFT, MIDDLE, RIGHT, NONE = shapes(
-    "####.../####.../.......",
-    "..####./..####./.......",
-    "....###/....###/.......",
-    "......./......./.......",
-)
-PILE = torch.stack([LEFT, MIDDLE, RIGHT])[None]  # 2 x 2 pixels of each are behind the one before
-
-
-def regions_of(truth):
-    """What a perfect model gives to front layers, float."""
-    return visible_parts(truth).float()
-
+from pyro_scenes.evaluation import count_classes, specialisation
 
 # experts
 
@@ -123,10 +99,10 @@ def test_without_objects_there_is_no_specialisation():
 @pytest.mark.parametrize(
     ("winners", "labels", "sizes", "message"),
     [
-        ([[0, 1]], [[0, 1, 2]], {}, "integer winners"),
-        ([[0.0, 1, 2]], [[0, 1, 2]], {}, "integer winners"),
-        ([[0, 1, 2]], [[0, 1]], {}, "integer labels"),
-        ([[0, 1, 2]], [[0.0, 1, 2]], {}, "integer labels"),
+        ([[0, 1]], [[0, 1, 2]], {}, "winners .*layers"),
+        ([[0.0, 1, 2]], [[0, 1, 2]], {}, "winners .*layers"),
+        ([[0, 1, 2]], [[0, 1]], {}, "labels .*objects"),
+        ([[0, 1, 2]], [[0.0, 1, 2]], {}, "labels .*objects"),
         ([[0, 1, 3]], [[0, 1, 2]], {}, r"winners must be from -1 to below 3, got \[3\]"),
         ([[0, 1, -2]], [[0, 1, 2]], {}, r"winners .* got \[-2\]"),
         ([[0, 1, 2]], [[0, 1, 3]], {}, r"labels must be from 0 to below 3, got \[3\]"),

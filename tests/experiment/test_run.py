@@ -81,6 +81,17 @@ def test_files_of_ones_own_are_not_overwritten(tmp_path, name, words):
     assert (tmp_path / name).read_text() == "mine" and names(tmp_path) == {name}
 
 
+def test_a_folder_in_a_files_place_is_noticed_before_the_training(tmp_path):
+    """Even if a run has written a file of that name once."""
+    run = Run(parse(tmp_path))
+    run.write({"elbo": 1.0})
+    run.folder.lock.release()
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / "metrics.json").mkdir()
+    with pytest.raises(ValueError, match="no run has written .*metrics.json"):
+        Run(parse(tmp_path))
+
+
 @pytest.mark.parametrize("content", [b"mine", b""])
 def test_a_checkpoint_of_ones_own_is_not_overwritten(tmp_path, content):
     (tmp_path / "checkpoint.pt").write_bytes(content)

@@ -1,10 +1,12 @@
 """Scoring of models that take scenes apart, on truth and on a small model."""
 
 import math
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
 import torch
+from pyro.infer import Trace_ELBO
 
 from pyro_scenes import SpritesGuide, sprite_scenes
 from pyro_scenes.data import coloured_shapes
@@ -27,12 +29,12 @@ def scenes():
 def test_scores_of_a_decomposition(pair, scenes):
     model, _ = pair
     ideal = floors.ideal(scenes.images, scenes.masks, scenes.labels)
-    numbers = Scorer(classes=3).compare(model, ideal, scenes)
+    numbers = Scorer(classes=3).against_truth(model, ideal, scenes)
     assert numbers["ari_fg"] == 1 and numbers["mse"] == pytest.approx(0, abs=1e-10)
     assert torch.tensor(numbers["wins"]).shape == (model.experts, 3)
     bare = coloured_shapes(3, canvas=16, count=2)
     bare = type(bare)(bare.images)
-    assert set(Scorer().compare(model, ideal, bare)) == {"mse", "mse_full_shapes"}
+    assert set(Scorer().against_truth(model, ideal, bare)) == {"mse", "mse_full_shapes"}
     assert Scorer().floors(bare) == {} and "flood fill" in Scorer().floors(scenes)
 
 
@@ -43,6 +45,22 @@ def test_layers_and_regions_are_arguments(pair, scenes):
     images, regions = Scorer(given=True).batch(scenes, 4)
     assert torch.equal(images, scenes.floats()) and torch.equal(regions, scenes.regions(4))
     assert len(Scorer().source(scenes, 4)) == 1
+
+
+def test_more_layers_than_the_model_has_are_an_argument_of_its_calls(pair, scenes):
+    model, guide = pair
+    more, own, copy = Scorer(layers=5), Scorer(), deepcopy(pair)
+    copy[0].layers = 5
+    assert more.decompose(model, guide, scenes).regions.shape[1] == 5 and model.layers == 3
+    torch.manual_seed(0)
+    bound = more.bound(model, guide, scenes)
+    torch.manual_seed(0)
+    assert own.bound(*copy, scenes) == bound
+    torch.manual_seed(0)
+    loss = more.loss(Trace_ELBO(), model, guide, scenes)
+    torch.manual_seed(0)
+    assert own.loss(Trace_ELBO(), *copy, scenes) == loss
+    assert Scorer(layers=3).calls(model, guide) == (model, guide)
 
 
 def test_curves_have_no_undefined_numbers(pair, scenes):

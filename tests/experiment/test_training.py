@@ -89,7 +89,7 @@ def test_the_loop_of_an_example(tmp_path):
             model.z_pres = Persist(warm_up(step, over=3))
             if training.due(every=2, early=(0,)):
                 with training.row() as row:
-                    row["presence"] = model.z_pres.probs()
+                    row["presence"] = model.z_pres.values()["probs"]
         return training.history
 
     whole = main(parse(tmp_path / "whole", "--steps", "4"))
@@ -328,7 +328,7 @@ def test_divergence_names_the_checkpoints(tmp_path, moment, text):
                 with training.row():
                     pass
             if step == moment:
-                training.pair[0].z_what.parts["loc"].value.fill_(torch.nan)
+                training.pair[0].z_what.loc.fill_(torch.nan)
 
 
 def test_validation_is_off_in_steps_and_rows_only(tmp_path):

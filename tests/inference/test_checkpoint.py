@@ -1,4 +1,5 @@
 import os
+from argparse import Namespace
 from functools import partial
 
 import numpy as np
@@ -161,7 +162,7 @@ def closure(family):
         (
             {},
             {"z_pres": Persist([0.1, 0.1])},
-            r"z_pres.probs.value is float \(\) .*float \(2,\) here",
+            r"z_pres.probs is float \(\) .*float \(2,\) here",
         ),
         ({}, {"z_pres": Persist(0.01, learn=True)}, "z_pres"),
         ({"image_shape": (1, 12, 16)}, {"image_shape": (1, 16, 12)}, r"\(1, 12, 16\) in the file"),
@@ -189,6 +190,92 @@ def test_another_model_is_refused_and_nothing_changes(tmp_path, saved, own, matc
     save_checkpoint(tmp_path / "c.pt", *pair(**saved))
     refused(tmp_path / "c.pt", pair(**own), match="another (model|guide): .*" + match)
     load_checkpoint(tmp_path / "c.pt", *pair(**saved))
+
+
+def scaled(scale):
+    """Four ways to write a prior of a scale."""
+
+    def named(scene):
+        return dist.Normal(torch.zeros(3), scale).to_event(1)
+
+    fixed = dist.Normal(torch.zeros(3), scale).to_event(1)
+    wide = torch.full((3,), scale)
+    return {
+        "named": named,
+        "closure": lambda scene: dist.Normal(torch.zeros(3), scale).to_event(1),
+        "default": lambda scene, scale=scale: dist.Normal(torch.zeros(3), scale).to_event(1),
+        "distribution": lambda scene: fixed,
+        "tensor": lambda scene: dist.Normal(torch.zeros(3), wide).to_event(1),
+        "partial": partial(lambda scene, wide: dist.Normal(wide * 0, wide).to_event(1), wide=wide),
+    }
+
+
+WAYS = [*scaled(1.0)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_functions_that_hold_other_numbers_are_refused(tmp_path, way):
+    modules = pair(z_where=scaled(1.0)[way])
+    list(fit(*modules, [IMAGES]))  # a distribution that is in use caches what it computes
+    save_checkpoint(tmp_path / "c.pt", *modules)
+    refused(tmp_path / "c.pt", pair(z_where=scaled(2.0)[way]), match="z_where is .*file.*here")
+    load_checkpoint(tmp_path / "c.pt", *pair(z_where=scaled(1.0)[way]))
+
+
+LAMBDAS = [
+    (
+        lambda scene: dist.Normal(torch.zeros(3), 1.0),
+        lambda scene: dist.Normal(torch.zeros(3), 2.0),
+    ),
+    (lambda scene: dist.Normal(torch.zeros(3), 1), lambda scene: dist.Normal(torch.zeros(3), 2)),
+    (lambda scene: scene.step + 1.0, lambda scene: scene.step - 1.0),
+    (lambda scene: scene.step, lambda scene: scene.z_pres),
+    (lambda scene: (lambda: 1.0)(), lambda scene: (lambda: 2.0)()),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), LAMBDAS)
+def test_lambdas_that_say_other_things_are_described_otherwise(one, other):
+    words = [describe_pair(*pair_of(function))["model"]["z"] for function in (one, other, one)]
+    assert words[0] == words[2] != words[1]
+
+
+class Holder(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.z = function
+
+
+def pair_of(function):
+    return Holder(function), nn.Identity()
+
+
+def test_what_a_function_trains_is_no_setting(tmp_path):
+    """The values of a parameter that it closes over are weights, and change."""
+    learned = nn.Parameter(torch.zeros(3))
+    modules = pair_of(lambda scene: dist.Normal(learned, 1.0))
+    before = describe_pair(*modules)
+    learned.data += 1
+    assert describe_pair(*modules) == before
+
+
+def test_a_function_that_calls_itself_is_described():
+    def again(scene):
+        return again(scene), other(scene)
+
+    def other(scene):
+        return again(scene), other(scene)
+
+    assert "again" in describe_pair(*pair_of(again))["model"]["z"]
+
+
+def test_objects_that_a_function_closes_over_are_known_by_their_class():
+    """The arguments of a program may differ where it is resumed."""
+    words = []
+    for steps in (100, 200):
+        args = Namespace(steps=steps, scale=2.0)
+        words.append(describe_pair(*pair_of(lambda scene: dist.Normal(0.0, args.scale))))
+    assert words[0] == words[1]
 
 
 def test_other_numbers_of_layers_are_refused(tmp_path):
@@ -282,7 +369,10 @@ CRAFTED = [
     lambda c: c["optim"]["groups"][0].update(params=5),
     lambda c: c["optim"]["groups"][0].update(lr="much"),
     lambda c: c["optim"]["groups"][0].update(lr=float("nan")),
+    lambda c: c["optim"]["groups"][0].update(lr=-1e-3),
     lambda c: c["optim"]["groups"][0].update(betas=(0.9,)),
+    lambda c: c["optim"]["groups"][0].update(betas=(0.9, 1.5)),
+    lambda c: c["optim"]["groups"][0].update(eps=-1.0),
     lambda c: c["optim"]["groups"][0].update(amsgrad=True),
     lambda c: c["optim"]["groups"][0].update(more=True),
     lambda c: c["optim"].update(state=[]),
@@ -292,6 +382,11 @@ CRAFTED = [
     lambda c: c["optim"]["state"]["model.bias"].update(exp_avg=None),
     lambda c: c["optim"]["state"]["model.bias"].update(step=1),
     lambda c: [s.update(exp_avg_sq=s["exp_avg_sq"].int()) for s in c["optim"]["state"].values()],
+    lambda c: c["optim"]["state"]["model.bias"]["exp_avg"].fill_(torch.nan),
+    lambda c: c["optim"]["state"]["model.bias"]["exp_avg_sq"].fill_(torch.inf),
+    lambda c: c["optim"]["state"]["model.bias"]["exp_avg_sq"].fill_(-1.0),
+    lambda c: c["optim"]["state"]["model.bias"]["step"].fill_(-7.0),
+    lambda c: c["optim"]["state"]["model.bias"]["step"].fill_(torch.nan),
     lambda c: c.update(model={k: v.cfloat() for k, v in c["model"].items()}),
     lambda c: c.update(guide={k: v.int() for k, v in c["guide"].items()}),
     lambda c: c.update(guide={k: v.to_sparse() for k, v in c["guide"].items()}),

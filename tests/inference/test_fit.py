@@ -1,3 +1,4 @@
+import sys
 import traceback
 from itertools import islice, repeat
 
@@ -10,6 +11,7 @@ from pyro.infer import (
     SVI,
     JitTrace_ELBO,
     JitTraceEnum_ELBO,
+    ReweightedWakeSleep,
     Trace_ELBO,
     TraceEnum_ELBO,
     config_enumerate,
@@ -27,7 +29,9 @@ from pyro_scenes import (
     CSTVAEGuide,
     ECONGuide,
     Persist,
+    Prior,
     VAEGuide,
+    Weighted,
     adam,
     fit,
 )
@@ -135,6 +139,11 @@ def test_weights_that_are_not_finite_at_the_start_are_no_page_of_pyros(pair):
         next(fit(*pair, [IMAGES]))
 
 
+def test_gradients_of_zero_are_gradients(pair):
+    elbo = Weighted(EXACT, image=0.0, z_pres=0.0, z_where=0.0, z_what=0.0)
+    assert next(fit(*pair, [IMAGES], elbo=elbo)).norm == 0.0
+
+
 def test_errors_of_another_kind_stay_what_they_are():
     model = VAE((1, 16, 16), 4)  # of Bernoulli pixels, to which these images are not 0 or 1
     with pytest.raises(ValueError, match="within the support") as error:
@@ -185,6 +194,38 @@ def test_wrong_tools_are_named(pair, wrong):
 def test_bad_learning_rates_are_refused(pair, rate):
     with pytest.raises(ValueError, match="lr must be"):
         adam(*pair, lr=rate)
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "words"),
+    [
+        (0, [1], "model must be a module or a function"),
+        (1, AIRGuide, "guide must be a module or a function"),
+        (2, None, "batches must be batches to iterate over"),
+        (2, IMAGES, r"such as \[images\], got one Tensor"),
+        (2, [None], "images must be a float tensor, got NoneType"),
+        (2, [IMAGES.long()], "images must be a float tensor, got torch.int64"),
+    ],
+)
+def test_wrong_arguments_are_named(pair, unchecked, place, wrong, words):
+    arguments = [*pair, [IMAGES]]
+    arguments[place] = wrong
+    with pytest.raises(TypeError, match=words):
+        next(fit(*arguments))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"clip": None}, {"clip": "1"}, {"start": 1.5}, {"start": -1}, {"start": None}]
+)
+def test_wrong_numbers_are_named(pair, unchecked, wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a .*number"):
+        next(fit(*pair, [IMAGES], **wrong))
+
+
+def test_an_objective_of_two_losses_is_refused():
+    model = VAE((1, 16, 16), 4)
+    with pytest.raises(TypeError, match="ReweightedWakeSleep has no loss that is one number"):
+        next(fit(model, VAEGuide(model), [IMAGES.round()], elbo=ReweightedWakeSleep()))
 
 
 # What a batch is.
@@ -278,9 +319,9 @@ def test_a_part_that_is_swapped_in_is_trained(pair, wrap):
     training = fit(wrap(model), guide, repeat(IMAGES, 3))
     next(training)
     model.z_pres = Persist([0.5, 0.5], learn=True)
-    before = model.z_pres.probs.value.detach().clone()
+    before = model.z_pres.probs.detach().clone()
     records = list(training)
-    assert not torch.equal(model.z_pres.probs.value, before)
+    assert not torch.equal(model.z_pres.probs, before)
     gradients = [p.grad for m in pair for n, p in m.named_parameters() if "baseline" not in n]
     total = torch.stack([g.norm() for g in gradients if g is not None]).norm().item()
     assert records[-1].norm == pytest.approx(total, rel=1e-4)  # the new ones are in it
@@ -298,6 +339,58 @@ def test_a_part_that_is_swapped_in_is_refused_by_the_callers_optimiser(pair):
     assert next(training).step == 1
 
 
+def other_prior(model, guide):
+    model.z_where = Prior(dist.LogNormal, loc=[0.0] * 3, scale=[1.0] * 3)
+
+
+def fewer_steps(model, guide):
+    guide.steps = 1
+
+
+def independent_presence(model, guide):
+    model.z_pres = lambda scene: dist.Bernoulli(torch.full_like(scene.z_pres, 0.5))
+
+
+def other_proposal(model, guide):
+    guide.z_where = Prior(dist.Bernoulli, probs=[0.5] * 3)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: lambda images: f(images)])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (other_prior, "z_where_0 has support"),
+        (fewer_steps, "do not belong together"),
+        (independent_presence, "0 after a 0"),
+        (other_proposal, "z_where_0 has support"),
+    ],
+)
+def test_a_part_that_is_swapped_in_is_checked(pair, wrap, change, words):
+    training = fit(*map(wrap, pair), repeat(IMAGES))
+    next(training)
+    before = [(p, p.detach().clone()) for module in pair for p in module.parameters()]
+    change(*pair)
+    with pytest.raises(ValueError, match=words):
+        next(training)
+    assert all(torch.equal(p, value) for p, value in before)
+
+
+def test_parts_that_differ_in_numbers_alone_are_not_checked_again(pair, monkeypatch):
+    """A schedule that assigns a prior at each step costs no run of the checker."""
+    model, guide = pair
+    checks = []
+    module = sys.modules["pyro_scenes.inference.fit"]
+    monkeypatch.setattr(module, "check_guide", lambda *pair: checks.append(pair))
+    for record in fit(model, guide, repeat(IMAGES, 4)):
+        model.z_pres = Persist(0.5 / record.step)
+        model.z_what = lambda scene, scale=record.step / 10: dist.Normal(
+            torch.zeros(4), scale
+        ).to_event(1)
+        guide.presence = record.loss
+        guide.eval() if record.step % 2 else guide.train()
+    assert len(checks) == 2  # at the first step, and where a function has replaced z_what
+
+
 JIT = [
     lambda: JitTraceEnum_ELBO(max_plate_nesting=1, ignore_jit_warnings=True),
     lambda: JitTrace_ELBO(ignore_jit_warnings=True),
@@ -309,7 +402,7 @@ def swapped(model, guide):
 
 
 def in_place(model, guide):
-    model.z_pres.probs.value.fill_(0.9)
+    model.z_pres.probs.fill_(0.9)
 
 
 def a_function(model, guide):
@@ -334,6 +427,14 @@ def test_a_compiled_elbo_does_not_outlive_what_it_was_compiled_with(pair, make, 
     with pytest.raises(ValueError, match="is compiled at its first step"):  # nor in another fit
         next(fit(model, guide, repeat(IMAGES), elbo=elbo))
     assert next(fit(model, guide, [IMAGES], elbo=make())).step == 1
+
+
+@pytest.mark.parametrize("batch", [IMAGES[:1], IMAGES.double()])
+def test_a_compiled_elbo_wants_batches_of_one_shape(pair, batch, unchecked):
+    training = fit(*pair, [IMAGES, IMAGES, batch], elbo=JIT[1]())
+    next(training), next(training)
+    with pytest.raises(ValueError, match="JitTrace_ELBO is compiled.*'shape of the batch'"):
+        next(training)
 
 
 def test_gradients_that_are_off_are_named(pair):

@@ -49,3 +49,17 @@ def test_a_factor_is_of_the_rate_that_a_group_began_with():
     for factor in (0.5, 0.1, 0.5):
         scale_lr(optim, factor)
     assert [group["lr"] for group in optim.param_groups] == pytest.approx([0.05, 0.1])
+
+
+@pytest.mark.parametrize("wrong", [None, "1", [1], torch.ones(2), float("nan")])
+def test_what_is_no_number_is_named(unchecked, wrong):
+    optim = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    for call in (
+        lambda: ramp(wrong, over=3),
+        lambda: warm_up(1, start=wrong),
+        lambda: falling(1, wrong),
+        lambda: scale_lr(optim, wrong),
+        lambda: plateaus([1.0], patience=wrong),
+    ):
+        with pytest.raises((TypeError, ValueError), match="must be (a number|a whole|finite)"):
+            call()

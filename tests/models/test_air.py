@@ -143,11 +143,11 @@ def test_both_estimators_have_one_gradient():
     """The score function, baselines and all, is unbiased: its mean is the exact gradient."""
     model = small(2)
     guide = AIRGuide(model)
-    images = torch.rand(4, 1, 16, 16).repeat(20, 1, 1, 1)  # each step draws twenty times
+    images = torch.rand(4, 1, 16, 16).repeat(40, 1, 1, 1)  # each step draws forty times
     found = {}
     for name, elbo, proposal, draws in (
-        ("exact", EXACT, config_enumerate(guide), 20),
-        ("graph", TraceGraph_ELBO(), guide, 50),
+        ("exact", EXACT, config_enumerate(guide), 10),
+        ("graph", TraceGraph_ELBO(), guide, 25),
     ):
         sums = []
         for _ in range(draws):
@@ -190,8 +190,8 @@ def test_learns_to_find_squares():
         image[0, y : y + 6, x : x + 6] = n
     model = small(1)
     guide = AIRGuide(model)
-    stream = islice(batches(images, 32), 200)
-    for _ in fit(model, guide, stream, elbo=EXACT, optim=adam(model, guide, lr=2e-3)):
+    stream = islice(batches(images, 32), 100)
+    for _ in fit(model, guide, stream, elbo=EXACT, optim=adam(model, guide, lr=4e-3)):
         pass
     with torch.no_grad():
         found = evaluation.interpret(model, guide, images)

@@ -82,11 +82,12 @@ CELLS = {
 
 def untrained(model, guide, steps=6):
     """Names of the parameters that a few steps of the score function leave without a gradient."""
-    named = [*model.named_parameters(), *guide.named_parameters()]
-    touched = set()
+    left = {**dict(model.named_parameters()), **dict(guide.named_parameters())}
     for _ in fit(model, guide, repeat(BINARY, steps)):
-        touched |= {name for name, value in named if value.grad is not None and value.grad.any()}
-    return [name for name, _ in named if name not in touched]
+        left = {name: p for name, p in left.items() if p.grad is None or not p.grad.any()}
+        if not left:
+            break
+    return [*left]
 
 
 @pytest.mark.parametrize("swap", SWAPS)
@@ -97,7 +98,7 @@ def test_what_is_swapped_in_is_used_and_everything_is_trained(swap):
     guide = AIRGuide(model, presence=3.0)
     spy.calls = 0
     assert untrained(model, guide) == []
-    assert spy.calls >= 6
+    assert spy.calls
     if name.startswith("z_"):
         site = poutine.trace(model).get_trace(size=3).nodes[f"{name}_0"]
         assert guide_site(guide, name)["value"].shape[1:] == site["value"].shape[1:]

@@ -20,7 +20,9 @@ from pyro_scenes import (
     fit,
 )
 from pyro_scenes.networks import FreePoseDecoder, GlimpseDecoder
-from pyro_scenes.render import place, warp
+from pyro_scenes.render import place
+
+from .conftest import gradients, joint_of, placed, same, seeded, values
 
 IMAGE, WINDOW, CODE = (1, 12, 15), (1, 7, 6), 3
 COLOUR = {"image_shape": (3, 12, 15), "window": (3, 7, 6)}
@@ -40,36 +42,6 @@ def pair(layers=2, guide=None, **swaps):
 
 def images_of(model, n=5):
     return torch.rand(n, *model.image_shape).round()
-
-
-def seeded(module, *args, seed=3, **kwargs):
-    torch.manual_seed(seed)
-    return poutine.trace(module).get_trace(*args, **kwargs)
-
-
-def joint_of(model, proposed, images):
-    return poutine.trace(poutine.replay(model, trace=proposed)).get_trace(images)
-
-
-def latents(trace):
-    return {n: trace.nodes[n] for n in trace.stochastic_nodes if n.startswith("z_")}
-
-
-def values(trace):
-    return {name: site["value"] for name, site in latents(trace).items()}
-
-
-def gradients(*modules):
-    found = [p.grad.clone() for m in modules for p in m.parameters() if p.grad is not None]
-    for module in modules:
-        module.zero_grad()
-    return found
-
-
-def same(found, expected, rtol=1e-3):
-    assert len(found) == len(expected) > 0
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=rtol, atol=rtol * other.abs().max().item())
 
 
 def solid(size=3, opacity=1.0):
@@ -93,17 +65,6 @@ def similarity(z_where):
     scale, x, y = z_where.unbind(-1)
     zero = torch.zeros_like(x)
     return torch.stack([scale, zero, x, zero, scale, y], -1).unflatten(-1, (2, 3))
-
-
-def placed(model, picture, transform, mask=None):
-    """A picture on the canvas: its mask's centre of mass, if that is asked for, where T has the middle."""
-    if model.centred:
-        mass = picture if mask is None else mask
-        mass = mass.sum(1) / mass.sum((1, 2, 3)).clamp(min=1e-6)[:, None, None]
-        x, y = ((2 * torch.arange(size) + 1) / size - 1 for size in (mass.shape[2], mass.shape[1]))
-        middle = torch.stack([(mass.sum(1) * x).sum(1), (mass.sum(2) * y).sum(1)], -1)
-        transform = torch.cat([transform[..., :2], transform[..., 2:] + middle[..., None]], -1)
-    return warp(picture, transform, model.image_shape)
 
 
 def similarity_in_the_middle(z_where):
@@ -138,6 +99,7 @@ def by_hand(model, guide, images, analytic=False):
 @pytest.mark.parametrize("elbo", [Trace_ELBO(), TraceMeanField_ELBO()])
 def test_the_loss_is_the_bound_written_by_hand(layers, elbo, centred):
     model, guide = pair(layers, centred=centred)
+    assert len(model.latents()) == 2 * layers
     expected = by_hand(model, guide, IMAGES, isinstance(elbo, TraceMeanField_ELBO))
     expected.backward()
     written = gradients(model, guide)
@@ -150,11 +112,12 @@ def test_both_kinds_of_kl_agree_in_the_mean():
     model, guide = pair()
     differences = []
     with torch.no_grad():
-        for seed in range(40):
+        images = IMAGES.repeat(4, 1, 1, 1)  # each seed draws four times
+        for seed in range(10):
             losses = []
             for elbo in (Trace_ELBO(), TraceMeanField_ELBO()):
                 torch.manual_seed(seed)
-                losses.append(elbo.loss(model, guide, IMAGES))
+                losses.append(elbo.loss(model, guide, images))
             differences.append(losses[0] - losses[1])
     differences = torch.tensor(differences)
     assert differences.std() > 0
@@ -294,14 +257,6 @@ def test_grey_layers_as_opaque_as_bright_have_no_order():
     torch.testing.assert_close(*(trace.log_prob_sum() for trace in found))
 
 
-@pytest.mark.parametrize("layers", [1, 2, 3, 4])
-def test_any_number_of_layers_trains(layers):
-    model, guide = pair(layers)
-    assert len(model.latents()) == 2 * layers
-    (record,) = fit(model, guide, [IMAGES])
-    assert 0 < record.loss < float("inf") and record.norm > 0
-
-
 # Swaps.
 
 
@@ -435,8 +390,8 @@ def test_it_learns_to_explain_bars(kind):
     images = torch.zeros(8, *IMAGE)
     for i in range(8):
         images[i, 0, 2 + i // 4 * 4 : 5 + i // 4 * 4, 1 + 3 * (i % 4) : 5 + 3 * (i % 4)] = 1
-    batch, optim = images.repeat(2, 1, 1, 1), adam(model, guide, lr=5e-3)
-    records = fit(model, guide, repeat(batch, 120), elbo=TraceMeanField_ELBO(), optim=optim)
+    optim = adam(model, guide, lr=5e-3)
+    records = fit(model, guide, repeat(images, 70), elbo=TraceMeanField_ELBO(), optim=optim)
     losses = [record.loss for record in records]
     assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
     with torch.no_grad():

@@ -15,6 +15,8 @@ from pyro_scenes.handlers import expected
 from pyro_scenes.networks import FreePoseDecoder, GlimpseDecoder
 from pyro_scenes.render import inverse, warp
 
+from .conftest import gradients, joint_of, latents, placed, same, seeded, values
+
 IMAGE, WINDOW, CODE = (1, 12, 15), (1, 7, 6), 3
 COLOUR = {"image_shape": (3, 12, 15), "window": (3, 7, 6)}
 IMAGES = torch.rand(5, *IMAGE, generator=torch.Generator().manual_seed(0)).round()
@@ -28,47 +30,6 @@ def pair(layers=2, guide=None, **swaps):
 
 def images_of(model, n=5):
     return torch.rand(n, *model.image_shape).round()
-
-
-def seeded(module, *args, seed=3, **kwargs):
-    torch.manual_seed(seed)
-    return poutine.trace(module).get_trace(*args, **kwargs)
-
-
-def joint_of(model, proposed, images):
-    return poutine.trace(poutine.replay(model, trace=proposed)).get_trace(images)
-
-
-def latents(trace):
-    return {n: trace.nodes[n] for n in trace.stochastic_nodes if n.startswith("z_")}
-
-
-def values(trace):
-    return {name: site["value"] for name, site in latents(trace).items()}
-
-
-def gradients(*modules):
-    found = [p.grad.clone() for m in modules for p in m.parameters() if p.grad is not None]
-    for module in modules:
-        module.zero_grad()
-    return found
-
-
-def same(found, expected, rtol=1e-3):
-    assert len(found) == len(expected) > 0
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=rtol, atol=rtol * other.abs().max().item())
-
-
-def placed(model, picture, transform, mask=None):
-    """A picture on the canvas: its mask's centre of mass, if that is asked for, where T has the middle."""
-    if model.centred:
-        mass = picture if mask is None else mask
-        mass = mass.sum(1) / mass.sum((1, 2, 3)).clamp(min=1e-6)[:, None, None]
-        x, y = ((2 * torch.arange(size) + 1) / size - 1 for size in (mass.shape[2], mass.shape[1]))
-        middle = torch.stack([(mass.sum(1) * x).sum(1), (mass.sum(2) * y).sum(1)], -1)
-        transform = torch.cat([transform[..., :2], transform[..., 2:] + middle[..., None]], -1)
-    return warp(picture, transform, model.image_shape)
 
 
 # The guide.
@@ -314,14 +275,6 @@ def noise_of(guide, images):
         batch = draws.shape[:-2]  # later layers stand to the left
         noise.append(draws.permute(*reversed(range(len(batch))), -2, -1))
     return noise
-
-
-@pytest.fixture
-def double():
-    """Pyro's TraceEnum_ELBO counts deterministic sites in the default dtype."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize(("layers", "sweeps"), [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2)])

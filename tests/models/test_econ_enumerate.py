@@ -1,17 +1,17 @@
 """ECON's enumerated choice: all K^T sequences of experts, summed by Pyro and by hand."""
 
-from itertools import product, repeat
+from itertools import product
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
+from pyro.infer import SVI, TraceEnum_ELBO, config_enumerate
 from pyro.poutine.messenger import Messenger
 from torch import nn
 
-from pyro_scenes import ECON, ECONGuide, adam, fit
+from pyro_scenes import ECON, ECONGuide
 from pyro_scenes.conditionals import RegionProposal
 from pyro_scenes.models.econ import Scene
 
@@ -68,14 +68,6 @@ def pair(choice="enumerate", layers=LAYERS, experts=K, **settings):
         model, attention=attention, proposals=proposals, choice=choice, temperature=20.0
     )
     return model, guide
-
-
-@pytest.fixture
-def double():
-    """Pyro's TraceEnum_ELBO counts deterministic sites in the default dtype."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def images_of(n=2):
@@ -171,8 +163,7 @@ class Chained(nn.Module):
         return dist.Normal(loc, 1.0).to_event(1)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("chained", [False, True])
+@pytest.mark.parametrize(("chained", "training"), [(True, True), (False, False)])
 def test_the_loss_is_the_sum_over_all_sequences_written_by_hand(chained, training, double):
     """K = 3 experts, T = 3 layers: 27 sequences; the loss, and the gradient of every parameter."""
     prior = Chained()
@@ -194,57 +185,31 @@ def test_the_loss_is_the_sum_over_all_sequences_written_by_hand(chained, trainin
         torch.testing.assert_close(summed[name], grad, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("step", ["fit", "svi"])
-def test_it_trains_as_any_guide(step):
-    """By ``fit``, and by Pyro's SVI with the guide as it is."""
+def test_it_trains_by_svi_as_any_guide():
     model, guide = pair()
     images = images_of(4)
-    if step == "fit":
-        optim = adam(model, guide, lr=1e-2)
-        losses = [r.loss for r in fit(model, guide, repeat(images, 40), elbo=EXACT, optim=optim)]
-    else:
-        svi = SVI(model, guide, pyro.optim.Adam({"lr": 1e-2}), EXACT)
-        losses = [svi.step(images) for _ in range(40)]
-    assert sum(losses[-5:]) < sum(losses[:5])
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 2e-2}), EXACT)
+    losses = [svi.step(images) for _ in range(16)]
+    assert sum(losses[-4:]) < sum(losses[:4])
 
 
-@pytest.mark.parametrize("elbo", [Trace_ELBO(), TraceGraph_ELBO(), EXACT], ids=str)
-def test_every_elbo_takes_drawn_choices(elbo):
-    model, guide = pair("compete")
-    (record,) = fit(model, guide, [images_of()], elbo=elbo)
-    assert abs(record.loss) < float("inf") and record.norm > 0
-
-
-def losses_of(model, guide, images, draws=60):
-    with torch.no_grad():
-        return torch.tensor([EXACT.loss(model, guide, images) for _ in range(draws)])
-
-
-def assert_of_one_mean(one, other):
-    error = (one.var() / len(one) + other.var() / len(other)).sqrt()
-    assert error > 0 and (one.mean() - other.mean()).abs() < 4 * error
-
-
-def test_competition_has_the_sums_loss_in_the_mean():
-    """The same expectation: drawn sequences of experts, and all of them."""
+def test_what_is_drawn_has_the_sums_loss_in_the_mean():
+    """One expectation: all sequences and regions, drawn sequences of experts, and drawn regions."""
     model, guide = pair(layers=2)
-    images = images_of()
-    summed = losses_of(model, config_enumerate(guide), images)
     parts = {"attention": [*guide.attention], "proposals": [*guide.proposals]}
     competing = ECONGuide(model, **parts, temperature=20.0)
-    drawn = losses_of(model, config_enumerate(competing), images)
-    assert_of_one_mean(summed, drawn)
-    assert summed.std() < drawn.std()
+    images = images_of().repeat(10, 1, 1, 1)  # each loss draws ten times
 
+    def losses(proposal):
+        with torch.no_grad():
+            return torch.tensor([EXACT.loss(model, proposal, images) for _ in range(12)])
 
-def test_drawn_regions_have_the_summed_ones_in_the_mean():
-    """Without ``config_enumerate`` experts are summed over, and regions are drawn."""
-    model, guide = pair(layers=2)
-    images = images_of()
-    summed = losses_of(model, config_enumerate(guide), images)
-    drawn = losses_of(model, guide, images)
-    assert_of_one_mean(summed, drawn)
-    assert summed.std() < drawn.std()
+    summed = losses(config_enumerate(guide))
+    # Without config_enumerate experts are summed over, and regions are drawn.
+    for drawn in (losses(config_enumerate(competing)), losses(guide)):
+        error = (summed.var() / len(summed) + drawn.var() / len(drawn)).sqrt()
+        assert error > 0 and (summed.mean() - drawn.mean()).abs() < 4 * error
+        assert summed.std() < drawn.std()
 
 
 def test_no_gradient_goes_through_the_competition():

@@ -22,11 +22,11 @@ def test_the_papers_pair(unique):
 @pytest.mark.parametrize(
     "pair",
     [
-        lambda: recipes.paper_econ((3, 32, 32), 2, 3, given_masks=True),
-        lambda: recipes.given_masks_econ((3, 32, 32), 1, 3),
+        lambda: recipes.paper_econ((3, 32, 32), 2, 3, given_regions=True),
+        lambda: recipes.given_regions_econ((3, 32, 32), 1, 3),
     ],
 )
-def test_pairs_for_given_masks_need_regions(pair):
+def test_pairs_for_given_regions_need_regions(pair):
     model, guide = pair()
     check_guide(model, guide, SCENES.floats(), SCENES.regions(3))
     assert not any(parameter.numel() for parameter in guide.attention.parameters())

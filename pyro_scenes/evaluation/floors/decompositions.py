@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..agreement import Agreement, agreement
 from ..decomposition import Decomposition
+from ..doors import checked
 from ..segments import visible_parts
 from ..training import as_floats
 
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 
+@checked
 def agreement_floors(
     images: Tensor,
     masks: Bool[Tensor, "n objects h w"],
@@ -42,6 +44,7 @@ def agreement_floors(
     return {name: agreement(answer, masks, labels) for name, answer in answers.items()}
 
 
+@checked
 def flood_fill(images: Tensor, *, layers: int = 16, connected: bool = False) -> Decomposition:
     """Pixels of exactly one colour are one segment: the largest is the background, then objects by area.
 
@@ -84,6 +87,7 @@ def _rank_by_area(segment: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
     return sizes.argsort(descending=True, stable=True).argsort()[number]
 
 
+@checked
 def largest_first(images: Tensor, masks: Bool[Tensor, "n objects h w"]) -> Decomposition:
     """The true regions, the largest visible area in front; full shapes are what is visible."""
     visible = visible_parts(masks)
@@ -91,11 +95,13 @@ def largest_first(images: Tensor, masks: Bool[Tensor, "n objects h w"]) -> Decom
     return _copied(images, visible[torch.arange(len(order))[:, None], order])
 
 
+@checked
 def foreground_only(images: Tensor, masks: Bool[Tensor, "n objects h w"]) -> Decomposition:
     """All objects of a scene as one, before the background."""
     return _copied(images, masks.any(1, keepdim=True))
 
 
+@checked
 def ideal(
     images: Tensor,
     masks: Bool[Tensor, "n objects h w"],
@@ -110,6 +116,7 @@ def ideal(
     return answer._replace(masks=full, experts=experts.where(answer.experts >= 0, -1))
 
 
+@checked
 def one_expert(decomposition: Decomposition) -> Decomposition:
     """The same, as if expert 0 had made every object."""
     return decomposition._replace(experts=decomposition.experts.clamp(max=0))

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...render import centroid
+from ..doors import checked
 from ..layer_metrics import LayerMetrics, layer_metrics
 from ..layers import Layers, visible_layers
 from ..reading import ShapeReader
@@ -13,6 +14,7 @@ from ..training import as_floats
 __all__ = ["copy_whole", "cut_in_two", "layer_floors", "other_scene", "true_layers"]
 
 
+@checked
 def layer_floors(
     images: Tensor,
     truth: Bool[Tensor, "n objects h w"],
@@ -38,6 +40,7 @@ def layer_floors(
     }
 
 
+@checked
 def cut_in_two(images: Tensor) -> Layers:
     """The image cut through its centre of mass, across its long axis."""
     pictures = as_floats(images)
@@ -53,16 +56,19 @@ def cut_in_two(images: Tensor) -> Layers:
     return _opaque(pictures[:, None] * torch.cat([side, ~side], 1))
 
 
+@checked
 def copy_whole(images: Tensor, layers: int = 2) -> Layers:
     """The whole image in every layer."""
     return _opaque(as_floats(images)[:, None].expand(-1, layers, -1, -1, -1))
 
 
+@checked
 def other_scene(truth: Bool[Tensor, "n objects h w"]) -> Layers:
     """The true objects of the scene before."""
     return true_layers(truth.roll(1, 0))
 
 
+@checked
 def true_layers(truth: Bool[Tensor, "n objects h w"]) -> Layers:
     """The objects' full shapes, white: the ceiling of all metrics but of centres.
 

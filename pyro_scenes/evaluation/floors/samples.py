@@ -1,26 +1,31 @@
-"""Samples that nobody learned to paint: blank paper, and objects of one class whatever is ordered."""
+"""Samples that nobody learned to paint: blank paper, and objects of one class whatever is asked for."""
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ..samples import Order, Requested, requested
+from ..doors import checked
+from ..samples import Request, Requested, requested
 from ..shapes import SingleShapes, single_shapes
 
 __all__ = ["requested_floors", "single_shape_floors"]
 
 
-def requested_floors(order: Order) -> dict[str, Requested]:
-    """Read without error, what blank paper and objects of one class have for the scenes that were ordered."""
-    order = order._replace(made=torch.ones_like(order.made))
-    classes = order.counts.shape[1]
-    numbers = order.counts.sum(1, keepdim=True)
-    of_one = [requested(numbers * one_hot(torch.tensor(i), classes), order) for i in range(classes)]
-    blank = requested(torch.zeros_like(order.counts), order)
+@checked
+def requested_floors(request: Request) -> dict[str, Requested]:
+    """Read without error, what blank paper and objects of one class have for the scenes requested."""
+    request = request._replace(made=torch.ones_like(request.made))
+    classes = request.counts.shape[1]
+    numbers = request.counts.sum(1, keepdim=True)
+    of_one = [
+        requested(numbers * one_hot(torch.tensor(i), classes), request) for i in range(classes)
+    ]
+    blank = requested(torch.zeros_like(request.counts), request)
     return {"blank paper": blank, "one class for all": max(of_one)}
 
 
+@checked
 def single_shape_floors(
     stencils: Bool[Tensor, "classes h w"], experts: int
 ) -> dict[str, SingleShapes]:

@@ -1,0 +1,87 @@
+"""Doors: arguments that are not what a public function's annotations name are refused in words."""
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from inspect import signature
+from types import NoneType, UnionType
+from typing import Any, TypeVar, cast, get_args
+
+from jaxtyping import AbstractArray, Float, UInt8, jaxtyped
+from torch import Tensor
+
+from ..checks import check_sizes
+
+__all__ = ["checked", "split"]
+
+Function = TypeVar("Function", bound=Callable)
+
+
+def checked(function: Function) -> Function:
+    """Decorates a function: it takes tensors and named tuples as its annotations have them, and no others.
+
+    Each is looked at alone: whether they fit each other is the function's own to say. It then raises
+
+    * a TypeError where an argument is no tensor, or not that named tuple;
+    * a ValueError where a tensor has another dtype or rank.
+    """
+    arguments = signature(function)
+    hints = {name: _classes(p.annotation) for name, p in arguments.parameters.items()}
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for name, value in arguments.bind(*args, **kwargs).arguments.items():
+            _check(name, value, hints[name])
+        return function(*args, **kwargs)
+
+    return cast(Function, call)
+
+
+def split(
+    images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"], size: int
+) -> Iterator[Float[Tensor, "m c h w"] | UInt8[Tensor, "m c h w"]]:
+    """Images, so many at a time.
+
+    Raises:
+        TypeError: They are no tensor.
+        ValueError: They are not (n, C, H, W), or none; or the size is not a whole number from 1 up.
+    """
+    check_sizes(chunk=size)
+    _check("images", images, _classes(split.__annotations__["images"]))
+    if len(images) == 0:
+        raise ValueError("images is an empty batch: at least one image is needed")
+    return iter(images.split(size))
+
+
+def _classes(hint: Any) -> tuple[type, ...]:
+    """The classes of an annotation; none where it is not of tensors or named tuples alone."""
+    classes = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    known = (_is_array(each) or each is NoneType or hasattr(each, "_fields") for each in classes)
+    return classes if all(known) else ()
+
+
+def _is_array(kind: Any) -> bool:
+    return isinstance(kind, type) and (kind is Tensor or issubclass(kind, AbstractArray))
+
+
+def _check(name: str, value: Any, classes: tuple[type, ...]) -> None:
+    # A context of its own: a caller's shapes may have the same letters.
+    with jaxtyped("context"):
+        if not classes or isinstance(value, classes):
+            return
+    wanted = " or ".join(_words(kind) for kind in classes)
+    if isinstance(value, Tensor) and any(map(_is_array, classes)):
+        raise ValueError(f"{name} must be {wanted}, got {value.dtype} {tuple(value.shape)}")
+    raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
+
+
+def _words(kind: Any) -> str:
+    """Such as ``a tensor (n, objects, h, w) of bool``."""
+    if kind is NoneType:
+        return "None"
+    if not _is_array(kind):
+        return f"a {kind.__name__}"
+    if kind is Tensor:
+        return "a tensor"
+    dtype = {"Int": "integers", "Float": "floats"}.get(kind.dtype.__name__)
+    shape = ", ".join(kind.dim_str.replace("#", "").split())
+    return f"a tensor ({shape}) of {dtype or kind.dtype.__name__.lower()}"

@@ -1,0 +1,77 @@
+"""Numbers that are not finite in a training: noticing them, and saying where they come from."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..pairs import held
+
+__all__ = ["NOT_FINITE", "Diverged", "Step", "diverge", "divergence"]
+
+# What torch says of parameters and draws of a distribution that are not finite.
+NOT_FINITE = re.compile(
+    r"Expected parameter .* to satisfy the constraint"
+    r"|Expected value argument (.|\n)* within the support(.|\n)*\bnan\b"
+    r"|probability tensor contains either|Expected p_in >= 0|invalid multinomial distribution"
+)
+
+
+class Diverged(RuntimeError):
+    """A step's loss or gradient was not finite. The step was not taken: parameters are the last good ones."""
+
+
+class Step(NamedTuple):
+    """A step that is being taken."""
+
+    number: int
+    is_first: bool  # of this fit: nothing has been learned in it
+    model: Callable
+    guide: Callable
+    parts: tuple  # of the batch
+
+
+@contextmanager
+def divergence(step: Step) -> Iterator[None]:
+    """Says :class:`Diverged` where Pyro's validation, or a sampler, is the first to notice.
+
+    A finite number outside its constraint at the first step comes from no training: that error stays itself.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if (match := NOT_FINITE.search(str(error))) and not (step.is_first and not _sources(step)):
+            diverge(step, match[0].splitlines()[0], error)
+        raise
+
+
+def diverge(step: Step, what: str, cause: Exception | None = None) -> None:
+    sources = _sources(step)
+    advice = "Try a smaller learning rate, or clip the gradient"
+    if step.is_first:
+        advice = "Nothing has been learned yet: see what model and guide make of this batch"
+    if sources:
+        advice = f"Not finite before it: {', '.join(sources[:3])}. {advice}"
+    if any(name.startswith(("buffer", "part")) for name in sources):
+        advice = advice.split(". ")[0] + ". No training can mend these"
+    raise Diverged(
+        f"step {step.number} diverged: {what}. The parameters are those of step {step.number - 1}. "
+        f"{advice}"
+    ) from cause
+
+
+def _sources(step: Step) -> list[str]:
+    """Names of parts of the batch, buffers and parameters that are not finite."""
+    named: list[tuple[str, Tensor]] = [
+        (f"part {i + 1} of the batch", part)
+        for i, part in enumerate(step.parts)
+        if isinstance(part, Tensor)
+    ]
+    wrong = [name for name, part in named if not part.isfinite().all()]
+    for module in [*held(step.model), *held(step.guide)]:
+        # A buffer may hold infinities on purpose, such as the mask of an attention.
+        wrong += [f"buffer {name}" for name, part in module.named_buffers() if part.isnan().any()]
+        wrong += [name for name, part in module.named_parameters() if not part.isfinite().all()]
+    return wrong
