@@ -107,9 +107,9 @@ class AIR(Model):
             scene = Scene(0, self.blank.expand(size, *self.image_shape), self.blank.new_ones(size))
             evidence: Tensor | float = 0.0  # log p(images | canvas) so far
             if images is not None:
-                blank = self.likelihood(scene.canvas)
-                pyro.sample("image", blank, obs=images)  # (e) on the blank canvas
-                evidence = blank.log_prob(images)
+                likelihood = self.likelihood(scene.canvas)
+                pyro.sample("image", likelihood, obs=images)  # (e) on the blank canvas
+                evidence = likelihood.log_prob(images)
             # history=1: step t depends on z_pres[t-1] alone; canvas, pose and code are drawn as if all
             # steps were present, and carry no enumerated dimension.
             for t in pyro.markov(range(self.steps), history=1):
