@@ -48,11 +48,11 @@ def check_images(images: Tensor, blank: Tensor) -> Tensor:
     (:func:`pyro_scenes.data.as_images`).
     """
     if not isinstance(images, Tensor):
-        hint = "of images and labels, give the images; make an array a tensor by torch.as_tensor"
-        raise TypeError(f"images must be a float tensor, got {type(images).__name__}: {hint}")
+        hint = "torch.as_tensor(images), or of a batch of images and labels the images alone"
+        raise TypeError(f"images must be a float tensor, got {type(images).__name__}: give {hint}")
     if not images.is_floating_point():
-        hint = "give images.float()" if images.dtype == torch.bool else "divide 0..255 by 255"
-        raise TypeError(f"images must be a float tensor, got {images.dtype}: {hint}")
+        hint = "images.float()" if images.dtype == torch.bool else "images / 255 if they are 0..255"
+        raise TypeError(f"images must be a float tensor, got {images.dtype}: give {hint}")
     if images.dim() != 4 or images.shape[1:] != blank.shape:
         wanted = ", ".join(map(str, blank.shape))
         raise ValueError(f"images must have shape (n, {wanted}), got {tuple(images.shape)}")
@@ -69,12 +69,10 @@ def check_images(images: Tensor, blank: Tensor) -> Tensor:
 def check_sizes(**sizes: Any) -> None:
     """Raises a ValueError unless each is a whole number from 1 up, or, of a shape, three of them."""
     for name, size in sizes.items():
-        is_shape = "shape" in name or name == "window"
+        length = 3 if "shape" in name or name == "window" else 1
         numbers = size if isinstance(size, list | tuple) else [size]
-        if len(numbers) != (3 if is_shape else 1) or any(
-            type(n) is not int or n < 1 for n in numbers
-        ):
-            kind = "(channels, height, width)" if is_shape else "a whole number"
+        if len(numbers) != length or any(type(n) is not int or n < 1 for n in numbers):
+            kind = "(channels, height, width)" if length == 3 else "a whole number"
             raise ValueError(f"{name} must be {kind}, from 1 up, got {size!r}")
 
 

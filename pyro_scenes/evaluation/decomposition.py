@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from ..checks import warn_training_mode
 from ..handlers import expected
 from ..pairs import check_same_model
-from ..render import opacity_logits
+from ..render import opacity_logits, scopes
 from ..sites import check_pair
 from .doors import checked, split
 
@@ -151,8 +151,7 @@ def repaint(decomposition: Decomposition) -> Float[Tensor, "n c h w"]:
     It equals ``canvas`` where what a layer takes of a pixel is what its shape and those in front say.
     """
     masks = (decomposition.masks > 0.5).to(decomposition.colours)
-    scopes = torch.cat([torch.ones_like(masks[:, :1]), 1 - masks[:, :-1]], 1).cumprod(1)
-    return ((scopes * masks)[:, :, None] * decomposition.colours).sum(1)
+    return ((scopes(masks) * masks)[:, :, None] * decomposition.colours).sum(1)
 
 
 class Reconstruction(NamedTuple):

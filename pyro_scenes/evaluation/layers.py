@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..checks import check_sizes, warn_training_mode
 from ..handlers import expected
 from ..pairs import check_same_model
+from ..render import scopes
 from ..sites import check_pair
 from .bounds import log_weight
 from .doors import split
@@ -109,5 +110,4 @@ def visible_layers(
     complete: Float[Tensor, "n layers c h w"], masks: Float[Tensor, "n layers #c h w"]
 ) -> Float[Tensor, "n layers c h w"]:
     """What the layers before leave to be seen of each."""
-    scopes = torch.cat([torch.ones_like(masks[:, :1]), 1 - masks[:, :-1]], 1).cumprod(1)
-    return scopes * complete
+    return scopes(masks) * complete

@@ -16,11 +16,12 @@ and the guide (the paper's Eq. 2, and Fig. 2, middle and right)::
     z_what[t]  ~ q(z_what[t] | glance(image, z_where[t]))                                   (i)
 
 **The likelihood is a sum of increments.** Given images, (e) is log p(image | blank) plus, at each present
-step, log p(image | canvas[t]) - log p(image | canvas[t-1]), where canvas[t] has all objects up to t. The
-terms telescope to (e) for every n, and a step depends only on the step before. So the sum over counts under
-``TraceEnum_ELBO`` is exact and linear in N, and under ``TraceGraph_ELBO`` a presence is weighted only by the
-terms after it. The site ``image`` then holds log p(image | blank) alone. To draw images, or to read the site
-``canvas``, call the model without images (``model(size=n)``), and replay a trace if needed.
+step, log p(image | canvas[t]) - log p(image | canvas[t-1]), where canvas[t] has the objects of all steps up
+to t, as if present. The terms telescope to (e) for every n, and a step depends only on the step before. So
+the sum over counts under ``TraceEnum_ELBO`` is exact and linear in N, and under ``TraceGraph_ELBO`` the
+gradient of a presence is weighted only by the terms after it. The site ``image`` then holds
+log p(image | blank) alone. To draw images, or to read the site ``canvas``, call the model without images
+(``model(size=n)``), and replay a trace if needed.
 
 Departs from the paper:
     n = 0 is allowed (Eq. 1 sums from 1, but the paper's data have 0). The paper gives no rho for the
@@ -106,9 +107,9 @@ class AIR(Model):
             scene = Scene(0, self.blank.expand(size, *self.image_shape), self.blank.new_ones(size))
             evidence: Tensor | float = 0.0  # log p(images | canvas) so far
             if images is not None:
-                blank = self.likelihood(scene.canvas)
-                pyro.sample("image", blank, obs=images)  # (e) on the blank canvas
-                evidence = blank.log_prob(images)
+                likelihood = self.likelihood(scene.canvas)
+                pyro.sample("image", likelihood, obs=images)  # (e) on the blank canvas
+                evidence = likelihood.log_prob(images)
             # history=1: step t depends on z_pres[t-1] alone; canvas, pose and code are drawn as if all
             # steps were present, and carry no enumerated dimension.
             for t in pyro.markov(range(self.steps), history=1):
@@ -121,7 +122,7 @@ class AIR(Model):
     def step(
         self, t: int, scene: Scene, images: Tensor | None = None, evidence: Tensor | float = 0.0
     ) -> tuple[Scene, Tensor | float]:
-        """Draws one more object, if present, and adds it to the canvas."""
+        """Draws one more object. Given images, the canvas has it even if it is absent."""
         z_pres = pyro.sample(f"z_pres_{t}", self.z_pres(scene))  # (a)
         with poutine.mask(mask=z_pres.bool()):
             z_where = pyro.sample(f"z_where_{t}", self.z_where(scene))  # (b)

@@ -93,10 +93,7 @@ class Competition:
         return certain_logits(logits.argmax(1), logits.shape[1])
 
     def expert_logits(
-        self,
-        sprite_loss: Float[Tensor, "n sprites"],
-        cost: Float[Tensor, " n"],
-        training: bool,
+        self, sprite_loss: Float[Tensor, "n sprites"], cost: Float[Tensor, " n"], training: bool
     ) -> Float[Tensor, "n experts"]:
         """(g2), of sprites, background and empty layer; in evaluation certainly the best sprite."""
         logits, sprites = -sprite_loss / self.temperature, sprite_loss.shape[1]

@@ -110,7 +110,7 @@ class CSTVAE(Layered):
 
 
 class CSTVAEGuide(LayeredGuide):
-    """The amortised guide of a :class:`CSTVAE`: it proposes a layer, removes it from the image, and repeats.
+    """The amortised guide of a :class:`CSTVAE`: it proposes each layer, then removes it from the image.
 
     Args:
         model: Its decoders are used at each call. Its priors of the first layer must have the shapes and
@@ -119,10 +119,9 @@ class CSTVAEGuide(LayeredGuide):
         pose_hidden: Width of the two hidden layers that read a picture for a pose; 32 in the paper.
         looks: Number of looks at the expected window before a pose is drawn; 0 in the paper.
         explained: Whether the guide also reads the explained part of the image, image - residual.
-        sweeps: How often all layers are proposed, 1 in the paper. Only the last sweep draws; in the others
-            each latent is at its point estimate, so a residual then also lacks later layers. No gradient
-            passes through point estimates. It may be changed between steps, and is not in checkpoints;
-            training starts better with 1.
+        sweeps: How often all layers are proposed; 1 in the paper. Only the last sweep draws. The others take
+            point estimates, without a gradient, so that a residual also lacks the layers behind. It may
+            change between steps, and is not in checkpoints; 1 is better at the start of training.
         z_what: Proposal, from features (n, hidden) to a distribution. Default: ``Amortised``.
     """
 

@@ -188,9 +188,8 @@ class ECONGuide(Guide):
         if proposals is None:
             proposals = [RegionProposal(RegionEncoder(shape, size), size, prior) for _ in each]
         if attention is None:
-            networks = [UNet(shape[0] + 1) for _ in each]
-            networks[0].check_size(shape[1:])
-            attention = networks
+            attention = unets = [UNet(shape[0] + 1) for _ in each]
+            unets[0].check_size(shape[1:])
         self.proposals = nn.ModuleList(check_experts("proposals", proposals, model.experts))
         self.attention = nn.ModuleList(check_experts("attention", attention, model.experts))
         self.to(model.blank)

@@ -5,10 +5,11 @@ It is ECON's guide (:mod:`~pyro_scenes.models.econ`) with other lines (f) and (g
     seed_i_c    ~ pixels in proportion to the background's loss, for each candidate c       (f1)
     alpha_c     = attention (image, scope_i, seed_i_c)                                      (f2)
     candidate_i ~ exp -(least loss of a sprite, less its gain over the background)          (g1)
-    P(k)        = softmax of -(lambda L_x(k) + L_r(k) - gain(k)); empty if no sprite gains  (g2)
+    P(k)        = softmax of -(lambda L_x(k) + L_r(k) - gain(k)), or empty                  (g2)
 
-The chosen sprite overrules alpha where its opacity is certain (``networks.settle``). Seeds and candidates are
-auxiliary draws: the guide is a proposal for each of their values, so the mean ELBO is a bound.
+A layer is empty if every sprite would lower the bound. The chosen sprite overrules alpha where its opacity is
+certain (``networks.settle``). Seeds and candidates are auxiliary draws: the guide is a proposal for each of
+their values, so the mean ELBO is a bound.
 """
 
 from collections.abc import Sequence
@@ -126,8 +127,7 @@ class SpritesGuide(Guide):
     def step(self, context: Context) -> tuple[Context, Float[Tensor, "n 1 h w"]]:
         """Proposes one more layer. Returns the next context, and the logarithm of the layer's region."""
         scene, log_scope = context.scene, context.log_scope
-        is_last = scene.layer == scene.layers - 1
-        draw = self.draw_last if is_last else self.draw_object
+        draw = self.draw_object if scene.layer < scene.layers - 1 else self.draw_last
         z_expert, alpha_logits = draw(context)  # (f), (g)
         log_region = log_scope + logsigmoid(alpha_logits)
         q_what = self.code_proposal(context, log_region, z_expert.clamp(max=self.sprites))

@@ -37,12 +37,7 @@ class BroadcastDecoder(nn.Module):
     grid: Tensor
 
     def __init__(
-        self,
-        code: int,
-        image_shape: tuple[int, ...],
-        *,
-        features: int = 32,
-        blocks: int = 3,
+        self, code: int, image_shape: tuple[int, ...], *, features: int = 32, blocks: int = 3
     ) -> None:
         super().__init__()
         sizes = [code + 2, *[features] * blocks]
@@ -115,17 +110,17 @@ class SpriteDecoder(nn.Module):
         self,
         images: Float[Tensor, "n c h w"],
         regions: Float[Tensor, "n 1 h w"],
-        scope: Float[Tensor, "n 1 h w"],
+        scopes: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n code"]:
         """An estimate of the code from regions: the place of :meth:`match` and the typical colour."""
         with torch.no_grad():
-            place = self.match(regions, scope)
+            place = self.match(regions, scopes)
             colour = typical_colour(images, regions)
         place = torch.erfinv((place / self.reach).clamp(-0.95, 0.95)) * 2**0.5
         return torch.cat([place, _code_of(colour, self.colour)], 1)
 
     def match(
-        self, regions: Float[Tensor, "n 1 h w"], scope: Float[Tensor, "n 1 h w"]
+        self, regions: Float[Tensor, "n 1 h w"], scopes: Float[Tensor, "n 1 h w"]
     ) -> Float[Tensor, "n 2"]:
         """The posterior mean of the place given the regions, under a uniform prior, near the mode.
 
@@ -140,7 +135,7 @@ class SpriteDecoder(nn.Module):
         # Outside the kernel, the loss is MAX_LOSS.
         inside = functional.logsigmoid(opacity).clamp(min=-MAX_LOSS) + MAX_LOSS
         kernel = torch.stack([inside, functional.logsigmoid(-opacity)])[None]
-        scores = _correlate(torch.cat([regions, scope - regions], 1), kernel).flatten(1)
+        scores = _correlate(torch.cat([regions, scopes - regions], 1), kernel).flatten(1)
         places = self.grid.flatten(1).mT
         # The mean of two modes would be neither.
         far = torch.cdist(places[scores.argmax(1)], places) > NEAR
@@ -190,7 +185,7 @@ class FlatDecoder(nn.Module):
         self,
         images: Float[Tensor, "n c h w"],
         regions: Float[Tensor, "n 1 h w"],
-        scope: Float[Tensor, "n 1 h w"],
+        scopes: Float[Tensor, "n 1 h w"],
     ) -> Float[Tensor, "n code"]:
         """The code of the regions' typical colour."""
         with torch.no_grad():

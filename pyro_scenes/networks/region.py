@@ -36,10 +36,10 @@ class RegionEncoder(nn.Module):
         super().__init__()
         size = image_shape[1:]
         if any(side % fold or side // fold < 2**blocks for side in size):
+            multiples = f", multiples of {fold}" if fold > 1 else ""
             raise ValueError(
-                f"RegionEncoder needs images whose height and width are multiples of {fold} from "
-                f"{fold * 2**blocks} up, got {size[0]} x {size[1]} pixels: give larger images, or give the "
-                "encoder fewer blocks or another fold"
+                f"RegionEncoder needs sides of {fold * 2**blocks} pixels or more{multiples}, got "
+                f"{size[0]} x {size[1]}: give larger images, or give the encoder fewer blocks or another fold"
             )
         sizes = [(image_shape[0] + 1) * fold**2, *[channels] * blocks]
         layers: list[nn.Module] = [nn.PixelUnshuffle(fold)]

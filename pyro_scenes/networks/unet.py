@@ -59,10 +59,10 @@ class UNet(nn.Module):
         """Raises a ValueError if images of this height and width are too small or do not fold."""
         least = self.fold * 2 ** (len(self.down) - 1)
         if any(side % self.fold for side in size) or prod(side // least for side in size) < 2:
+            multiples = f", multiples of {self.fold}" if self.fold > 1 else ""
             raise ValueError(
-                f"a U-Net with {len(self.down)} widths needs images of at least {least} x {2 * least} "
-                f"pixels, their sides multiples of {self.fold}, got {size[0]} x {size[1]}: give larger "
-                "images, or give the U-Net fewer widths or another fold"
+                f"this U-Net needs sides of {least} x {2 * least} pixels or more{multiples}, got "
+                f"{size[0]} x {size[1]}: give larger images, or give the U-Net fewer widths or another fold"
             )
 
 

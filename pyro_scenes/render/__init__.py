@@ -1,7 +1,7 @@
 """Places pictures on canvases and composites layers. Torch only, no distributions."""
 
 from .affine import centre, centroid, inverse, warp
-from .compose import under
+from .compose import scopes, under
 from .regions import behind, log_visibility, mask_divergence, opacity_logits, to_pixels
 from .transform import box, glance, place
 
@@ -16,6 +16,7 @@ __all__ = [
     "mask_divergence",
     "opacity_logits",
     "place",
+    "scopes",
     "to_pixels",
     "under",
     "warp",

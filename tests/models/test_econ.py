@@ -459,3 +459,8 @@ def test_a_wrong_part_is_named(settings, error):
 def test_a_wrong_part_of_the_guide_is_named(settings, error):
     with pytest.raises((ValueError, TypeError), match=error):
         pair(settings)
+
+
+def test_images_too_small_for_its_networks_are_refused_at_construction():
+    with pytest.raises(ValueError, match="needs sides of 8 x 16 pixels or more, got 8 x 8"):
+        ECONGuide(ECON((3, 8, 8), 2, 2))

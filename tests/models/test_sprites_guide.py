@@ -282,3 +282,9 @@ def test_other_models_are_refused(unchecked):
         SpritesGuide(ECON(SHAPE, 3, 3))
     with pytest.raises(TypeError, match="built from a model"):
         SpritesGuide(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 6), (15, 15)])
+def test_images_too_small_for_its_networks_are_refused_at_construction(size):
+    with pytest.raises(ValueError, match=r"needs sides of 8 .*multiples of 2, got .*give larger"):
+        SpritesGuide(sprite_scenes((3, *size), 1, 2, CODE))

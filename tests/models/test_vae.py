@@ -10,6 +10,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
 from pyro_scenes import VAE, Pixels, VAEGuide, adam, fit
+from pyro_scenes.checks import check_images
 
 SHAPE = (2, 9, 12)
 IMAGES = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0)).round()
@@ -140,3 +141,19 @@ def test_it_learns_two_pictures_apart():
     canvas = joint.nodes["canvas"]["value"]
     own, other = ((canvas - x).square().mean() for x in (batch, batch.flip(0)))
     assert own < 0.2 * other
+
+
+@pytest.mark.parametrize(
+    ("bad", "hint"),
+    [
+        (IMAGES.long(), r"torch.int64: give images / 255"),
+        (IMAGES.bool(), r"torch.bool: give images.float\(\)"),
+        (IMAGES.byte(), r"torch.uint8: give images / 255"),
+        ([IMAGES, IMAGES], "list: give .* the images alone"),
+        (IMAGES.numpy(), r"ndarray: give torch.as_tensor\(images\)"),
+    ],
+    ids=["int64", "bool", "uint8", "list", "array"],
+)
+def test_images_of_another_type_are_refused_with_what_to_give(bad, hint, unchecked):
+    with pytest.raises(TypeError, match=f"images must be a float tensor, got {hint}"):
+        check_images(bad, VAE(SHAPE, 3).blank)

@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from pyro_scenes.render import under
+from pyro_scenes.render import scopes, under
 
 SIZE = (4, 3, 6, 9)
 
@@ -100,3 +100,10 @@ def test_gradients_reach_all_that_is_seen():
     torch.testing.assert_close(layers.grad[0], torch.ones(SIZE))
     torch.testing.assert_close(layers.grad[1], (1 - masks[0]).detach().expand(SIZE))
     assert masks.grad[0].any() and not masks.grad[1].any()  # there is nothing behind the last
+
+
+def test_scopes_are_what_the_layers_in_front_leave():
+    layers, masks = random_layers(3)
+    left = [scope for _, scope in stack(layers, masks)]
+    torch.testing.assert_close(scopes(masks.movedim(0, 1))[:, 1:], torch.stack(left[:-1], 1))
+    assert (scopes(masks.movedim(0, 1))[:, 0] == 1).all()
