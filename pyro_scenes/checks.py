@@ -96,10 +96,8 @@ def check_decoder(
     try:
         result = decoder(codes)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"{name} cannot decode codes of shape {tuple(codes.shape)}: build it for codes of this size, or "
-            f"change code=: {error}"
-        ) from error
+        wanted = f"codes of shape {tuple(codes.shape)}: build it for them, or change code="
+        raise ValueError(f"{name} cannot decode {wanted}: {error}") from error
     got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
     if got not in [(1, *shape) for shape in shapes]:
         wanted = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
@@ -115,9 +113,7 @@ def check_conditional(
     ``event`` is the shape or its number of dimensions; ``name`` is the site's.
     """
     if not callable(conditional) or isinstance(conditional, TorchDistributionMixin):
-        raise ValueError(
-            f"{name} must be a function from the scene to a distribution, got {conditional!r}"
-        )
+        raise ValueError(f"{name} must be a function of the scene, got {conditional!r}")
     result = conditional(scene)
     if not isinstance(result, TorchDistributionMixin):
         raise ValueError(f"{name} must return a distribution of pyro.distributions, got {result!r}")

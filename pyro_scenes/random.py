@@ -10,11 +10,7 @@ __all__ = ["fork_rng"]
 
 @contextmanager
 def fork_rng(seed: int | None = None) -> Iterator[None]:
-    """Restores torch's random state when the block ends, on the CPU and on GPUs in use.
-
-    Args:
-        seed: Seed of the draws in the block. None: they continue from the current state.
-    """
+    """Restores torch's random state when the block ends; the block starts from a seed, if one is given."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices):
         if seed is not None:

@@ -229,7 +229,10 @@ def normal(size):
     ("conditional", "words"),
     [
         (Prior(dist.Normal, loc=[3.0, 0.0], scale=[0.2, 1.0]), ["Normal", "3, 0", "0.2, 1"]),
-        (Prior(dist.Gamma, concentration=2.0, rate=0.5, learn=True), ["Gamma, trained", "rate=0.5"]),
+        (
+            Prior(dist.Gamma, concentration=2.0, rate=0.5, learn=True),
+            ["Gamma, trained", "rate=0.5"],
+        ),
         (Prior(dist.Bernoulli, probs=[0.5] * 50), ["0.5, 0.5, 0.5, 0.5, ... of shape (50,)"]),
         (Persist([0.5, 0.2]), ["Persist", "0.5, 0.2"]),
         (Pixels(dist.Laplace, scale=0.3), ["Laplace", "0.3"]),

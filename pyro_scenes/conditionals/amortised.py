@@ -87,11 +87,10 @@ def _with_tensors(fn: Callable[[Tensor], Tensor], value: Any) -> Any:
         return fn(value)
     if isinstance(value, list):
         return [_with_tensors(fn, item) for item in value]
-    if not (isinstance(value, Constraint) and vars(value)):
-        return value
-    changed = copy(value)
-    vars(changed).update({name: _with_tensors(fn, item) for name, item in vars(value).items()})
-    return changed
+    if isinstance(value, Constraint):
+        value = copy(value)
+        vars(value).update({name: _with_tensors(fn, item) for name, item in vars(value).items()})
+    return value
 
 
 @torch.no_grad()
@@ -100,9 +99,9 @@ def _logits(like: Distribution) -> Float[Tensor, " size"]:
     probs = like.mean.reshape(-1, like.event_shape[0]).mean(0)
     if isinstance(like.support, type(constraints.one_hot)):
         return probs.clamp(min=1e-6).log()
-    if not isinstance(getattr(like.support, "base_constraint", None), type(constraints.boolean)):
-        raise ValueError("neither one-hot nor bits")
-    return probs.logit(1e-6)
+    if isinstance(getattr(like.support, "base_constraint", None), type(constraints.boolean)):
+        return probs.logit(1e-6)
+    raise ValueError("neither one-hot nor bits")
 
 
 @torch.no_grad()

@@ -28,9 +28,7 @@ class _Family(nn.Module):
     def __init__(self, family: type[Any], learn: bool, parameters: dict[str, Any]) -> None:
         super().__init__()
         if not hasattr(family, "to_event"):
-            raise TypeError(
-                f"{family} is no family of pyro.distributions: give Pyro's, not torch's"
-            )
+            raise TypeError(f"{family} is no family of pyro.distributions (torch's will not do)")
         names = family.arg_constraints
         if isinstance(names, property):  # Uniform: its bounds constrain each other
             names = dict.fromkeys(signature(family).parameters, constraints.real)
@@ -38,9 +36,8 @@ class _Family(nn.Module):
         for name, value in parameters.items():
             value = torch.as_tensor(value, dtype=torch.get_default_dtype())
             if name not in names or value.numel() == 0 or not names[name].check(value).all():
-                raise ValueError(
-                    f"{family.__name__} takes {dict(names)}, got {name}={value.tolist()}"
-                )
+                got = f"{name}={value.tolist()}"
+                raise ValueError(f"{family.__name__} takes {dict(names)}, got {got}")
             if learn:
                 self.register_parameter(name, nn.Parameter(transform_to(names[name]).inv(value)))
             else:
@@ -56,10 +53,8 @@ class _Family(nn.Module):
     def extra_repr(self) -> str:
         words = [self.family.__name__, *["trained"] * self.learn]
         for name, value in self.values().items():
-            numbers = ", ".join(f"{number:.4g}" for number in value.flatten()[:4].tolist())
-            words.append(
-                f"{name}={numbers}" + f", ... of shape {tuple(value.shape)}" * (value.numel() > 4)
-            )
+            numbers = [f"{number:.4g}" for number in value.flatten()[:4].tolist()]
+            words += [f"{name}={', '.join(numbers)}", *["..."] * (value.numel() > 4)]
         return ", ".join(words)
 
 
@@ -105,10 +100,7 @@ class Persist(_Family):
         probs = self.values()["probs"]
         if probs.dim():
             if scene.step >= len(probs):
-                raise ValueError(
-                    f"Persist has {len(probs)} probs but the model has a step {scene.step + 1}: give one "
-                    "for each step"
-                )
+                raise ValueError(f"Persist has {len(probs)} probs: give one for each step")
             probs = probs[scene.step]
         return persist(torch.logit(probs), scene.z_pres)
 

@@ -28,7 +28,7 @@ class GlimpseDecoder(nn.Module):
         window: tuple[int, ...],
         *,
         hidden: tuple[int, ...] = (200,),
-        bias: float = -2.0,
+        bias: float = -2
     ) -> None:
         super().__init__()
         self.window, self.bias = tuple(window), bias
