@@ -167,9 +167,8 @@ def completion(
         raise ValueError(f"layer must be numbers below {layers} for each of {size} scenes")
     shapes = None if truth is None else as_array(truth).reshape(-1, 1, *array.shape[2:])
     if shapes is not None and len(shapes) != which.size:
-        raise ValueError(
-            f"truth must be {(*which.shape, *array.shape[2:])}, got {as_array(truth).shape}"
-        )
+        wanted = (*which.shape, *array.shape[2:])
+        raise ValueError(f"truth must be {wanted}, got {as_array(truth).shape}")
     rows = {"image": array}
     for i, number in enumerate(which.T):
         one, all_layers = which.shape[1] == 1, layer is None
@@ -203,8 +202,7 @@ def explanations(
         parts = _parts(scenes[i], array)
         name = f"{rank}. weight {shares[i]:.2f}"
         rows[name] = np.concatenate([parts.canvas, parts.complete[0]])
-    layers = len(rows[name]) - 1
-    return pictures(rows, columns=["together", *map(_layer_name, range(layers))])
+    return pictures(rows, columns=["together", *map(_layer_name, range(len(rows[name]) - 1))])
 
 
 def most_hidden(

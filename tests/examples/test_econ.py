@@ -219,6 +219,15 @@ def test_killed_and_resumed(words, econ, monkeypatch):
     assert losses[0] == losses[1] and (losses[0][0] is not None) == ("paper" in words)
 
 
+def test_sizes_leave_the_words_of_the_command_as_they_are(econ):
+    args = econ.example.parser().parse_args(["--regions", "given"])
+    words, mine = dict(vars(args)), coloured_shapes(4, count=(5, 5), canvas=24)
+    own = econ.example.sizes(args, {}, mine)
+    assert vars(args) == words
+    assert own["image_shape"] == [3, 24, 24] and own["data"] is None
+    assert (own["objects"], own["experts"], own["layers"]) == (5, 1, 6)
+
+
 @pytest.mark.parametrize("shape", [(3, 25, 40), (1, 40, 25), (3, 8, 8)], ids=str)
 def test_sizes_that_the_networks_do_not_take_are_refused_before_training(shape, econ):
     np.savez("odd.npz", images=np.zeros((8, *shape), np.uint8))
