@@ -226,23 +226,24 @@ def normal(size):
 
 
 @pytest.mark.parametrize(
-    ("conditional", "words"),
+    ("conditional", "line"),
     [
-        (Prior(dist.Normal, loc=[3.0, 0.0], scale=[0.2, 1.0]), ["Normal", "3, 0", "0.2, 1"]),
+        (Prior(dist.Normal, loc=[3.0, 0.0], scale=1.0), "Prior(Normal, loc=[3, 0], scale=1)"),
         (
             Prior(dist.Gamma, concentration=2.0, rate=0.5, learn=True),
-            ["Gamma, trained", "rate=0.5"],
+            "Prior(Gamma, concentration=2, rate=0.5, learn=True)",
         ),
-        (Prior(dist.Bernoulli, probs=[0.5] * 50), ["0.5, 0.5, 0.5, 0.5, ... of shape (50,)"]),
-        (Persist([0.5, 0.2]), ["Persist", "0.5, 0.2"]),
-        (Pixels(dist.Laplace, scale=0.3), ["Laplace", "0.3"]),
-        (Product(scale=Persist(0.1), shift=len), ["0.1", "(shift): <built-in"]),
-        (Amortised(3, normal(2)), ["support="]),
+        (
+            Prior(dist.Bernoulli, probs=[0.5] * 50),
+            "Prior(Bernoulli, probs=[0.5, 0.5, 0.5, 0.5, ...])",
+        ),
+        (Persist([0.5, 0.2], learn=True), "Persist(probs=[0.5, 0.2], learn=True)"),
+        (Pixels(dist.Laplace, scale=0.3), "Pixels(Laplace, scale=0.3)"),
     ],
-    ids=["Prior", "trained", "long", "Persist", "Pixels", "Product", "Amortised"],
+    ids=["Prior", "learned", "long", "Persist", "Pixels"],
 )
-def test_its_repr_has_the_family_and_the_numbers(conditional, words):
-    assert all(word in repr(conditional) for word in words)
+def test_its_repr_is_the_call(conditional, line):
+    assert repr(conditional) == line
 
 
 def test_no_conditional_waits_for_the_host():
