@@ -45,7 +45,7 @@ class Amortised(nn.Module):
             (size,) = like.event_shape
             if not self.support.is_discrete:
                 # A simplex has one unconstrained number less than the event.
-                size = 2 * biject_to(self.support).inverse_shape(like.event_shape)[0]
+                size = 2 * biject_to(self.support).inverse_shape(like.event_shape)[-1]
             self.head = mlp(inputs, *hidden, size)
             start = _logits(like) if self.support.is_discrete else _moments(like, narrow)
         except (NotImplementedError, RuntimeError, ValueError) as error:

@@ -27,12 +27,13 @@ class _Family(nn.Module):
 
     def __init__(self, family: type[Any], learn: bool, parameters: dict[str, Any]) -> None:
         super().__init__()
-        if not hasattr(family, "to_event"):
-            raise TypeError(f"{family} is no family of pyro.distributions (torch's will not do)")
+        if not (isinstance(family, type) and hasattr(family, "to_event")):
+            wanted = "a class of pyro.distributions (torch's will not do), such as dist.Normal"
+            raise TypeError(f"give the family, {wanted}, got {family!r:.60}")
         self.family, self.learn = family, learn
         names = self.constraints
         for name, value in parameters.items():
-            value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+            value = torch.as_tensor(value, dtype=torch.get_default_dtype()).detach().clone()
             if name not in names or value.numel() == 0 or not names[name].check(value).all():
                 got = f"{name}={value.tolist()}"
                 raise ValueError(f"{family.__name__} takes {dict(names)}, got {got}")
@@ -136,7 +137,7 @@ class Pixels(_Family):
         super().__init__(family, learn, parameters)
         names = self.constraints
         self.centre = "loc" if "loc" in names else "probs"
-        if set(names) - set(parameters) - {"logits"} != {self.centre}:
+        if set(names) - {"logits"} != {self.centre, *parameters} or self.centre in parameters:
             raise ValueError(
                 "Pixels takes a family with loc or probs, and its other parameters; "
                 f"{family.__name__} takes {sorted(names)}, got {sorted(parameters)}"
