@@ -15,6 +15,7 @@ from test_contract import PAIRS
 
 from pyro_scenes import AIR, VAE, AIRGuide, Persist, Prior, VAEGuide, check_guide, fit
 from pyro_scenes.evaluation import log_weights
+from pyro_scenes.pairs import TrainingModeWarning, warn_training_mode
 
 N, STEPS, CODE = 6, 2, 4
 IMAGES = torch.rand(N, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -343,20 +344,15 @@ def test_a_code_of_another_size_asks_for_a_new_guide():
         check_guide(model, guide, IMAGES)
 
 
-def test_running_means_are_left_as_they_were():
-    class Normed(PyroModule):
-        def __init__(self):
-            super().__init__("normed")
-            self.norm = torch.nn.BatchNorm1d(256)
+class Normed(PyroModule):
+    def __init__(self):
+        super().__init__("normed")
+        self.norm = torch.nn.BatchNorm1d(256)
 
-        def forward(self, images):
-            features = self.norm(images.flatten(1))
-            with pyro.plate("images", len(images), dim=-1):
-                pyro.sample("z", dist.Normal(features.mean(1), 1.0))
-
-    guide = Normed()
-    check_guide(Two(dist.Normal(torch.tensor(0.0), 1.0)), guide, IMAGES)
-    assert not guide.norm.running_mean.any() and guide.norm.num_batches_tracked == 0
+    def forward(self, images):
+        features = self.norm(images.flatten(1))
+        with pyro.plate("images", len(images), dim=-1):
+            pyro.sample("z", dist.Normal(features.mean(1), 1.0))
 
 
 def shared(images):
@@ -374,6 +370,39 @@ HOLDERS = {
     "two lambdas": lambda g: HOLDERS["lambda"](HOLDERS["lambda"](poutine.scale(g, 1.0))),
     "global": lambda g: lambda images: shared(images),
 }
+
+
+@pytest.mark.parametrize("holder", [name for name in HOLDERS if name != "global"])
+def test_running_means_are_left_as_they_were(holder):
+    guide = Normed()
+    check_guide(Two(dist.Normal(torch.tensor(0.0), 1.0)), HOLDERS[holder](guide), IMAGES)
+    assert not guide.norm.running_mean.any() and guide.norm.num_batches_tracked == 0
+
+
+def test_a_models_own_check_changes_nothing_either():
+    norm = torch.nn.BatchNorm2d(1)
+    decoder = torch.nn.Sequential(torch.nn.Linear(CODE, 64), torch.nn.Unflatten(1, (1, 8, 8)), norm)
+
+    def noisy(scene):
+        return dist.Normal(scene.canvas, 1 + torch.rand(())).to_event(3)
+
+    guide = AIRGuide(air(decoder=decoder, image=noisy))
+    before, state = [value.clone() for value in norm.buffers()], torch.get_rng_state()
+    check_guide(guide.model, guide, IMAGES)
+    assert all(torch.equal(a, b) for a, b in zip(before, norm.buffers(), strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("holder", [name for name in HOLDERS if name != "module"])
+def test_training_mode_is_seen_in_what_holds_a_module(holder):
+    program = HOLDERS[holder](GLOBAL)
+    with pytest.warns(TrainingModeWarning, match="^AIRGuide in training mode"):
+        warn_training_mode(program, program)
+    GLOBAL.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_training_mode(program)
+    GLOBAL.train()
 
 
 @pytest.mark.parametrize("holder", HOLDERS)

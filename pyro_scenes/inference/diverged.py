@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..pairs import held
+from ..pairs import modules_of
 
 __all__ = ["NOT_FINITE", "Diverged", "Step", "diverge", "divergence"]
 
@@ -70,7 +70,7 @@ def _sources(step: Step) -> list[str]:
         if isinstance(part, Tensor)
     ]
     wrong = [name for name, part in named if not part.isfinite().all()]
-    for module in [*held(step.model), *held(step.guide)]:
+    for module in [*modules_of(step.model), *modules_of(step.guide)]:
         # A buffer may hold infinities on purpose, such as the mask of an attention.
         wrong += [f"buffer {name}" for name, part in module.named_buffers() if part.isnan().any()]
         wrong += [name for name, part in module.named_parameters() if not part.isfinite().all()]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..pairs import held
+from ..pairs import modules_of
 from .description import describe
 
 __all__ = ["Swapped"]
@@ -41,12 +41,12 @@ class Swapped:
         # The objects are kept, not their ids: the id of one that is gone may be that of a new one.
         parts: list[Any] = []
         for program in self.programs:
-            for module in held(program):
+            for module in modules_of(program):
                 _collect(module, parts)
         return parts
 
     def _words(self) -> list[dict[str, str]]:
-        return [_words(module) for program in self.programs for module in held(program)]
+        return [_words(module) for program in self.programs for module in modules_of(program)]
 
 
 def _collect(module: nn.Module, parts: list[Any]) -> None:
