@@ -127,7 +127,8 @@ def warn_training_mode(*programs: Callable) -> None:
     names = [type(module).__name__ for module in modules if module.training]
     if names:
         warnings.warn(
-            f"{' and '.join(names)} in training mode, in which results differ: call eval() of each first",
+            f"{' and '.join(names)} in training mode, in which results differ: call model.eval() and "
+            "guide.eval() first",
             TrainingModeWarning,
             stacklevel=3,
         )

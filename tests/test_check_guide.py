@@ -432,13 +432,55 @@ def test_a_point_outside_the_prior_is_refused():
         check_guide(model, outside, torch.rand(N, 1, 16, 16))
 
 
-@pytest.mark.parametrize("grey", [True, False], ids=["grey", "binary"])
-def test_grey_images_of_a_bernoulli_are_warned_of(grey):
-    model = VAE((1, 8, 8), 2)
-    guide = VAEGuide(model)
-    images = torch.rand(2, 1, 8, 8)
+def warned_of(likelihood, images, name="image"):
+    """What is warned of where images have a likelihood given the canvas, which is grey."""
+
+    def model(images):
+        with pyro.plate("images", len(images), dim=-1):
+            pyro.sample("z", dist.Normal(ONE, 1.0))
+            pyro.factor("known", ONE)
+            pyro.sample(name, likelihood(0.5 * torch.ones_like(images)), obs=images)
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_guide(model, guide, images if grey else images.round())
-    assert [w for w in caught if "make grey images 0 or 1" in str(w.message)] or not grey
-    assert grey or not caught
+        check_guide(model, proposing(dist.Normal(ONE, 1.0)), images)
+    return [str(warning.message) for warning in caught]
+
+
+def bernoulli(canvas):
+    return dist.Bernoulli(canvas).to_event(3)
+
+
+def test_grey_images_of_a_bernoulli_are_warned_of():
+    (words,) = warned_of(bernoulli, IMAGES)
+    assert "log density is not defined: round the images" in words
+    (words,) = warned_of(bernoulli, IMAGES, "depth")
+    assert words.startswith("depth has values") and words.endswith("is not defined")
+
+
+class Unsaid(dist.TorchDistribution):
+    """A user's likelihood without a support."""
+
+    arg_constraints = {}
+
+    def __init__(self, canvas):
+        super().__init__(canvas.shape[:1], canvas.shape[1:], validate_args=False)
+
+    def log_prob(self, value):
+        return -value.square().sum((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "images"),
+    [
+        (bernoulli, IMAGES.round()),
+        (lambda canvas: dist.ContinuousBernoulli(canvas).to_event(3), IMAGES),
+        (lambda canvas: dist.Beta(canvas, canvas).to_event(3), IMAGES.round()),
+        (lambda canvas: dist.Delta(IMAGES, event_dim=3), IMAGES),
+        (lambda canvas: bernoulli(canvas).mask(False), IMAGES),
+        (lambda canvas: dist.Bernoulli(canvas).mask(IMAGES == 0).to_event(3), IMAGES),
+        (Unsaid, IMAGES),
+    ],
+)
+def test_other_images_are_not_warned_of(likelihood, images):
+    assert not warned_of(likelihood, images)
