@@ -1,17 +1,14 @@
 """Checks of images, sizes, tensors and parts, where they enter."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = [
-    "TrainingModeWarning",
     "check_conditional",
     "check_decoder",
     "check_experts",
@@ -20,25 +17,7 @@ __all__ = [
     "check_sizes",
     "check_tensors",
     "is_integer",
-    "warn_training_mode",
 ]
-
-
-class TrainingModeWarning(UserWarning):
-    """A model or a guide is evaluated in training mode, where dropout is active and AIR's logits bounded."""
-
-
-def warn_training_mode(*programs: Callable) -> None:
-    """Warns the caller's caller, by a :class:`TrainingModeWarning`, of modules in training mode."""
-    modules = [poutine.unwrap(program) for program in programs]
-    names = [type(m).__name__ for m in modules if isinstance(m, nn.Module) and m.training]
-    if names:
-        warnings.warn(
-            f"{' and '.join(names)} in training mode, in which results differ: call model.eval() and "
-            "guide.eval() first",
-            TrainingModeWarning,
-            stacklevel=3,
-        )
 
 
 def check_images(images: Tensor, blank: Tensor) -> Tensor:
