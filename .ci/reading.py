@@ -8,7 +8,14 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "pyro_scenes"
-PAIRS = "AIR AIRGuide, VAE VAEGuide, STVAE STVAEGuide, CSTVAE CSTVAEGuide, ECON ECONGuide"
+PAIRS = [
+    ("AIR", "AIRGuide"),
+    ("VAE", "VAEGuide"),
+    ("STVAE", "STVAEGuide"),
+    ("CSTVAE", "CSTVAEGuide"),
+    ("ECON", "ECONGuide"),
+    ("sprite_scenes", "SpritesGuide"),
+]
 Definition = ast.ClassDef | ast.FunctionDef
 
 
@@ -56,12 +63,12 @@ class Package:
 
 def main() -> None:
     package = Package()
-    for pair in PAIRS.split(", "):
-        reached = package.reach(*pair.split())
+    for pair in PAIRS:
+        reached = package.reach(*pair)
         nodes = [package.definitions[key] for key in reached]
         lines = sum((n.end_lineno or n.lineno) - n.lineno + 1 for n in nodes)
         files = len({module for module, _ in reached})
-        print(f"{pair.split()[0]:8}{len(nodes):4} definitions {lines:5} lines {files:4} files")
+        print(f"{pair[0]:14}{len(nodes):4} definitions {lines:5} lines {files:4} files")
 
 
 if __name__ == "__main__":

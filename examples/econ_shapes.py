@@ -23,7 +23,7 @@ from pyro_scenes import ECON, SpritesGuide, experiment, recipes, sprite_scenes, 
 from pyro_scenes.data import Scenes, Split, load_scenes
 from pyro_scenes.evaluation.floors import beside
 from pyro_scenes.experiment import Run, Scorer, ShapesTask, flags, launch, path, rate, up_to
-from pyro_scenes.inference import falling, plateaus, scale_lr
+from pyro_scenes.inference import adam, falling, plateaus, scale_lr
 from pyro_scenes.random import fork_rng
 
 
@@ -51,9 +51,10 @@ def main(args: argparse.Namespace) -> None:
     args.steps = min(args.steps, 400) if args.quick else args.steps
     run = Run(args, evaluate=args.evaluate)
     mine = load_scenes(args.images, most=10) if args.images else None
-    model, guide = run.restore(build, sizes(args, run.settings, mine))
+    own = sizes(args, run.settings, mine)
+    model, guide = run.restore(build, own)
     given, softmax = run.settings["regions"] == "given", run.settings["objective"] == "monet"
-    layers = model.layers + max(0, args.objects - run.settings["objects"])  # in scenes of one's own
+    layers = model.layers + max(0, own["objects"] - run.settings["objects"])
     scorer = Scorer(run.device, given=given, softmax=softmax, layers=layers)
     task, scenes = sets(run, mine)
     if not run.evaluate:
@@ -67,20 +68,20 @@ def main(args: argparse.Namespace) -> None:
 def sizes(args: argparse.Namespace, kept: dict[str, Any], mine: Scenes | None) -> dict[str, Any]:
     """What the model and its scenes are made of; a checkpoint keeps it."""
     given, paper = args.regions == "given", kept.get("recipe", args.recipe) == "paper"
-    shape, counts = kept.get("image_shape", [3, args.canvas, args.canvas]), None
+    shape = kept.get("image_shape", [3, args.canvas, args.canvas])
+    objects = kept.get("objects", args.objects)
     if mine is not None:
-        shape, args.data, counts = list(mine.images.shape[1:]), None, mine.counts
+        shape = list(mine.images.shape[1:])
+        objects = objects if mine.counts is None else max(1, int(mine.counts.max()))
         if min(shape[1:]) < 16 or not paper and any(side % 2 for side in shape[1:]):
             needs = "of 16 pixels or more, and even unless --recipe paper"
             raise ValueError(f"sides of images must be {needs}: pad them, got {shape[1:]}")
-    known = kept.get("objects", args.objects)
-    args.objects = known if counts is None else max(1, int(counts.max()))
-    args.experts = args.experts or (4 if paper else 1 if given else 3)
-    args.layers = args.layers or args.objects + (1 if given or paper else 2)
     if args.objective == "monet" and not (given or paper):
         raise ValueError("--objective monet needs experts alike: --regions given or --recipe paper")
-    names = ("data", "objects", "experts", "layers", "regions", "recipe", "objective")
-    return {"image_shape": shape, **{name: getattr(args, name) for name in names}}
+    numbers = {"objects": objects, "experts": args.experts or (4 if paper else 1 if given else 3)}
+    numbers["layers"] = args.layers or objects + (1 if given or paper else 2)
+    kinds = {name: getattr(args, name) for name in ("regions", "recipe", "objective")}
+    return {"image_shape": shape, "data": None if mine else args.data, **numbers, **kinds}
 
 
 def build(settings: dict[str, Any]) -> tuple[ECON, Any]:
@@ -91,15 +92,15 @@ def build(settings: dict[str, Any]) -> tuple[ECON, Any]:
         return recipes.paper_econ(*parts, unique=settings["data"] == "unique", given_regions=given)
     if given:
         return recipes.given_regions_econ(*parts)
-    return (model := sprite_scenes(*parts)), SpritesGuide(model)
+    model = sprite_scenes(*parts)
+    return model, SpritesGuide(model)
 
 
 def sets(run: Run, mine: Scenes | None) -> tuple[ShapesTask | None, Split]:
     """Scenes for training, for curves and for the table; the task, if they are its."""
     args, settings = run.args, run.settings
     if mine is not None:
-        own = Split(*[experiment.unseen(run, mine)] * 3) if run.evaluate else mine.split()
-        return None, own
+        return None, (Split(*[experiment.unseen(run, mine)] * 3) if run.evaluate else mine.split())
     if settings["data"] is None:
         raise ValueError(f"{run.evaluate} was trained on scenes of one's own: give --images")
     task = ShapesTask(settings["data"], settings["objects"], settings["image_shape"][-1])
@@ -110,10 +111,9 @@ def sets(run: Run, mine: Scenes | None) -> tuple[ShapesTask | None, Split]:
 
 def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> None:
     args, paper = run.args, run.args.recipe == "paper"
-    beta, gamma = recipes.BETA_GAMMA[args.data or "random"] if paper else (1.0, 1.0)
+    beta, gamma = recipes.BETA_GAMMA[run.settings["data"] or "random"] if paper else (1.0, 1.0)
     elbo = recipes.objective(args.objective, args.beta or beta, args.gamma or gamma)
-    weights = [*model.parameters(), *guide.parameters()]
-    optim = torch.optim.Adam(weights, lr=args.lr or (5e-4 if paper else 2e-3), fused=True)
+    optim = adam(model, guide, lr=args.lr or (5e-4 if paper else 2e-3))
     source, some = scorer.source(scenes.train, model.layers), scenes.train[:1000].floats(run.device)
     training = run.training(model, guide, source, optim=optim, elbo=elbo, clip=100.0)
     experiment.remember(run, scenes.train, scenes.validation)

@@ -1,10 +1,12 @@
 """A model and its guide, run beside each other."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from inspect import getclosurevars
+from traceback import walk_stack
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -26,6 +28,10 @@ __all__ = [
     "replay",
     "warn_training_mode",
 ]
+
+
+#: A warning names the line outside these packages: this one, and those whose decorators it has.
+INSIDE = {"pyro_scenes", "torch", "jaxtyping"}
 
 
 class TrainingModeWarning(UserWarning):
@@ -122,15 +128,17 @@ def _is_followed(value: Any, function: FunctionType) -> bool:
 
 
 def warn_training_mode(*programs: Callable) -> None:
-    """Warns the caller's caller, by a :class:`TrainingModeWarning`, of modules in training mode."""
+    """Warns what called the library, by a :class:`TrainingModeWarning`, of modules in training mode."""
     modules = dict.fromkeys(module for program in programs for module in modules_of(program))
     names = [type(module).__name__ for module in modules if module.training]
     if names:
+        frames = (frame for frame, _ in walk_stack(sys._getframe()))
+        levels = enumerate((frame.f_globals.get("__name__", "") for frame in frames), 1)
         warnings.warn(
             f"{' and '.join(names)} in training mode, in which results differ: call model.eval() and "
             "guide.eval() first",
             TrainingModeWarning,
-            stacklevel=3,
+            stacklevel=next((i for i, name in levels if name.split(".")[0] not in INSIDE), 1),
         )
 
 

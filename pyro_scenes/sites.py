@@ -71,12 +71,12 @@ def warn_unsupported(joint: poutine.Trace) -> None:
     for name in joint.observation_nodes:
         site = joint.nodes[name]
         if not _is_supported(site):
-            advice = ": round the images, or use Pixels(dist.Normal, scale=0.3)"
-            warnings.warn(
-                f"{name} has values outside the support {_core(site['fn']).support} of its distribution, "
-                f"so its log density is not defined{advice if name == 'image' else ''}",
-                stacklevel=3,
+            advice = ": round the images, or use Pixels(dist.Normal, scale=0.3)" * (name == "image")
+            support = _core(site["fn"]).support
+            words = (
+                f"{name} has values outside the support {support} of its distribution, so its log "
             )
+            warnings.warn(f"{words}density is not defined{advice}", stacklevel=3)
 
 
 def _is_supported(site: Any) -> bool:
@@ -95,12 +95,9 @@ def _is_supported(site: Any) -> bool:
 
 
 def latents(trace: poutine.Trace) -> dict[str, Any]:
-    sites = ((name, trace.nodes[name]) for name in trace.stochastic_nodes if name != "image")
-    return {
-        name: site
-        for name, site in sites
-        if not (site_is_subsample(site) or site["infer"].get("is_auxiliary"))
-    }
+    sites = {name: trace.nodes[name] for name in trace.stochastic_nodes if name != "image"}
+    others = [n for n, s in sites.items() if site_is_subsample(s) or s["infer"].get("is_auxiliary")]
+    return {name: site for name, site in sites.items() if name not in others}
 
 
 def _check_distribution(name: str, prior: Distribution, proposed: Any) -> None:

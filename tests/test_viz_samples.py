@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from pyro_scenes import viz
+from pyro_scenes.data import coloured_shapes
+from pyro_scenes.evaluation import Decomposition, Layers, floors
 
 
 def rows(figure):
@@ -24,17 +26,18 @@ def test_layers_that_paint_nothing_have_no_row():
     assert rows(viz.painted_layers(sample)) == ["nothing is painted"]
 
 
-def test_hidden_objects_show_the_layer_that_takes_most():
-    from pyro_scenes.data import coloured_shapes
-    from pyro_scenes.evaluation import floors
-
+@pytest.mark.parametrize("kind", [Decomposition, Layers])
+def test_hidden_objects_show_the_layer_that_takes_most(kind):
     scenes = coloured_shapes(6, seed=2)
     ideal = floors.ideal(scenes.images, scenes.masks)
+    if kind is Layers:
+        ideal = floors.true_layers(scenes.masks)._replace(canvas=ideal.canvas)
     figure = viz.hidden_objects(scenes.floats(), ideal, scenes.masks, scenes.visible(), size=4)
     panels = [axis.images[0].get_array() for axis in figure.axes]
     completed, true = panels[8:12], panels[12:16]
     for one, other in zip(completed, true, strict=True):
-        assert ((one > 0).any(-1) == (other > 0).reshape(other.shape[:2])).all()
+        shapes = [(part.reshape(32, 32, -1) > 0).any(-1) for part in (one, other)]
+        assert (shapes[0] == shapes[1]).all()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Scenes in files: an ``.npz`` of plain arrays, checked at the door, and written whole or not at all."""
+"""Scenes in files: an ``.npz`` of plain arrays, checked when read, and written whole or not at all."""
 
 from itertools import pairwise
 from os import PathLike

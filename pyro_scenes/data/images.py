@@ -1,4 +1,4 @@
-"""Images at the door: what is accepted, and fingerprints that recognise an image again."""
+"""Images where they enter: what is accepted, and fingerprints that recognise an image again."""
 
 from hashlib import blake2b
 
@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, Integer, Shaped, UInt8
 from torch import Tensor
+
+from ..checks import is_integer
 
 __all__ = ["Images", "LabelledImages", "as_images", "check_digits", "fingerprints", "is_flat"]
 
@@ -126,12 +128,12 @@ def is_flat(images: Shaped[Tensor, "n c h w"]) -> Bool[Tensor, " n"]:
     return (pixels == pixels[..., :1]).flatten(1).all(1)
 
 
-def check_digits(digits: LabelledImages, paper: int = 0) -> None:
-    """Checks digits at the door: images uint8 (m, h, w) and whole labels (m,), of one digit at least.
+def check_digits(digits: LabelledImages, background: int = 0) -> None:
+    """Checks digits where they enter: images uint8 (m, h, w) and whole labels (m,), of one digit at least.
 
     Args:
         digits: Images and labels.
-        paper: The brightest grey level that is no ink.
+        background: The brightest grey level that is no ink.
 
     Raises:
         TypeError: Not a pair of tensors.
@@ -143,8 +145,7 @@ def check_digits(digits: LabelledImages, paper: int = 0) -> None:
         kinds = " and ".join(type(part).__name__ for part in pair)
         raise TypeError(f"{wanted}, a pair of tensors as of data.strokes, got {kinds or 'none'}")
     images, labels = digits
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    right = whole and images.dtype == torch.uint8 and images.dim() == 3
+    right = is_integer(labels) and images.dtype == torch.uint8 and images.dim() == 3
     if not right or labels.shape != images.shape[:1]:
         raise ValueError(
             f"{wanted}, got {images.dtype} {tuple(images.shape)} and {labels.dtype} "
@@ -152,8 +153,8 @@ def check_digits(digits: LabelledImages, paper: int = 0) -> None:
         )
     if len(images) == 0:
         raise ValueError("there are no digits to make scenes of")
-    blank = len(images) - int((images > paper).flatten(1).any(1).sum())
+    blank = len(images) - int((images > background).flatten(1).any(1).sum())
     if blank:
         raise ValueError(
-            f"{blank} of {len(images)} digits have no pixel above {paper}: leave them out"
+            f"{blank} of {len(images)} digits have no pixel above {background}: leave them out"
         )

@@ -22,7 +22,7 @@ from .scenes import Scenes
 
 __all__ = ["layered_digits"]
 
-#: The brightest grey level that is still paper.
+#: The brightest grey level that is still background.
 INK = 127
 #: Scenes drawn at a time: so many stay in the processor's cache.
 CHUNK = 512

@@ -26,7 +26,7 @@ DECLARED: list[library.Library] = []
 def mnist(
     root: str | PathLike, *, train: bool = True
 ) -> tuple[UInt8[Tensor, "m 28 28"], Int64[Tensor, " m"]]:
-    """The images, from 0, paper, to 255, ink, and labels of the training or test digits.
+    """The images, from 0, background, to 255, ink, and labels of the training or test digits.
 
     Args:
         root: A folder in torchvision's layout: the uncompressed idx files lie in ``root/MNIST/raw``.

@@ -18,7 +18,7 @@ __all__ = ["SIDE", "write_digits"]
 
 #: In pixels: the side of an image, and of the box that the ink fills.
 SIDE, BOX = 28, 20
-#: Pixels over which the pen fades from ink to paper.
+#: Pixels over which the pen fades from ink to background.
 EDGE = 1.2
 #: Images written at once, to bound memory.
 CHUNK = 256

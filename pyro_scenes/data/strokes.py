@@ -36,7 +36,7 @@ def strokes(
             else in ``~/.cache``. Where it cannot be written, nothing is kept.
 
     Returns:
-        Images uint8 (size, 28, 28), from 0, paper, to 255, ink; and labels int64 (size,).
+        Images uint8 (size, 28, 28), from 0, background, to 255, ink; and labels int64 (size,).
 
     Raises:
         ValueError: The size is not a whole number from 1 up, the seed not one from 0 up, or memory does not

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from .arguments import checked
 from .decomposition import Decomposition
 from .depth import amodal_iou, background_first, depth_order, object_counts
-from .doors import checked
 from .segments import adjusted_rand, mean_iou, segments
 from .specialisation import specialisation
 
@@ -29,7 +29,7 @@ class Agreement(NamedTuple):
     amodal_iou: float  # of full shapes of objects that are partly hidden, in [0, 1]. Floor .61
     invisible_iou: float  # of their hidden parts alone, in [0, 1]. Floor 0
     # Share of scenes with the right number of objects. Floor .97, which is the ceiling: some are hidden.
-    counts: float
+    count_accuracy: float
     # Share of scenes whose first layer is mostly background: 0 is right. Floor 0
     background_first: float
     # Share of overlapping pairs in the right order, weighted by their overlap, in [0, 1]. Floor .92

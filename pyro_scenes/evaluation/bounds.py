@@ -11,7 +11,7 @@ from torch import Tensor, stack
 
 from ..checks import check_sizes, check_tensors
 from ..pairs import check_same_model, replay, warn_training_mode
-from .doors import checked
+from .arguments import checked
 
 __all__ = ["Bounds", "estimate", "importance_bound", "log_weights"]
 
@@ -31,6 +31,7 @@ class Bounds(NamedTuple):
     images: int  # how many
 
 
+@checked
 def log_weights(
     model: Callable,
     guide: Callable,

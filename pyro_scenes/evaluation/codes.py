@@ -13,12 +13,13 @@ from ..handlers import expected
 from ..networks import mlp
 from ..pairs import warn_training_mode
 from ..random import fork_rng
-from .doors import split
+from .arguments import checked, split
 from .training import as_floats, descend
 
 __all__ = ["CodeAccuracy", "Probe", "code_accuracy", "codes", "probe"]
 
 
+@checked
 def codes(
     guide: nn.Module,
     images: Float[Tensor, "n c h w"] | UInt8[Tensor, "n c h w"],
@@ -78,10 +79,8 @@ def probe(
         ValueError: Not a label for each code, too few codes, or codes that are not finite.
     """
     (codes, labels), (others, truth) = train, test
-    if len(codes) != len(labels) or len(others) != len(truth) or len(codes) < 2 or not len(others):
-        raise ValueError("needs a label for each code, and codes to train (2 or more) and to test")
-    if not (codes.isfinite().all() and others.isfinite().all()):
-        raise ValueError("codes must be finite")
+    _check_codes(codes, labels, least=2)
+    _check_codes(others, truth, least=1)
     codes, others, labels = codes.detach(), others.detach(), labels.to(codes.device)
     middle, spread = codes.mean(0), codes.std(0) + 1e-6
     codes, others = (codes - middle) / spread, (others - middle) / spread
@@ -94,6 +93,14 @@ def probe(
             lambda index: cross_entropy(network(codes[index]), labels[index]),
         )
     return Probe(*(_accuracy(network, x, y) for x, y in ((codes, labels), (others, truth))))
+
+
+@checked
+def _check_codes(codes: Float[Tensor, "n code"], labels: Int[Tensor, " n"], least: int) -> None:
+    if len(codes) != len(labels) or len(codes) < least:
+        raise ValueError("needs a label for each code, and codes to train (2 or more) and to test")
+    if not codes.isfinite().all():
+        raise ValueError("codes must be finite")
 
 
 class CodeAccuracy(NamedTuple):
@@ -123,10 +130,11 @@ def code_accuracy(
         epochs: Of the training of the classifier.
     """
     (images, labels), (others, truth) = train, test
+    numbers, true_numbers = _as_number(labels), _as_number(truth)
     one = labels.shape[1] == 1
     found = probe(
-        (codes(guide, images), _as_number(labels)),
-        (codes(guide, others), _as_number(truth)),
+        (codes(guide, images), numbers),
+        (codes(guide, others), true_numbers),
         hidden=(32, 32) if one else (256, 256),
         epochs=epochs,
         lr=2e-3 if one else 1e-3,
@@ -134,6 +142,7 @@ def code_accuracy(
     return CodeAccuracy(found.test, found.train)
 
 
+@checked
 def _as_number(labels: Int[Tensor, "n objects"]) -> Int[Tensor, " n"]:
     """The digits in a row, the least first."""
     places = 10 ** torch.arange(labels.shape[1], device=labels.device).flip(0)

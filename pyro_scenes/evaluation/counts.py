@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..checks import check_sizes
 from ..pairs import check_same_model, replay, warn_training_mode
 from ..render import box
-from .doors import checked, split
+from .arguments import checked, split
 
 __all__ = [
     "Counting",
@@ -38,6 +38,7 @@ class Counting(NamedTuple):
     count_accuracy_floor: float  # of the commonest true count, given for every image
 
 
+@checked
 def counting(
     guide: Callable, images: Float[Tensor, "n c h w"], truth: Int[Tensor, " n"], *, draws: int = 10
 ) -> Counting:
@@ -49,15 +50,15 @@ def counting(
         truth: How many objects each has (``Scenes.counts``).
         draws: As for :func:`count_probabilities`.
     """
-    warn_training_mode(guide)
     chunks = [*split(images, CHUNK)]
-    mode = torch.cat([_count_probabilities(guide, each, draws).argmax(-1) for each in chunks])
-    sample = torch.cat([_sample_counts(guide, each) for each in chunks])
+    mode = torch.cat([count_probabilities(guide, each, draws=draws).argmax(-1) for each in chunks])
+    sample = torch.cat([sample_counts(guide, each) for each in chunks])
     commonest = truth.bincount().argmax().expand_as(truth) if len(truth) else truth
     counts = mode, sample, commonest
     return Counting(*(count_accuracy(each, truth) for each in counts))
 
 
+@checked
 def stuck_count(
     guide: Callable, images: Float[Tensor, "n c h w"], truth: Int[Tensor, " n"] | None = None
 ) -> int | None:
@@ -80,6 +81,7 @@ def stuck_count(
     return count if alike and count in (0, most) and not right else None
 
 
+@checked
 def count_probabilities(
     guide: Callable, images: Float[Tensor, "n c h w"], *, draws: int = 10
 ) -> Float[Tensor, "n counts"]:
@@ -95,12 +97,6 @@ def count_probabilities(
         TrainingModeWarning: The guide is in training mode.
     """
     warn_training_mode(guide)
-    return _count_probabilities(guide, images, draws)
-
-
-def _count_probabilities(
-    guide: Callable, images: Float[Tensor, "n c h w"], draws: int
-) -> Float[Tensor, "n counts"]:
     check_sizes(draws=draws)
     names = _presence(poutine.trace(guide).get_trace(images))
     for first in range(len(names) - 1):
@@ -132,6 +128,7 @@ def _goes_on(
     return torch.stack([each.probs for each in choices], -1)
 
 
+@checked
 def sample_counts(guide: Callable, images: Float[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
     """The count in one draw of the guide for each image: a *sample*, not the mode.
 
@@ -141,10 +138,6 @@ def sample_counts(guide: Callable, images: Float[Tensor, "n c h w"]) -> Int[Tens
         TrainingModeWarning: The guide is in training mode.
     """
     warn_training_mode(guide)
-    return _sample_counts(guide, images)
-
-
-def _sample_counts(guide: Callable, images: Float[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
     trace = poutine.trace(guide).get_trace(images)
     return sum(trace.nodes[name]["value"] for name in _presence(trace)).long()
 
@@ -174,6 +167,7 @@ class Interpretation(NamedTuple):
     canvas: Float[Tensor, "n c h w"]  # the reconstruction
 
 
+@checked
 def interpret(model: Callable, guide: Callable, images: Float[Tensor, "n c h w"]) -> Interpretation:
     """Draws one interpretation of each image: where objects are, how many, and the image they explain.
 

@@ -13,7 +13,7 @@ from ..handlers import expected
 from ..pairs import check_same_model, warn_training_mode
 from ..render import opacity_logits, scopes
 from ..sites import check_pair
-from .doors import checked, split
+from .arguments import checked, split
 
 __all__ = [
     "Decomposition",
@@ -40,6 +40,7 @@ class Decomposition(NamedTuple):
         return maps * (self.experts >= 0)[..., None, None]
 
 
+@checked
 @torch.no_grad()
 def decompose(
     model: nn.Module,
@@ -72,12 +73,12 @@ def decompose(
     """
     check_same_model(model, guide)
     warn_training_mode(model, guide)
-    makers = getattr(model, "object_experts", None)
+    object_experts = getattr(model, "object_experts", None)
     parts = []
     for number, part in enumerate(split(images, chunk)):
         own = slice(number * chunk, number * chunk + len(part))
         traces = _traces(model, guide, part, None if regions is None else regions[own], layers)
-        decomposition = _read(*traces, images.shape[2:], softmax, makers)
+        decomposition = _read(*traces, images.shape[2:], softmax, object_experts)
         parts.append([value.cpu() for value in decomposition])
     return Decomposition(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
@@ -99,7 +100,7 @@ def _read(
     drawn: poutine.Trace,
     size: torch.Size,
     softmax: bool,
-    makers: Sequence[int] | None,
+    object_experts: Sequence[int] | None,
 ) -> Decomposition:
     check_pair(drawn, proposed)
     _check_sites({"z_region", "z_expert_0"} - proposed.nodes.keys(), "guide")
@@ -112,7 +113,7 @@ def _read(
     regions = shares.unflatten(2, size)
     canvas = (regions[:, :, None] * colours).sum(1)
     return Decomposition(
-        regions, masks[:, :, 0], colours, _experts(proposed, layers, makers), canvas
+        regions, masks[:, :, 0], colours, _experts(proposed, layers, object_experts), canvas
     )
 
 
@@ -133,14 +134,14 @@ def _check_sites(missing: set[str], which: str) -> None:
 
 
 def _experts(
-    trace: poutine.Trace, layers: int, makers: Sequence[int] | None
+    trace: poutine.Trace, layers: int, object_experts: Sequence[int] | None
 ) -> Int[Tensor, "n layers"]:
     names = [f"z_expert_{i}" for i in range(layers)]
     _check_sites({*names} - trace.nodes.keys(), "guide")
     experts = torch.stack([trace.nodes[name]["value"] for name in names], 1)
-    if makers is None:
+    if object_experts is None:
         return experts
-    return experts.where(torch.isin(experts, experts.new_tensor([*makers])), -1)
+    return experts.where(torch.isin(experts, experts.new_tensor([*object_experts])), -1)
 
 
 @checked

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..checks import check_tensors
-from .doors import checked
+from .arguments import checked
 from .matching import Match, iou, match_layers
 from .segments import visible_parts
 

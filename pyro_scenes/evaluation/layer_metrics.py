@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..render import centre
-from .doors import checked
+from .arguments import checked
 from .layers import Layers
 from .matching import Match, iou, match_layers, overlap
 from .reading import ShapeReader

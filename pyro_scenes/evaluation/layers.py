@@ -14,8 +14,8 @@ from ..handlers import expected
 from ..pairs import check_same_model, warn_training_mode
 from ..render import scopes
 from ..sites import check_pair
+from .arguments import checked, split
 from .bounds import log_weight
-from .doors import split
 
 __all__ = ["Layers", "doubt", "explanations", "see_layers", "visible_layers"]
 
@@ -33,6 +33,7 @@ class Layers(NamedTuple):
     transforms: Float[Tensor, "n layers 2 3"]  # T of each, from the canvas to its window
 
 
+@checked
 @torch.no_grad()
 def see_layers(
     model: nn.Module,
@@ -64,6 +65,7 @@ def see_layers(
     return Layers(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
+@checked
 def explanations(
     model: nn.Module, guide: nn.Module, images: Float[Tensor, "n c h w"], *, draws: int = 8
 ) -> tuple[list[Layers], Float[Tensor, "draws n"]]:
@@ -84,6 +86,7 @@ def explanations(
     return scenes, torch.stack(weights).softmax(0)
 
 
+@checked
 def doubt(scenes: Sequence[Layers], weights: Float[Tensor, "draws n"]) -> Float[Tensor, " n"]:
     """How much explanations of an image differ: the variance of complete layers, summed over pixels.
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .doors import checked
+from .arguments import checked
 
 __all__ = ["Match", "best_match", "iou", "layer_iou", "match_layers", "overlap"]
 

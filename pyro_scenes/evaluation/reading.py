@@ -9,7 +9,7 @@ from ..checks import check_tensors
 from ..networks import ImageEncoder, UNet, mlp
 from ..random import fork_rng
 from ..render import centroid, warp
-from .doors import checked
+from .arguments import checked
 from .training import as_floats, descend
 
 __all__ = ["CountReader", "ShapeReader", "train_reader", "train_shape_reader"]

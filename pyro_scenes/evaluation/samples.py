@@ -9,7 +9,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..render import under
-from .doors import checked
+from .arguments import checked
 from .segments import visible_parts
 from .specialisation import count_classes
 
@@ -81,37 +81,47 @@ def mostly_visible(masks: Bool[Tensor, "n objects h w"]) -> Bool[Tensor, " n"]:
 class Roles(NamedTuple):
     """Which experts make objects, and of which class."""
 
-    makers: tuple[int, ...]  # make objects
-    backdrop: tuple[int, ...]  # all others, painted behind them
+    object_experts: tuple[int, ...]  # make objects
+    background_experts: tuple[int, ...]  # all others, painted behind them
     # For each class the expert that won most of its objects, of those that won no class more often; -1: none.
     by_class: tuple[int, ...]
 
 
 @checked
-def roles(wins: Int[Tensor, "experts classes"], makers: Sequence[int] | None = None) -> Roles:
+def roles(
+    wins: Int[Tensor, "experts classes"], object_experts: Sequence[int] | None = None
+) -> Roles:
     """Reads roles from what experts won (``Agreement.wins``, of a row for every expert).
 
     Args:
         wins: Objects of each class that each expert won.
-        makers: The experts that make objects (the model's ``object_experts``). None: not known; then, of two
-            experts or more, the one that won fewest objects is taken for the background's.
+        object_experts: Those that make objects, as the model has them. None: not known; then, of two experts
+            or more, the one that won fewest objects is taken for the background's.
     """
     experts = range(len(wins))
-    if makers is None:
+    if object_experts is None:
         fewest = int(wins.sum(1).argmin()) if len(wins) > 1 else -1
-        makers = [k for k in experts if k != fewest]
+        object_experts = [k for k in experts if k != fewest]
     by_class = []
     for number in range(wins.shape[1]):
-        candidates = [k for k in makers if wins[k, number] > 0 and wins[k].argmax() == number]
+        candidates = [
+            k for k in object_experts if wins[k, number] > 0 and wins[k].argmax() == number
+        ]
         by_class.append(max(candidates, key=wins[:, number].tolist().__getitem__, default=-1))
-    return Roles(tuple(makers), tuple(sorted({*experts} - {*makers})), tuple(by_class))
+    return Roles(
+        tuple(object_experts), tuple(sorted({*experts} - {*object_experts})), tuple(by_class)
+    )
 
 
+@checked
 def paint_alone(
-    model: nn.Module, parts: Roles, size: int = 200
-) -> Float[Tensor, "makers size h w"]:
-    """The masks of single objects of each maker, before the backdrop."""
-    samples = [paint(model, [k, *parts.backdrop], size).masks[:, 0, 0] for k in parts.makers]
+    model: nn.Module, roles: Roles, size: int = 200
+) -> Float[Tensor, "experts size h w"]:
+    """The masks of single objects of each object expert, before the background."""
+    samples = [
+        paint(model, [k, *roles.background_experts], size).masks[:, 0, 0]
+        for k in roles.object_experts
+    ]
     return torch.stack(samples)
 
 
@@ -123,27 +133,28 @@ class Request(NamedTuple):
     made: Bool[Tensor, " classes"]  # whether there is an expert for the class
 
 
+@checked
 def paint_request(
-    model: nn.Module, parts: Roles, *, objects: int = 3, requests: int = 60, size: int = 16
+    model: nn.Module, roles: Roles, *, objects: int = 3, requests: int = 60, size: int = 16
 ) -> Request:
     """Requests scenes of 1 to ``objects`` objects of random classes, and paints those there are experts for.
 
     Args:
-        parts: Of :func:`roles`.
+        roles: Of :func:`roles`.
         objects: The most objects in a scene; every number and class is as likely.
         requests: How many combinations of classes.
         size: Scenes painted of each.
     """
     images, counts = [], []
-    classes = len(parts.by_class)
+    classes = len(roles.by_class)
     for _ in range(requests):
         number = int(torch.randint(1, objects + 1, ()))
         wanted = torch.randint(classes, (number,))
-        experts = [parts.by_class[i] for i in wanted.tolist() if parts.by_class[i] >= 0]
-        pictures, masks = _before_backdrop(model, experts, parts.backdrop, size)
+        experts = [roles.by_class[i] for i in wanted.tolist() if roles.by_class[i] >= 0]
+        pictures, masks = _before_background(model, experts, roles.background_experts, size)
         images.append(pictures[mostly_visible(masks)])
         counts.append(wanted.bincount(minlength=classes).expand(len(images[-1]), -1))
-    made = torch.tensor(parts.by_class) >= 0
+    made = torch.tensor(roles.by_class) >= 0
     return Request(torch.cat(images), torch.cat(counts), made)
 
 
@@ -170,13 +181,13 @@ def as_request(
     return Request(images[clear], counts[clear], torch.ones(classes, dtype=torch.bool))
 
 
-def _before_backdrop(
-    model: nn.Module, experts: list[int], backdrop: Sequence[int], size: int
+def _before_background(
+    model: nn.Module, experts: list[int], background_experts: Sequence[int], size: int
 ) -> tuple[Float[Tensor, "size c h w"], Bool[Tensor, "size objects h w"]]:
-    if not experts and not backdrop:
+    if not experts and not background_experts:
         blank = torch.zeros(size, *getattr(model, "image_shape"))
         return blank, blank[:, :0].bool()
-    sample = paint(model, [*experts, *backdrop], size)
+    sample = paint(model, [*experts, *background_experts], size)
     return sample.images, sample.masks[:, : len(experts), 0] > 0.5
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..checks import check_tensors
-from .doors import checked
+from .arguments import checked
 from .matching import best_match
 
 __all__ = ["adjusted_rand", "mean_iou", "segments", "visible_parts"]

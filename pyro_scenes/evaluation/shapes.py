@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from .doors import checked
+from .arguments import checked
 
 __all__ = ["ShapeFit", "SingleShapes", "shape_fit", "single_shapes"]
 
@@ -47,7 +47,7 @@ def shape_fit(
 
 
 class SingleShapes(NamedTuple):
-    """Samples of one object of each expert, in [0, 1]. Blank paper has 0 and 0; read both fields together."""
+    """Samples of one object of each expert, in [0, 1]. Blank images have 0 and 0; read both fields."""
 
     # Share of samples that are one true shape, IoU above 0.8: 1 for experts that all make one class.
     single_expert_shapes: float

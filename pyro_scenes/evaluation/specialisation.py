@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..checks import check_tensors
+from .arguments import checked
 from .depth import match_visible
-from .doors import checked
 from .segments import visible_parts
 
 __all__ = ["Specialisation", "count_classes", "describe_wins", "specialisation"]

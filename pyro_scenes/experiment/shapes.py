@@ -25,7 +25,7 @@ from .sheets import SIZE, expert_roles, explained, scene_figures
 __all__ = ["ShapesJudge", "ShapesTask"]
 
 #: What is measured on scenes of five objects.
-OF_FIVE = ("mse", "mse_full_shapes", "ari_fg", "amodal_iou", "depth_order", "counts")
+OF_FIVE = ("mse", "mse_full_shapes", "ari_fg", "amodal_iou", "depth_order", "count_accuracy")
 
 
 @dataclass(frozen=True)

@@ -55,17 +55,17 @@ def scene_figures(
     return figures | _samples(model, expert_roles(model, wins), names)
 
 
-def _samples(model: Any, parts: Roles, names: list[str]) -> dict[str, Any]:
+def _samples(model: Any, known: Roles, names: list[str]) -> dict[str, Any]:
     """Fig. 1B, 1C and 7 of von Kuegelgen et al. (2020): objects of one expert, of several, layer by layer."""
-    makers, backdrop = parts.makers, parts.backdrop
-    single = {names[k]: paint(model, [k, *backdrop], SIZE).images for k in makers}
+    objects, background = known.object_experts, known.background_experts
+    single = {names[k]: paint(model, [k, *background], SIZE).images for k in objects}
     mixed = {}
     for number in range(1, 7):
-        chosen = [makers[i] for i in torch.randint(len(makers), (number,)).tolist()]
+        chosen = [objects[i] for i in torch.randint(len(objects), (number,)).tolist()]
         title = f"expert{'s' * (number > 1)} {', '.join(map(str, chosen))}"
-        mixed[title] = paint(model, [*chosen, *backdrop], SIZE).images
+        mixed[title] = paint(model, [*chosen, *background], SIZE).images
     return {
         "experts": viz.pictures(single, headline="Objects of one expert"),
         "recombinations": viz.pictures(mixed, headline="Objects of these experts, front to back"),
-        "layer_by_layer": viz.painted_layers(paint(model, [*makers, *backdrop], SIZE)),
+        "layer_by_layer": viz.painted_layers(paint(model, [*objects, *background], SIZE)),
     }

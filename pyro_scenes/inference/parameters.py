@@ -8,7 +8,7 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ..pairs import held
+from ..pairs import modules_of
 
 __all__ = ["Parameters", "adam"]
 
@@ -122,7 +122,7 @@ def _own(program: Callable, registered: list[str]) -> Named:
     """Of a module its parameters; of a function those of its modules that Pyro knows by name."""
     if isinstance(poutine.unwrap(program), nn.Module):
         return _named(program)
-    named = (pair for module in held(program) for pair in module.named_parameters())
+    named = (pair for module in modules_of(program) for pair in module.named_parameters())
     return [pair for pair in named if any(name.endswith(pair[0]) for name in registered)]
 
 

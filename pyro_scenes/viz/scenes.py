@@ -84,7 +84,8 @@ def taken_apart(
         truth: True visible regions (n, objects, H, W), drawn beneath.
         painted: The scenes painted from full shapes (n, C, H, W), of ``evaluation.repaint``.
     """
-    parts = _parts(scene, array := as_images(images))
+    array = as_images(images)
+    parts = _parts(scene, array)
     rows = {"image": array, "reconstruction": parts.canvas}
     if hasattr(scene, "complete"):
         layers = np.moveaxis(parts.complete, 1, 0)
@@ -130,8 +131,8 @@ def layer_by_layer(
     }
     names = [_layer_name(i) for i in range(len(regions))]
     if hasattr(scene, "experts"):
-        makers = [_expert_name(k, experts) for k in as_array(scene.experts)[index].tolist()]
-        names = [f"{name}\n{maker}" for name, maker in zip(names, makers, strict=True)]
+        made_by = [_expert_name(k, experts) for k in as_array(scene.experts)[index].tolist()]
+        names = [f"{name}\n{expert}" for name, expert in zip(names, made_by, strict=True)]
     joined = {name: np.concatenate([first[None], rest]) for name, (first, rest) in rows.items()}
     return pictures(joined, columns=["image, and\nreconstruction", *names])
 
@@ -201,8 +202,7 @@ def explanations(
         parts = _parts(scenes[i], array)
         name = f"{rank}. weight {shares[i]:.2f}"
         rows[name] = np.concatenate([parts.canvas, parts.complete[0]])
-    layers = len(rows[name]) - 1
-    return pictures(rows, columns=["together", *map(_layer_name, range(layers))])
+    return pictures(rows, columns=["together", *map(_layer_name, range(len(rows[name]) - 1))])
 
 
 def most_hidden(
@@ -236,15 +236,15 @@ def hidden_objects(
 
     Args:
         images: (n, C, H, W) in [0, 1].
-        scene: A Decomposition of them.
+        scene: A Decomposition or Layers of them.
         masks: Full shapes (n, objects, H, W), bool.
         visible: The parts of them that are seen, bool.
         size: How many objects, at most.
     """
-    _parts(scene, as_images(images))
+    array = as_images(images)
+    regions = _parts(scene, array).regions
     scenes, objects = most_hidden(masks, visible, size=size)
-    truth = as_array(masks)[scenes, objects]
-    seen = as_array(visible)[scenes, objects]
+    truth, seen = (as_array(part)[scenes, objects] for part in (masks, visible))
     hard = type(scene)(*(as_array(part)[scenes] for part in scene))
-    layer = (hard.regions * seen[:, None]).sum((2, 3)).argmax(1)
-    return completion(as_images(images)[scenes], hard, layer=layer, truth=truth)
+    layer = (regions[scenes] * seen[:, None]).sum((2, 3)).argmax(1)
+    return completion(array[scenes], hard, layer=layer, truth=truth)

@@ -1,4 +1,4 @@
-"""Images at the door: what is accepted, what is refused and with which advice; and fingerprints."""
+"""Images where they enter: what is accepted, what is refused and with which advice; and fingerprints."""
 
 import numpy as np
 import pytest

@@ -27,17 +27,19 @@ def test_the_truth_reaches_the_ceiling(table):
     assert ideal.wins == [[60, 0, 0], [0, 60, 0], [0, 0, 60]]
     assert ideal.background_first == 0
     visible = visible_parts(SCENES.masks).sum((2, 3)) > 0.01 * 32 * 32
-    assert ideal.counts == pytest.approx(visible.all(1).float().mean().item())
+    assert ideal.count_accuracy == pytest.approx(visible.all(1).float().mean().item())
 
 
 def test_colours_alone_segment_but_complete_nothing(table):
     fill = table["flood fill"]
     assert (fill.ari_fg, fill.ari, fill.mean_iou) == pytest.approx((1, 1, 1), abs=2e-3)
-    assert fill.counts == table["ideal"].counts
+    assert fill.count_accuracy == table["ideal"].count_accuracy
     assert fill.invisible_iou == 0 and fill.amodal_iou < 0.7
     assert fill.purity == pytest.approx(1 / 3, abs=0.01) and fill.nmi == 0
     assert fill[:8] == pytest.approx(table["true regions, largest first"][:8], abs=0.02)
-    assert table["flood fill, connected"].counts < fill.counts  # what is split counts twice
+    assert (
+        table["flood fill, connected"].count_accuracy < fill.count_accuracy
+    )  # what is split counts twice
 
 
 def test_the_largest_first_is_mostly_in_order(table):
@@ -48,7 +50,7 @@ def test_the_largest_first_is_mostly_in_order(table):
 def test_objects_as_one_look_like_a_segmentation_with_the_background(table):
     one = table["objects as one"]
     assert one.ari > 0.8 and one.ari_fg == pytest.approx(0, abs=1e-6)
-    assert one.counts == one.depth_order == 0 and one.mean_iou < 0.5
+    assert one.count_accuracy == one.depth_order == 0 and one.mean_iou < 0.5
 
 
 def test_one_expert_for_all_is_not_pure(table):
@@ -92,7 +94,7 @@ def test_known_experts_give_the_background_away(blocks, stacked):
     images, truth = torch.rand(3, 3, 8, 8), stacked.expand(3, -1, -1, -1)
     labels = torch.tensor([[0, 1]] * 3)
     known = agreement(decompose(model, guide, images), truth, labels, experts=4, classes=3)
-    assert known.counts == known.amodal_iou == known.depth_order == known.purity == 1
+    assert known.count_accuracy == known.amodal_iou == known.depth_order == known.purity == 1
     assert known.wins == [[3, 0, 0], [0, 3, 0], [0, 0, 0], [0, 0, 0]]
     model.object_experts = None
     unknown = agreement(decompose(model, guide, images), truth, labels, experts=4, classes=3)

@@ -165,7 +165,7 @@ def test_object_counts():
     assert object_counts(regions_of(PILE)).tolist() == [3]
 
 
-# at the door
+# where they enter
 
 
 def test_no_images_are_fine():

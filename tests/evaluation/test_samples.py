@@ -74,7 +74,7 @@ def test_visible_means_a_quarter_of_each():
 # roles
 
 
-def test_the_makers_are_those_the_model_names():
+def test_object_experts_are_those_the_model_names():
     wins = torch.tensor([[5, 0, 1], [9, 2, 0], [0, 0, 0], [0, 7, 0], [0, 0, 4]])
     found = roles(wins, (0, 1, 3))
     assert found == ((0, 1, 3), (2, 4), (1, 3, -1))  # expert 0 makes class 0, but expert 1 more
@@ -122,7 +122,7 @@ def test_a_class_without_an_expert_is_wrong(blocks):
 
 def test_nothing_is_painted_where_there_is_nobody(blocks):
     model, _ = blocks
-    nobody = roles(torch.zeros(4, 2).long(), (0, 1))._replace(backdrop=())
+    nobody = roles(torch.zeros(4, 2).long(), (0, 1))._replace(background_experts=())
     request = paint_request(model, nobody, requests=3, size=2)
     assert request.images.shape == (6, 3, 8, 8) and not request.images.any()
     assert requested(torch.zeros(6, 2).long(), request) == (0, 0)
@@ -132,7 +132,7 @@ def test_floors_of_orders_by_hand():
     counts = torch.tensor([[1, 0, 0], [0, 2, 0], [2, 0, 1]])
     request = Request(torch.zeros(3, 3, 8, 8), counts, torch.tensor([True, False, True]))
     table = floors.requested_floors(request)
-    assert table["blank paper"] == pytest.approx((5 / 9, 0))
+    assert table["blank images"] == pytest.approx((5 / 9, 0))
     # All of class 0 would be read as (1, 0, 0), (2, 0, 0), (3, 0, 0).
     assert table["one class for all"] == pytest.approx((3 / 9 + 1 / 9 + 1 / 9, 1 / 3))
 

@@ -167,7 +167,7 @@ def test_a_perfect_partition_has_one(score):
         torch.testing.assert_close(score(found, segments(truth)), torch.ones(6))
 
 
-# at the door
+# where they enter
 
 
 def test_no_images_are_fine():

@@ -78,6 +78,6 @@ def test_experts_of_one_class_each_make_all():
 
 def test_floors_of_single_shapes():
     assert floors.single_shape_floors(STENCILS, experts=4) == {
-        "blank paper": SingleShapes(0, 0),
+        "blank images": SingleShapes(0, 0),
         "one class for all": SingleShapes(1, 1 / 3),
     }

@@ -93,7 +93,7 @@ def test_without_objects_there_is_no_specialisation():
     assert isnan(unmatched.mutual_information)
 
 
-# at the door
+# where they enter
 
 
 @pytest.mark.parametrize(

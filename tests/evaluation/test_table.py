@@ -8,10 +8,10 @@ from pyro_scenes.evaluation.floors import beside, single_shape_floors
 def test_each_figure_stands_before_its_floors():
     answers = {
         "flood fill": {"ari": 1.0, "other": 0.0, "wins": [[1]]},
-        "blank paper": {"mse": 0.3},
+        "blank images": {"mse": 0.3},
     }
     table = beside({"ari": 0.9, "wins": [[2]], "mse": 0.1}, answers)
-    assert list(table) == ["ari", "ari: flood fill", "wins", "mse", "mse: blank paper"]
+    assert list(table) == ["ari", "ari: flood fill", "wins", "mse", "mse: blank images"]
     assert table["ari: flood fill"] == 1.0 and table["mse"] == 0.1
 
 
@@ -20,7 +20,7 @@ def test_a_floor_may_be_a_named_tuple():
     table = beside({"classes_made": 1.0}, floors)
     assert table == {
         "classes_made": 1.0,
-        "classes_made: blank paper": 0.0,
+        "classes_made: blank images": 0.0,
         "classes_made: one class for all": 0.5,
     }
 

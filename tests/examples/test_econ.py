@@ -14,7 +14,15 @@ from pyro_scenes.data import coloured_shapes, save_scenes
 from pyro_scenes.experiment import Scorer, ShapesTask
 from pyro_scenes.recipes import schedule
 
-SHAPES = {"ari_fg", "ari", "mean_iou", "amodal_iou", "invisible_iou", "depth_order", "counts"}
+SHAPES = {
+    "ari_fg",
+    "ari",
+    "mean_iou",
+    "amodal_iou",
+    "invisible_iou",
+    "depth_order",
+    "count_accuracy",
+}
 SHAPES |= {"depth_order_pairs", "depth_order_seen", "background_first"}
 CLASSES = {"purity", "nmi", "wins"}
 RENDERER = {"mse_5", "mse_full_shapes_5", "ari_fg_5", "single_expert_shapes", "classes_made"}
@@ -65,7 +73,7 @@ def test_a_run_and_what_it_leaves(smoked, written):
     assert known(metrics) == ALWAYS | SHAPES | CLASSES | RENDERER | COSTS | {
         "amodal_iou_5",
         "depth_order_5",
-        "counts_5",
+        "count_accuracy_5",
     }
     # Each number has the untrained model's beside it, and the trivial answers that there are.
     for name in known(metrics) - COSTS - {"wins"}:
@@ -73,7 +81,7 @@ def test_a_run_and_what_it_leaves(smoked, written):
     for name in SHAPES | {"purity", "nmi", "ari_fg_5"}:
         assert f"{name}: flood fill" in metrics, name
     for name in ("single_expert_shapes", "requested_counts"):
-        assert {f"{name}: blank paper", f"{name}: one class for all"} <= set(metrics)
+        assert {f"{name}: blank images", f"{name}: one class for all"} <= set(metrics)
     assert metrics["requested_counts: true scenes"] is not None
     assert {path.stem for path in out.glob("*.png")} == FIGURES | {
         "layers_1",
@@ -128,7 +136,7 @@ def test_other_kinds(words, econ, written, brief):
     assert known(metrics) == ALWAYS | SHAPES | CLASSES | COSTS | softmax
     if "given" in words:
         # Regions are true, and so is what follows from them.
-        for name in ("ari_fg", "ari", "mean_iou", "depth_order", "counts"):
+        for name in ("ari_fg", "ari", "mean_iou", "depth_order", "count_accuracy"):
             assert metrics[name] == pytest.approx(1), name
         assert metrics["extra_share"] < 1e-6
 
@@ -209,6 +217,15 @@ def test_killed_and_resumed(words, econ, monkeypatch):
     assert same_weights(whole, parts) and whole["step"] == parts["step"] == 6
     losses = [[row.get("validation_loss") for row in k["extra"]["history"]] for k in (whole, parts)]
     assert losses[0] == losses[1] and (losses[0][0] is not None) == ("paper" in words)
+
+
+def test_sizes_leave_the_words_of_the_command_as_they_are(econ):
+    args = econ.example.parser().parse_args(["--regions", "given"])
+    words, mine = dict(vars(args)), coloured_shapes(4, count=(5, 5), canvas=24)
+    own = econ.example.sizes(args, {}, mine)
+    assert vars(args) == words
+    assert own["image_shape"] == [3, 24, 24] and own["data"] is None
+    assert (own["objects"], own["experts"], own["layers"]) == (5, 1, 6)
 
 
 @pytest.mark.parametrize("shape", [(3, 25, 40), (1, 40, 25), (3, 8, 8)], ids=str)

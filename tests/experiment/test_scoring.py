@@ -82,10 +82,10 @@ def test_sets_of_the_task_do_not_depend_on_the_seed():
 
 def test_roles_are_those_known_by_construction(pair):
     model, _ = pair
-    assert expert_roles(model, None).makers == (0, 1)
+    assert expert_roles(model, None).object_experts == (0, 1)
     alike = SimpleNamespace(experts=3, object_experts=None)
     # The expert that won least is taken for the background's.
-    assert expert_roles(alike, [[4, 0], [0, 0], [0, 3]]).makers == (0, 2)
+    assert expert_roles(alike, [[4, 0], [0, 0], [0, 3]]).object_experts == (0, 2)
 
 
 def test_figures_of_any_scenes(pair, scenes, monkeypatch):

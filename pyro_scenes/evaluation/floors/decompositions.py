@@ -5,8 +5,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..agreement import Agreement, agreement
+from ..arguments import checked
 from ..decomposition import Decomposition
-from ..doors import checked
 from ..segments import visible_parts
 from ..training import as_floats
 

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ...render import centroid
-from ..doors import checked
+from ..arguments import checked
 from ..layer_metrics import LayerMetrics, layer_metrics
 from ..layers import Layers, visible_layers
 from ..reading import ShapeReader

@@ -1,4 +1,4 @@
-"""Doors: arguments that are not what a public function's annotations name are refused in words."""
+"""Arguments that are not what a public function's annotations name are refused in words."""
 
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -42,11 +42,9 @@ def split(
     """Images, so many at a time.
 
     Raises:
-        TypeError: They are no tensor.
-        ValueError: They are not (n, C, H, W), or none; or the size is not a whole number from 1 up.
+        ValueError: There are none, or the size is not a whole number from 1 up.
     """
     check_sizes(chunk=size)
-    _check("images", images, _classes(split.__annotations__["images"]))
     if len(images) == 0:
         raise ValueError("images is an empty batch: at least one image is needed")
     return iter(images.split(size))

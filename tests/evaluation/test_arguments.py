@@ -1,5 +1,7 @@
 """Arguments of other types are refused in words, by every public function."""
 
+import warnings
+from contextlib import suppress
 from inspect import isfunction, signature
 
 import numpy as np
@@ -9,8 +11,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from pyro_scenes import evaluation
+from pyro_scenes.checks import TrainingModeWarning
 from pyro_scenes.evaluation import codes, decompose, floors, see_layers
-from pyro_scenes.evaluation.doors import checked
+from pyro_scenes.evaluation.arguments import checked
 
 #: The functions that are called with data first, and not with a model.
 OF_DATA = {
@@ -31,6 +34,59 @@ def test_data_of_another_class_are_named(name, wrong, unchecked):
     needed = [p.name for p in parameters if p.default is p.empty]
     with pytest.raises(TypeError, match=f"{needed[0]} must be a .*, got {type(wrong).__name__}"):
         function(**dict.fromkeys(needed, wrong))
+
+
+#: Those that take a model or a guide, and images.
+OF_IMAGES = {
+    name: function
+    for name, function in vars(evaluation).items()
+    if isfunction(function) and "images" in signature(function).parameters and name not in OF_DATA
+}
+
+
+@pytest.mark.parametrize("wrong", [None, [[1.0]], np.zeros((1, 3, 8, 8))], ids=str)
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_images_of_another_class_are_named_before_a_guide_runs(name, wrong, unchecked):
+    function = OF_IMAGES[name]
+    needed = [
+        name
+        for name, p in signature(function).parameters.items()
+        if p.default is p.empty and p.kind is not p.VAR_POSITIONAL
+    ]
+    with pytest.raises(TypeError, match=f"images must be a tensor .*, got {type(wrong).__name__}"):
+        function(**{**dict.fromkeys(needed), "images": wrong})
+
+
+def test_other_tensors_beside_a_guide_are_named_too(blocks, unchecked):
+    images, codes = torch.rand(2, 3, 8, 8), torch.rand(2, 4)
+    integers = r"must be a tensor \(n\) of integers"
+    for wrong in ([1, 0], np.zeros(2, int)):
+        for count in (evaluation.counting, evaluation.stuck_count):
+            with pytest.raises(TypeError, match=f"truth {integers}.*, got {type(wrong).__name__}"):
+                count(blocks[1], images, truth=wrong)
+        with pytest.raises(TypeError, match=f"labels {integers}"):
+            evaluation.probe((codes, torch.zeros(2).long()), (codes, wrong))
+        with pytest.raises(TypeError, match="labels must be a tensor"):
+            evaluation.code_accuracy(blocks[1], (images, wrong), (images, wrong))
+        with pytest.raises(TypeError, match="regions must be a tensor"):
+            decompose(*blocks, images, regions=wrong)
+        with pytest.raises(TypeError, match=r"weights must be a tensor \(draws, n\) of floats"):
+            evaluation.doubt([], wrong)
+        with pytest.raises(TypeError, match="roles must be a Roles"):
+            evaluation.paint_request(blocks[0], wrong)
+
+
+@pytest.mark.parametrize(
+    "call", [codes, decompose, evaluation.explanations, evaluation.stuck_count], ids=str
+)
+def test_the_warning_of_training_mode_points_at_the_users_line(call, blocks):
+    """Whatever decorators, or other functions of the library, lie between."""
+    programs = [part.train() for part in blocks]
+    programs = programs if "model" in signature(call).parameters else programs[1:]
+    with warnings.catch_warnings(record=True) as caught, suppress(ValueError):
+        warnings.simplefilter("always")
+        call(*programs, torch.rand(2, 3, 8, 8))
+    assert {(each.category, each.filename) for each in caught} == {(TrainingModeWarning, __file__)}
 
 
 @checked
