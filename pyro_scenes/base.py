@@ -1,6 +1,8 @@
 """Model and Guide: the abstract bases of all models and guides."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -12,6 +14,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from .checks import check_sizes
+from .random import fork_rng
 
 __all__ = ["Guide", "Model"]
 
@@ -32,6 +35,14 @@ class _Named(PyroModule, metaclass=_Abstract):
         self.image_shape = tuple(image_shape)
         self.register_buffer("blank", torch.zeros(self.image_shape), persistent=False)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # torch refuses to replace a module by a function; here a conditional may be either.
+        if name in self.__dict__.get("_modules", ()) and not isinstance(value, nn.Module):
+            delattr(self, name)
+        if isinstance(value, nn.Module) and "blank" in self.__dict__.get("_buffers", ()):
+            value.to(self.blank)  # a new part takes the model's device and dtype
+        super().__setattr__(name, value)
+
 
 class Model(_Named):
     """A generative process of images: ``model(images)`` scores images, ``model(size=n)`` draws n.
@@ -45,31 +56,29 @@ class Model(_Named):
         check_sizes(image_shape=image_shape)
         super().__init__(image_shape)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # torch refuses to replace a module by a function; here a conditional may be either.
-        if name in self.__dict__.get("_modules", ()) and not isinstance(value, nn.Module):
-            delattr(self, name)
-        if isinstance(value, nn.Module) and "blank" in self.__dict__.get("_buffers", ()):
-            value.to(self.blank)  # a new part takes the model's device and dtype
-        super().__setattr__(name, value)
-
     @abstractmethod
     def forward(self, images: Tensor | None = None, *, size: int = 1) -> Tensor:
         """The generative process. Returns the images (n, C, H, W): the argument, or ``size`` draws."""
 
     @abstractmethod
-    def check(self) -> None:
+    def check_parts(self) -> None:
         """Calls each part once and raises a ValueError that names a wrong one."""
+
+    def check(self) -> None:
+        """The same in evaluation mode, without gradients, and with torch's random state restored."""
+        with torch.no_grad(), fork_rng(), _evaluating(self):
+            self.check_parts()
 
     @torch.no_grad()
     def latents(self) -> dict[str, Distribution]:
-        """Each latent site's prior, by name, in one draw of the model.
+        """Each latent site's prior, by name, in one draw of the model, in evaluation mode.
 
         Raises:
             ValueError: A conditional returns no distribution, or one of the wrong shape.
         """
         self.check()
-        trace = poutine.trace(self).get_trace(size=1)
+        with _evaluating(self):
+            trace = poutine.trace(self).get_trace(size=1)
         sites = ((name, trace.nodes[name]) for name in trace.stochastic_nodes if name != "image")
         return {name: site["fn"] for name, site in sites if not site_is_subsample(site)}
 
@@ -103,3 +112,15 @@ class Guide(_Named):
     @abstractmethod
     def forward(self, images: Tensor) -> None:
         """Draws all latents of the model for images (n, C, H, W)."""
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Dropout and running means rest; each submodule's mode is restored when the block ends."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

@@ -1,19 +1,14 @@
 """Checks of images, sizes, tensors and parts, where they enter."""
 
-import sys
-import warnings
 from collections.abc import Callable, Sequence
-from traceback import walk_stack
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = [
-    "TrainingModeWarning",
     "check_conditional",
     "check_decoder",
     "check_experts",
@@ -22,30 +17,7 @@ __all__ = [
     "check_sizes",
     "check_tensors",
     "is_integer",
-    "warn_training_mode",
 ]
-
-#: A warning names the line outside these packages: this one, and those whose decorators it has.
-INSIDE = {"pyro_scenes", "torch", "jaxtyping"}
-
-
-class TrainingModeWarning(UserWarning):
-    """A model or a guide is evaluated in training mode, where dropout is active and AIR's logits bounded."""
-
-
-def warn_training_mode(*programs: Callable) -> None:
-    """Warns what called the library, by a :class:`TrainingModeWarning`, of modules in training mode."""
-    modules = [poutine.unwrap(program) for program in programs]
-    names = [type(m).__name__ for m in modules if isinstance(m, nn.Module) and m.training]
-    if names:
-        frames = (frame for frame, _ in walk_stack(sys._getframe()))
-        levels = enumerate((frame.f_globals.get("__name__", "") for frame in frames), 1)
-        warnings.warn(
-            f"{' and '.join(names)} in training mode, in which results differ: call model.eval() and "
-            "guide.eval() first",
-            TrainingModeWarning,
-            stacklevel=next((i for i, name in levels if name.split(".")[0] not in INSIDE), 1),
-        )
 
 
 def check_images(images: Tensor, blank: Tensor) -> Tensor:

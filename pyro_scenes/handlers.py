@@ -52,9 +52,10 @@ def point_estimate(distribution: Distribution) -> Tensor:
     """
     found: Any = distribution
     while hasattr(found, "base_dist") and not isinstance(found, TransformedDistribution):
-        found = found.base_dist  # wrapped by .to_event or .mask
+        found = found.base_dist  # wrapped by .to_event, .mask or .expand
     try:
-        return _mode(found) if found.support.is_discrete else _median(found)
+        value = _mode(found) if found.support.is_discrete else _median(found)
+        return value.expand(distribution.batch_shape + distribution.event_shape)
     except NotImplementedError as error:
         raise NotImplementedError(
             f"{type(found).__name__} has no median or mode that is known here: use a family with mean, "

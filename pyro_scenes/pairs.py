@@ -1,9 +1,12 @@
 """A model and its guide, run beside each other."""
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from inspect import getclosurevars
+from traceback import walk_stack
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -17,7 +20,22 @@ from .base import Model
 from .random import fork_rng
 from .sites import UNLIKELY, check_observed, check_pair, check_sites, latents, warn_unsupported
 
-__all__ = ["check_guide", "check_same_model", "held", "replay"]
+__all__ = [
+    "TrainingModeWarning",
+    "check_guide",
+    "check_same_model",
+    "modules_of",
+    "replay",
+    "warn_training_mode",
+]
+
+
+#: A warning names the line outside these packages: this one, and those whose decorators it has.
+INSIDE = {"pyro_scenes", "torch", "jaxtyping"}
+
+
+class TrainingModeWarning(UserWarning):
+    """A model or a guide is evaluated in training mode, where dropout is active and AIR's logits bounded."""
 
 
 def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) -> None:
@@ -42,22 +60,16 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
     check_same_model(model, guide)
     if isinstance(poutine.unwrap(guide), Messenger):
         return  # such a guide (Pyro's AutoMessenger) runs inside the model, at its very sites
-    for owner in held(model):
-        if isinstance(owner, Model):
-            owner.check()
-    with torch.no_grad(), pyro.validation_enabled(False), _unchanged(model, guide):
-        joint = _run(model, guide, images, *rest)
-        warn_unsupported(joint)
-        if any(_is_scalar_choice(joint.nodes[name]["fn"]) for name in joint.stochastic_nodes):
-            chance: dict[str, Tensor] = {}
-            for shift in range(2):
-                with _AnyChoice(chance, shift):
-                    model(images, *rest)  # it chooses by the prior, and the guide follows
-                    _run(model, guide, images, *rest)
+    with torch.no_grad(), _unchanged(model, guide):
+        for owner in modules_of(model):
+            if isinstance(owner, Model):
+                owner.check()
+        with pyro.validation_enabled(False):
+            warn_unsupported(_compare(model, guide, images, *rest))
 
 
 def check_same_model(model: Callable, guide: Callable) -> None:
-    """Raises a ValueError if the guide was built from another model, as far as :func:`held` sees them.
+    """Raises a ValueError if the guide was built from another model, as far as :func:`modules_of` sees them.
 
     A TypeError if one of them cannot be called.
     """
@@ -66,9 +78,9 @@ def check_same_model(model: Callable, guide: Callable) -> None:
             raise TypeError(
                 f"{name} must be a module or a function that draws by pyro.sample, got {program!r:.60}"
             )
-    parts = [part for module in held(model) for part in module.modules()]
+    parts = [part for module in modules_of(model) for part in module.modules()]
     whole = isinstance(poutine.unwrap(model), nn.Module) or any(isinstance(p, Model) for p in parts)
-    for part in [part for module in held(guide) for part in module.modules()]:
+    for part in [part for module in modules_of(guide) for part in module.modules()]:
         own = poutine.unwrap(getattr(part, "model", None))
         if whole and isinstance(own, Model) and not any(own is other for other in parts):
             raise ValueError(
@@ -77,7 +89,7 @@ def check_same_model(model: Callable, guide: Callable) -> None:
             )
 
 
-def held(program: Any) -> list[nn.Module]:
+def modules_of(program: Any) -> list[nn.Module]:
     """The modules that a program calls, as far as they can be seen without running it.
 
     They are seen through Pyro's wrappers, methods and ``partial``; of a function, in its closure, in the
@@ -115,10 +127,37 @@ def _is_followed(value: Any, function: FunctionType) -> bool:
     return isinstance(value, nn.Module | partial | MethodType)
 
 
+def warn_training_mode(*programs: Callable) -> None:
+    """Warns what called the library, by a :class:`TrainingModeWarning`, of modules in training mode."""
+    modules = dict.fromkeys(module for program in programs for module in modules_of(program))
+    names = [type(module).__name__ for module in modules if module.training]
+    if names:
+        frames = (frame for frame, _ in walk_stack(sys._getframe()))
+        levels = enumerate((frame.f_globals.get("__name__", "") for frame in frames), 1)
+        warnings.warn(
+            f"{' and '.join(names)} in training mode, in which results differ: call model.eval() and "
+            "guide.eval() first",
+            TrainingModeWarning,
+            stacklevel=next((i for i, name in levels if name.split(".")[0] not in INSIDE), 1),
+        )
+
+
 def replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:
     """The trace of a model at a guide's draws, after :func:`pyro_scenes.sites.check_pair`."""
     joint = _replay(model, proposed, *args, **kwargs)
     check_pair(joint, proposed)
+    return joint
+
+
+def _compare(model: Callable, guide: Callable, *batch: Any) -> poutine.Trace:
+    """Runs both as :func:`check_guide` says. Returns the model's trace at the guide's draws."""
+    joint = _run(model, guide, *batch)
+    if any(_is_scalar_choice(joint.nodes[name]["fn"]) for name in joint.stochastic_nodes):
+        chance: dict[str, Tensor] = {}
+        for shift in range(2):
+            with _AnyChoice(chance, shift):
+                model(*batch)  # it chooses by the prior, and the guide follows
+                _run(model, guide, *batch)
     return joint
 
 
@@ -185,8 +224,8 @@ class _AnyChoice(Messenger):
 @contextmanager
 def _unchanged(*functions: Callable) -> Iterator[None]:
     """Restores random state and buffers, such as the running means of a BatchNorm."""
-    modules = (poutine.unwrap(function) for function in functions)
-    buffers = [part for each in modules if isinstance(each, nn.Module) for part in each.buffers()]
+    modules = [module for function in functions for module in modules_of(function)]
+    buffers = [part for module in modules for part in module.buffers()]
     before = [(part, part.clone()) for part in buffers]
     try:
         with fork_rng():

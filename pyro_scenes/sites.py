@@ -43,17 +43,17 @@ def check_pair(joint: poutine.Trace, proposed: poutine.Trace) -> None:
 def check_sites(joint: poutine.Trace, proposed: poutine.Trace) -> None:
     """The same but for masks, which depend on the draws: the model's trace may have draws of its own."""
     check_observed(proposed)
-    drawn, guessed = latents(joint), latents(proposed)
-    if {*drawn} != {*guessed} or not drawn:
+    drawn, proposals = latents(joint), latents(proposed)
+    if {*drawn} != {*proposals} or not drawn:
         raise ValueError(
             f"model and guide do not belong together: the model draws {sorted(drawn)}, the guide "
-            f"{sorted(guessed)}. The guide must draw each latent of the model by pyro.sample, and no "
+            f"{sorted(proposals)}. The guide must draw each latent of the model by pyro.sample, and no "
             'other (or with infer={"is_auxiliary": True})'
         )
     for name in drawn:
-        _check_distribution(name, drawn[name]["fn"], guessed[name])
-        _check_plates(name, drawn[name], guessed[name])
-        _check_scale(name, drawn[name], guessed[name])
+        _check_distribution(name, drawn[name]["fn"], proposals[name])
+        _check_plates(name, drawn[name], proposals[name])
+        _check_scale(name, drawn[name], proposals[name])
 
 
 def check_observed(proposed: poutine.Trace) -> None:
@@ -70,26 +70,38 @@ def warn_unsupported(joint: poutine.Trace) -> None:
     """Warns of observed values outside the support of their distribution."""
     for name in joint.observation_nodes:
         site = joint.nodes[name]
-        factor = isinstance(_core(site["fn"]), dist.Unit | dist.Delta)
-        if not (factor or site["fn"].support.check(site["value"]).all()):
-            warnings.warn(
-                f"{name} has values outside the support {site['fn'].support} of its likelihood, so its "
-                "density is none: make grey images 0 or 1, or take Pixels(dist.Normal, scale=0.3)",
-                stacklevel=3,
+        if not _is_supported(site):
+            advice = ": round the images, or use Pixels(dist.Normal, scale=0.3)" * (name == "image")
+            support = _core(site["fn"]).support
+            words = (
+                f"{name} has values outside the support {support} of its distribution, so its log "
             )
+            warnings.warn(f"{words}density is not defined{advice}", stacklevel=3)
+
+
+def _is_supported(site: Any) -> bool:
+    """Whether a site's values lie in its distribution's support, wherever they count."""
+    fn = _core(site["fn"])
+    if isinstance(fn, dist.Unit | dist.Delta):
+        return True  # a factor, or a deterministic site
+    try:
+        inside = fn.support.check(site["value"])
+    except NotImplementedError:  # a distribution need not say
+        return True
+    if (counted := where_counted(site)) is not None:
+        first: Any = (..., *[0] * fn.event_dim)
+        inside = inside | ~counted[first]
+    return bool(inside.all())
 
 
 def latents(trace: poutine.Trace) -> dict[str, Any]:
-    sites = ((name, trace.nodes[name]) for name in trace.stochastic_nodes if name != "image")
-    return {
-        name: site
-        for name, site in sites
-        if not (site_is_subsample(site) or site["infer"].get("is_auxiliary"))
-    }
+    sites = {name: trace.nodes[name] for name in trace.stochastic_nodes if name != "image"}
+    others = [n for n, s in sites.items() if site_is_subsample(s) or s["infer"].get("is_auxiliary")]
+    return {name: site for name, site in sites.items() if name not in others}
 
 
-def _check_distribution(name: str, prior: Distribution, guessed: Any) -> None:
-    proposal = guessed["fn"]
+def _check_distribution(name: str, prior: Distribution, proposed: Any) -> None:
+    proposal = proposed["fn"]
     shapes = tuple(prior.event_shape), tuple(proposal.event_shape)
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -97,7 +109,7 @@ def _check_distribution(name: str, prior: Distribution, guessed: Any) -> None:
             "else see .to_event"
         )
     if isinstance(_core(proposal), dist.Delta):
-        if not prior.support.check(guessed["value"]).all():
+        if not prior.support.check(proposed["value"]).all():
             raise ValueError(f"{name} lies outside the support {prior.support} of its prior")
         return
     kinds = [fn.support.is_discrete for fn in (prior, proposal)]
@@ -108,8 +120,8 @@ def _check_distribution(name: str, prior: Distribution, guessed: Any) -> None:
         )
 
 
-def _check_scale(name: str, drawn: Any, guessed: Any) -> None:
-    own, other = (torch.as_tensor(site["scale"]).cpu().double() for site in (drawn, guessed))
+def _check_scale(name: str, drawn: Any, proposed: Any) -> None:
+    own, other = (torch.as_tensor(site["scale"]).cpu().double() for site in (drawn, proposed))
     if ((own != other) & (own != 0) & (other != 0)).any():  # 0 is a mask, and checked as one
         raise ValueError(
             f"{name} is scaled by {own.unique().tolist()} in the model and by "
@@ -151,14 +163,14 @@ def _is_finite(values: Tensor, proposal: Any) -> Tensor:
     return finite.flatten(-proposal.event_dim).all(-1) if proposal.event_dim else finite
 
 
-def _check_plates(name: str, drawn: Any, guessed: Any) -> None:
+def _check_plates(name: str, drawn: Any, proposed: Any) -> None:
     plates, other = (
         {
             (frame.name, frame.size, frame.dim)
             for frame in site["cond_indep_stack"]
             if frame.vectorized
         }
-        for site in (drawn, guessed)
+        for site in (drawn, proposed)
     )
     if lacking := sorted(plates - other):
         frame = 'pyro.plate("{}", {}, dim={})'.format(*lacking[0])
@@ -171,7 +183,7 @@ def _check_plates(name: str, drawn: Any, guessed: Any) -> None:
             f"the guide draws {name} inside {frame}, the model does not: put both in the same plates"
         )
     shapes = [
-        re.sub(r"^\[(1, )*1?", "[", str([*site["fn"].batch_shape])) for site in (drawn, guessed)
+        re.sub(r"^\[(1, )*1?", "[", str([*site["fn"].batch_shape])) for site in (drawn, proposed)
     ]
     if shapes[0] != shapes[1]:
         raise ValueError(
@@ -180,14 +192,14 @@ def _check_plates(name: str, drawn: Any, guessed: Any) -> None:
         )
 
 
-def _check_mask(name: str, joint: poutine.Trace, guessed: Any) -> None:
+def _check_mask(name: str, joint: poutine.Trace, proposed: Any) -> None:
     drawn = joint.nodes[name]
-    if isinstance(_core(guessed["fn"]), dist.Delta):
+    if isinstance(_core(proposed["fn"]), dist.Delta):
         return  # without a spread there is nothing to gain
-    kept, counted = (where_counted(site) for site in (drawn, guessed))
+    kept, counted = (where_counted(site) for site in (drawn, proposed))
     if kept is counted is None:
         return
-    everywhere = torch.ones((), dtype=torch.bool, device=guessed["value"].device)
+    everywhere = torch.ones((), dtype=torch.bool, device=proposed["value"].device)
     kept, counted = torch.broadcast_tensors(
         *(everywhere if part is None else part for part in (kept, counted))
     )

@@ -15,6 +15,7 @@ from test_contract import PAIRS
 
 from pyro_scenes import AIR, VAE, AIRGuide, Persist, Prior, VAEGuide, check_guide, fit
 from pyro_scenes.evaluation import log_weights
+from pyro_scenes.pairs import TrainingModeWarning, warn_training_mode
 
 N, STEPS, CODE = 6, 2, 4
 IMAGES = torch.rand(N, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -343,20 +344,15 @@ def test_a_code_of_another_size_asks_for_a_new_guide():
         check_guide(model, guide, IMAGES)
 
 
-def test_running_means_are_left_as_they_were():
-    class Normed(PyroModule):
-        def __init__(self):
-            super().__init__("normed")
-            self.norm = torch.nn.BatchNorm1d(256)
+class Normed(PyroModule):
+    def __init__(self):
+        super().__init__("normed")
+        self.norm = torch.nn.BatchNorm1d(256)
 
-        def forward(self, images):
-            features = self.norm(images.flatten(1))
-            with pyro.plate("images", len(images), dim=-1):
-                pyro.sample("z", dist.Normal(features.mean(1), 1.0))
-
-    guide = Normed()
-    check_guide(Two(dist.Normal(torch.tensor(0.0), 1.0)), guide, IMAGES)
-    assert not guide.norm.running_mean.any() and guide.norm.num_batches_tracked == 0
+    def forward(self, images):
+        features = self.norm(images.flatten(1))
+        with pyro.plate("images", len(images), dim=-1):
+            pyro.sample("z", dist.Normal(features.mean(1), 1.0))
 
 
 def shared(images):
@@ -374,6 +370,39 @@ HOLDERS = {
     "two lambdas": lambda g: HOLDERS["lambda"](HOLDERS["lambda"](poutine.scale(g, 1.0))),
     "global": lambda g: lambda images: shared(images),
 }
+
+
+@pytest.mark.parametrize("holder", [name for name in HOLDERS if name != "global"])
+def test_running_means_are_left_as_they_were(holder):
+    guide = Normed()
+    check_guide(Two(dist.Normal(torch.tensor(0.0), 1.0)), HOLDERS[holder](guide), IMAGES)
+    assert not guide.norm.running_mean.any() and guide.norm.num_batches_tracked == 0
+
+
+def test_a_models_own_check_changes_nothing_either():
+    norm = torch.nn.BatchNorm2d(1)
+    decoder = torch.nn.Sequential(torch.nn.Linear(CODE, 64), torch.nn.Unflatten(1, (1, 8, 8)), norm)
+
+    def noisy(scene):
+        return dist.Normal(scene.canvas, 1 + torch.rand(())).to_event(3)
+
+    guide = AIRGuide(air(decoder=decoder, image=noisy))
+    before, state = [value.clone() for value in norm.buffers()], torch.get_rng_state()
+    check_guide(guide.model, guide, IMAGES)
+    assert all(torch.equal(a, b) for a, b in zip(before, norm.buffers(), strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("holder", [name for name in HOLDERS if name != "module"])
+def test_training_mode_is_seen_in_what_holds_a_module(holder):
+    program = HOLDERS[holder](GLOBAL)
+    with pytest.warns(TrainingModeWarning, match="^AIRGuide in training mode"):
+        warn_training_mode(program, program)
+    GLOBAL.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_training_mode(program)
+    GLOBAL.train()
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
@@ -403,13 +432,55 @@ def test_a_point_outside_the_prior_is_refused():
         check_guide(model, outside, torch.rand(N, 1, 16, 16))
 
 
-@pytest.mark.parametrize("grey", [True, False], ids=["grey", "binary"])
-def test_grey_images_of_a_bernoulli_are_warned_of(grey):
-    model = VAE((1, 8, 8), 2)
-    guide = VAEGuide(model)
-    images = torch.rand(2, 1, 8, 8)
+def warned_of(likelihood, images, name="image"):
+    """What is warned of where images have a likelihood given the canvas, which is grey."""
+
+    def model(images):
+        with pyro.plate("images", len(images), dim=-1):
+            pyro.sample("z", dist.Normal(ONE, 1.0))
+            pyro.factor("known", ONE)
+            pyro.sample(name, likelihood(0.5 * torch.ones_like(images)), obs=images)
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_guide(model, guide, images if grey else images.round())
-    assert [w for w in caught if "make grey images 0 or 1" in str(w.message)] or not grey
-    assert grey or not caught
+        check_guide(model, proposing(dist.Normal(ONE, 1.0)), images)
+    return [str(warning.message) for warning in caught]
+
+
+def bernoulli(canvas):
+    return dist.Bernoulli(canvas).to_event(3)
+
+
+def test_grey_images_of_a_bernoulli_are_warned_of():
+    (words,) = warned_of(bernoulli, IMAGES)
+    assert "log density is not defined: round the images" in words
+    (words,) = warned_of(bernoulli, IMAGES, "depth")
+    assert words.startswith("depth has values") and words.endswith("is not defined")
+
+
+class Unsaid(dist.TorchDistribution):
+    """A user's likelihood without a support."""
+
+    arg_constraints = {}
+
+    def __init__(self, canvas):
+        super().__init__(canvas.shape[:1], canvas.shape[1:], validate_args=False)
+
+    def log_prob(self, value):
+        return -value.square().sum((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "images"),
+    [
+        (bernoulli, IMAGES.round()),
+        (lambda canvas: dist.ContinuousBernoulli(canvas).to_event(3), IMAGES),
+        (lambda canvas: dist.Beta(canvas, canvas).to_event(3), IMAGES.round()),
+        (lambda canvas: dist.Delta(IMAGES, event_dim=3), IMAGES),
+        (lambda canvas: bernoulli(canvas).mask(False), IMAGES),
+        (lambda canvas: dist.Bernoulli(canvas).mask(IMAGES == 0).to_event(3), IMAGES),
+        (Unsaid, IMAGES),
+    ],
+)
+def test_other_images_are_not_warned_of(likelihood, images):
+    assert not warned_of(likelihood, images)

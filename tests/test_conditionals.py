@@ -46,7 +46,7 @@ def test_wrong_parameters_are_refused_at_once(parameters):
 
 
 def test_a_family_of_torch_is_refused_with_the_remedy():
-    with pytest.raises(TypeError, match="no family of pyro.distributions"):
+    with pytest.raises(TypeError, match="a class of pyro.distributions"):
         Prior(torch.distributions.Normal, loc=[0.0], scale=[1.0])
 
 
@@ -82,10 +82,17 @@ def test_certain_presence_is_finite(probs):
 
 
 @pytest.mark.parametrize(
-    ("family", "parameters"), [(dist.Normal, {}), (dist.Beta, {"concentration1": 1.0}), (dict, {})]
+    ("family", "parameters"),
+    [
+        (dist.Normal, {}),
+        (dist.Beta, {"concentration1": 1.0}),
+        (dict, {}),
+        (dist.Bernoulli, {"logits": 0.5}),
+        (dist.Normal, {"loc": 0.0, "scale": 0.3}),
+    ],
 )
 def test_a_likelihood_that_cannot_stand_around_a_canvas_is_refused(family, parameters):
-    with pytest.raises((ValueError, TypeError), match="takes a family|no family of"):
+    with pytest.raises((ValueError, TypeError), match="takes a family|give the family"):
         Pixels(family, **parameters)
 
 
@@ -226,23 +233,24 @@ def normal(size):
 
 
 @pytest.mark.parametrize(
-    ("conditional", "words"),
+    ("conditional", "line"),
     [
-        (Prior(dist.Normal, loc=[3.0, 0.0], scale=[0.2, 1.0]), ["Normal", "3, 0", "0.2, 1"]),
+        (Prior(dist.Normal, loc=[3.0, 0.0], scale=1.0), "Prior(Normal, loc=[3, 0], scale=1)"),
         (
             Prior(dist.Gamma, concentration=2.0, rate=0.5, learn=True),
-            ["Gamma, trained", "rate=0.5"],
+            "Prior(Gamma, concentration=2, rate=0.5, learn=True)",
         ),
-        (Prior(dist.Bernoulli, probs=[0.5] * 50), ["0.5, 0.5, 0.5, 0.5, ... of shape (50,)"]),
-        (Persist([0.5, 0.2]), ["Persist", "0.5, 0.2"]),
-        (Pixels(dist.Laplace, scale=0.3), ["Laplace", "0.3"]),
-        (Product(scale=Persist(0.1), shift=len), ["0.1", "(shift): <built-in"]),
-        (Amortised(3, normal(2)), ["support="]),
+        (
+            Prior(dist.Bernoulli, probs=[0.5] * 50),
+            "Prior(Bernoulli, probs=[0.5, 0.5, 0.5, 0.5, ...])",
+        ),
+        (Persist([0.5, 0.2], learn=True), "Persist(probs=[0.5, 0.2], learn=True)"),
+        (Pixels(dist.Laplace, scale=0.3), "Pixels(Laplace, scale=0.3)"),
     ],
-    ids=["Prior", "trained", "long", "Persist", "Pixels", "Product", "Amortised"],
+    ids=["Prior", "learned", "long", "Persist", "Pixels"],
 )
-def test_its_repr_has_the_family_and_the_numbers(conditional, words):
-    assert all(word in repr(conditional) for word in words)
+def test_its_repr_is_the_call(conditional, line):
+    assert repr(conditional) == line
 
 
 def test_no_conditional_waits_for_the_host():
@@ -265,3 +273,12 @@ def test_no_conditional_waits_for_the_host():
         with pyro.validation_enabled(False):
             likelihood = Pixels(family, **parts).to("meta")(far)
             assert likelihood.log_prob(far.canvas).is_meta
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_priors_of_one_tensor_share_no_memory(learn):
+    start = torch.zeros(2)
+    first, second = (Prior(dist.Normal, learn=learn, loc=start, scale=1.0) for _ in range(2))
+    with torch.no_grad():
+        first.loc += 5.0
+    assert not start.any() and not second.loc.any()

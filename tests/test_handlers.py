@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution
 
 from pyro_scenes.handlers import expected, point_estimate
 
@@ -67,3 +68,15 @@ def test_a_median_of_draws_carries_gradients():
     torch.testing.assert_close(
         scale.grad, point_estimate(dist.Gamma(2 * ONE, 1.0)), rtol=0.01, atol=0
     )
+
+
+def test_an_expanded_distribution_has_an_estimate_for_each():
+    normal = dist.Normal(torch.arange(3.0), 1.0).to_event(1)
+    gamma = dist.Gamma(torch.tensor(2.0), 1.0)
+    mixed = dist.MixtureSameFamily(
+        dist.Categorical(torch.ones(2)), dist.Normal(torch.zeros(2), 1.0)
+    )
+    for distribution in (normal, gamma, mixed, dist.Poisson(3.0), dist.Categorical(torch.ones(3))):
+        estimate = point_estimate(ExpandedDistribution(distribution, torch.Size([5])))
+        assert estimate.shape == (5, *distribution.event_shape)
+        assert torch.equal(estimate[0], point_estimate(distribution))

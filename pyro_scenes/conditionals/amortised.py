@@ -13,7 +13,7 @@ from torch.distributions import biject_to
 from torch.distributions.constraints import Constraint
 
 from ..networks import mlp
-from .product import without_mixtures
+from .product import each_number, without_mixtures
 
 __all__ = ["Amortised"]
 
@@ -45,7 +45,7 @@ class Amortised(nn.Module):
             (size,) = like.event_shape
             if not self.support.is_discrete:
                 # A simplex has one unconstrained number less than the event.
-                size = 2 * biject_to(self.support).inverse_shape(like.event_shape)[0]
+                size = 2 * biject_to(self.support).inverse_shape(like.event_shape)[-1]
             self.head = mlp(inputs, *hidden, size)
             start = _logits(like) if self.support.is_discrete else _moments(like, narrow)
         except (NotImplementedError, RuntimeError, ValueError) as error:
@@ -67,7 +67,7 @@ class Amortised(nn.Module):
             return dist.Bernoulli(logits=parameters).to_event(1)
         loc, scale = parameters.chunk(2, -1)
         normal = dist.Normal(loc, nn.functional.softplus(scale) + 1e-4).to_event(1)
-        if isinstance(getattr(self.support, "base_constraint", None), type(constraints.real)):
+        if isinstance(each_number(self.support), type(constraints.real)):
             return normal
         return dist.TransformedDistribution(normal, biject_to(self.support))
 
@@ -99,7 +99,7 @@ def _logits(like: Distribution) -> Float[Tensor, " size"]:
     probs = like.mean.reshape(-1, like.event_shape[0]).mean(0)
     if isinstance(like.support, type(constraints.one_hot)):
         return probs.clamp(min=1e-6).log()
-    if isinstance(getattr(like.support, "base_constraint", None), type(constraints.boolean)):
+    if isinstance(each_number(like.support), type(constraints.boolean)):
         return probs.logit(1e-6)
     raise ValueError("neither one-hot nor bits")
 

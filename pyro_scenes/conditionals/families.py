@@ -27,14 +27,13 @@ class _Family(nn.Module):
 
     def __init__(self, family: type[Any], learn: bool, parameters: dict[str, Any]) -> None:
         super().__init__()
-        if not hasattr(family, "to_event"):
-            raise TypeError(f"{family} is no family of pyro.distributions (torch's will not do)")
-        names = family.arg_constraints
-        if isinstance(names, property):  # Uniform: its bounds constrain each other
-            names = dict.fromkeys(signature(family).parameters, constraints.real)
-        self.family, self.learn, self.constraints = family, learn, names
+        if not (isinstance(family, type) and hasattr(family, "to_event")):
+            wanted = "a class of pyro.distributions (torch's will not do), such as dist.Normal"
+            raise TypeError(f"give the family, {wanted}, got {family!r:.60}")
+        self.family, self.learn = family, learn
+        names = self.constraints
         for name, value in parameters.items():
-            value = torch.as_tensor(value, dtype=torch.get_default_dtype())
+            value = torch.as_tensor(value, dtype=torch.get_default_dtype()).detach().clone()
             if name not in names or value.numel() == 0 or not names[name].check(value).all():
                 got = f"{name}={value.tolist()}"
                 raise ValueError(f"{family.__name__} takes {dict(names)}, got {got}")
@@ -42,6 +41,14 @@ class _Family(nn.Module):
                 self.register_parameter(name, nn.Parameter(transform_to(names[name]).inv(value)))
             else:
                 self.register_buffer(name, value)
+
+    @property
+    def constraints(self) -> dict[str, Any]:
+        """The constraint of each parameter that the family takes."""
+        names = self.family.arg_constraints
+        # Uniform's bounds constrain each other.
+        free = dict.fromkeys(signature(self.family).parameters, constraints.real)
+        return free if isinstance(names, property) else names
 
     def values(self) -> dict[str, Tensor]:
         """The family's parameters, by name."""
@@ -51,11 +58,14 @@ class _Family(nn.Module):
         return stored
 
     def extra_repr(self) -> str:
-        words = [self.family.__name__, *["trained"] * self.learn]
+        words = [self.family.__name__] * ("family" in signature(type(self)).parameters)
         for name, value in self.values().items():
             numbers = [f"{number:.4g}" for number in value.flatten()[:4].tolist()]
-            words += [f"{name}={', '.join(numbers)}", *["..."] * (value.numel() > 4)]
-        return ", ".join(words)
+            numbers += ["..."] * (value.numel() > 4)
+            words.append(
+                f"{name}=[{', '.join(numbers)}]" if value.dim() else f"{name}={numbers[0]}"
+            )
+        return ", ".join([*words, *["learn=True"] * self.learn])
 
 
 class Prior(_Family):
@@ -127,7 +137,7 @@ class Pixels(_Family):
         super().__init__(family, learn, parameters)
         names = self.constraints
         self.centre = "loc" if "loc" in names else "probs"
-        if set(names) - set(parameters) - {"logits"} != {self.centre}:
+        if set(names) - {"logits"} != {self.centre, *parameters} or self.centre in parameters:
             raise ValueError(
                 "Pixels takes a family with loc or probs, and its other parameters; "
                 f"{family.__name__} takes {sorted(names)}, got {sorted(parameters)}"

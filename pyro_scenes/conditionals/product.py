@@ -10,7 +10,7 @@ from torch.distributions.constraints import Constraint, MixtureSameFamilyConstra
 
 from .families import Conditional
 
-__all__ = ["Concatenated", "Product", "without_mixtures"]
+__all__ = ["Concatenated", "Product", "each_number", "without_mixtures"]
 
 
 class Product(nn.Module):
@@ -55,7 +55,11 @@ class Product(nn.Module):
             raise ValueError(
                 f"{name} must return a distribution of pyro.distributions, got {part!r}"
             )
-        if len(part.event_shape) != 1 or part.support.is_discrete or _each(part).event_dim:
+        if (
+            len(part.event_shape) != 1
+            or part.support.is_discrete
+            or each_number(part.support).event_dim
+        ):
             raise ValueError(
                 f"{name} must return a continuous distribution with one event dimension (give lists: "
                 f"loc=[1.0]) whose support constrains each number independently, got event shape "
@@ -89,7 +93,7 @@ class Concatenated(TorchDistribution):
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> Constraint:
-        each = [_each(part) for part in self.parts]
+        each = [each_number(part.support) for part in self.parts]
         if all(constraint is constraints.real for constraint in each):
             return constraints.real_vector
         return constraints.independent(constraints.cat(each, -1, self.lengths), 1)
@@ -126,9 +130,9 @@ def without_mixtures(support: Constraint) -> Constraint:
     return support
 
 
-def _each(distribution: Distribution) -> Constraint:
-    """The constraint of a single number of a vector; it has event dimensions if there is none."""
-    support = without_mixtures(distribution.support)
+def each_number(support: Constraint) -> Constraint:
+    """The constraint of each number of a vector; if there is none, it has event dimensions."""
+    support = without_mixtures(support)
     while isinstance(support, constraints.independent):
         support = support.base_constraint
     return support

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..networks import FlatDecoder, RegionEncoder, glorot
 from .amortised import Amortised
+from .product import each_number
 
 __all__ = ["RegionProposal", "SpriteProposal"]
 
@@ -89,7 +90,7 @@ class SpriteProposal(nn.Module):
 
     def __init__(self, model: Any, expert: int, prior: Distribution) -> None:
         super().__init__()
-        if getattr(prior.support, "base_constraint", None) is not constraints.real:
+        if not isinstance(each_number(prior.support), type(constraints.real)):
             raise ValueError(
                 f"a guess may be any number, but z_what has support {prior.support}: give proposals="
             )

@@ -12,8 +12,7 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
-from ..checks import warn_training_mode
-from ..pairs import check_guide, check_same_model
+from ..pairs import check_guide, check_same_model, warn_training_mode
 from ..random import fork_rng
 from ..sites import where_counted
 from .groups import assemble

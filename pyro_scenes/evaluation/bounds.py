@@ -9,8 +9,8 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, stack
 
-from ..checks import check_sizes, check_tensors, warn_training_mode
-from ..pairs import check_same_model, replay
+from ..checks import check_sizes, check_tensors
+from ..pairs import check_same_model, replay, warn_training_mode
 from .arguments import checked
 
 __all__ = ["Bounds", "estimate", "importance_bound", "log_weights"]

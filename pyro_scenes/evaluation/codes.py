@@ -9,9 +9,9 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ..checks import warn_training_mode
 from ..handlers import expected
 from ..networks import mlp
+from ..pairs import warn_training_mode
 from ..random import fork_rng
 from .arguments import checked, split
 from .training import as_floats, descend

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..checks import check_sizes, warn_training_mode
-from ..pairs import check_same_model, replay
+from ..checks import check_sizes
+from ..pairs import check_same_model, replay, warn_training_mode
 from ..render import box
 from .arguments import checked, split
 

@@ -9,9 +9,8 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ..checks import warn_training_mode
 from ..handlers import expected
-from ..pairs import check_same_model
+from ..pairs import check_same_model, warn_training_mode
 from ..render import opacity_logits, scopes
 from ..sites import check_pair
 from .arguments import checked, split

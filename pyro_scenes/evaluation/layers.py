@@ -9,9 +9,9 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..checks import check_sizes, warn_training_mode
+from ..checks import check_sizes
 from ..handlers import expected
-from ..pairs import check_same_model
+from ..pairs import check_same_model, warn_training_mode
 from ..render import scopes
 from ..sites import check_pair
 from .arguments import checked, split

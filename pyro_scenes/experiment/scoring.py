@@ -36,20 +36,19 @@ class Scorer(NamedTuple):
     """Scores models of ``ECON``'s sites and their guides, in evaluation mode. Use ``torch.no_grad()``."""
 
     device: torch.device = torch.device("cpu")
-    given: bool = (
-        False  # whether model and guide are called with true regions: scenes must have masks
-    )
+    # Whether model and guide are called with true regions: scenes must have masks.
+    given: bool = False
     softmax: bool = False  # whether opacities are those of a softmax, see ``evaluation.decompose``
     classes: int | None = None  # of objects; None: as many as the scenes have
     layers: int | None = None  # that scenes are taken apart into; None: as many as the model has
 
-    def number(self, model: Any) -> int:
+    def layers_of(self, model: Any) -> int:
         """How many layers scenes are taken apart into."""
         return self.layers or model.layers
 
-    def calls(self, model: Any, guide: nn.Module) -> tuple[Callable, Callable]:
+    def with_layers(self, model: Any, guide: nn.Module) -> tuple[Callable, Callable]:
         """Model and guide as they are called with a batch: with so many layers."""
-        if self.number(model) == model.layers:
+        if self.layers_of(model) == model.layers:
             return model, guide
         return partial(model, layers=self.layers), partial(guide, layers=self.layers)
 
@@ -65,23 +64,23 @@ class Scorer(NamedTuple):
     def decompose(
         self, model: Any, guide: nn.Module, scenes: Scenes, *, layers: int | None = None
     ) -> Decomposition:
-        """The scenes taken apart into :meth:`number` layers, or so many."""
-        number = self.number(model) if layers is None else layers
+        """The scenes taken apart into as many layers as :meth:`layers_of` says, or so many."""
+        number = self.layers_of(model) if layers is None else layers
         images, *given = self.batch(scenes, number)
         regions = given[0] if given else None
         return decompose(model, guide, images, regions=regions, layers=number, softmax=self.softmax)
 
     def bound(self, model: Any, guide: nn.Module, scenes: Scenes) -> dict[str, float]:
         """``elbo`` in nats per image, as in ``evaluation.Bounds``, and ``elbo_error``, its standard error."""
-        pair, number = self.calls(model, guide), self.number(model)
+        pair, number = self.with_layers(model, guide), self.layers_of(model)
         batches = (self.batch(chunk, number) for chunk in scenes.chunks(CHUNK))
         bounds = estimate(torch.cat([log_weights(*pair, *batch) for batch in batches], 1))
         return {"elbo": bounds.elbo, "elbo_error": bounds.elbo_error}
 
     def loss(self, elbo: ELBO, model: Any, guide: nn.Module, scenes: Scenes) -> float:
         """The loss of an objective, per image."""
-        batch = self.batch(scenes, self.number(model))
-        return elbo.loss(*self.calls(model, guide), *batch) / len(scenes)
+        batch = self.batch(scenes, self.layers_of(model))
+        return elbo.loss(*self.with_layers(model, guide), *batch) / len(scenes)
 
     def against_truth(self, model: Any, answer: Decomposition, scenes: Scenes) -> dict[str, Any]:
         """Fields of ``Reconstruction`` and, where the scenes have masks, of ``Agreement``."""
@@ -108,9 +107,9 @@ class Scorer(NamedTuple):
     ) -> tuple[Decomposition, dict[str, Any]]:
         """The scenes taken apart, and all of the above with ``extra_share``, that of three spare layers."""
         answer = self.decompose(model, guide, scenes)
-        wide = self.decompose(model, guide, scenes, layers=self.number(model) + 3)
+        wide = self.decompose(model, guide, scenes, layers=self.layers_of(model) + 3)
         numbers = self.bound(model, guide, scenes) | self.against_truth(model, answer, scenes)
-        return answer, numbers | {"extra_share": extra_share(wide.regions, self.number(model))}
+        return answer, numbers | {"extra_share": extra_share(wide.regions, self.layers_of(model))}
 
     def floors(self, scenes: Scenes) -> dict[str, dict[str, Any]]:
         """What trivial answers have in :meth:`against_truth`, by their names; none without masks."""

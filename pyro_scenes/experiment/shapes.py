@@ -117,7 +117,7 @@ class ShapesJudge:
     def of_five(self, model: Any, guide: nn.Module, size: int) -> tuple[Scenes, Decomposition]:
         """Scenes of five objects, taken apart into seven layers, or as many as the scorer takes."""
         five = self.task.five(size)
-        layers = max(7, self.scorer.number(model))
+        layers = max(7, self.scorer.layers_of(model))
         return five, self.scorer.decompose(model, guide, five, layers=layers)
 
     def read(self, model: Any, wins: list[list[int]]) -> dict[str, float]:

@@ -30,7 +30,7 @@ class Training:
             model.z_pres = Persist(warm_up(step))
             if training.due(every=250):
                 with training.row() as row:
-                    row["elbo"] = evaluation.elbo(model, guide, validation)
+                    row["elbo"] = evaluation.log_weights(model, guide, images).mean()
 
     A row writes the checkpoint, and a resumed run begins with the body of the step that its last row is
     of. So it equals an uninterrupted one to the last digit if what stands before the row is a pure function

@@ -15,7 +15,7 @@ from pyro.infer import (
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..pairs import held
+from ..pairs import modules_of
 
 __all__ = ["JIT", "check_compiled"]
 
@@ -51,7 +51,7 @@ def _shape(part: Any) -> Any:
 
 def _contents(function: Callable) -> dict[tuple[int, str], Any]:
     contents: dict[tuple[int, str], Any] = {(id(poutine.unwrap(function)), "function"): function}
-    for part in [part for module in held(function) for part in module.modules()]:
+    for part in [part for module in modules_of(function) for part in module.modules()]:
         public = {name: value for name, value in vars(part).items() if not name.startswith("_")}
         here = {**public, **part._parameters, **part._buffers, **part._modules}
         contents |= {(id(part), name): value for name, value in here.items()}

@@ -1,6 +1,7 @@
 """Describing a module in words: its parts and settings, without the values of its weights."""
 
-from dis import get_instructions
+from collections.abc import Callable
+from dis import get_instructions, hasconst, hasname
 from functools import partial
 from types import CodeType
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-__all__ = ["describe", "differences"]
+__all__ = ["describe", "differences", "text"]
 
 
 def describe(module: nn.Module) -> dict[str, str]:
@@ -30,7 +31,7 @@ def describe(module: nn.Module) -> dict[str, str]:
         for name, value in vars(part).items():
             if not name.startswith("_") and name != "training":
                 own = isinstance(value, Tensor)  # an intermediate result, it may be
-                description[f"{path}.{name}".lstrip(".")] = "Tensor" if own else _text(value)
+                description[f"{path}.{name}".lstrip(".")] = "Tensor" if own else text(value)
     return description
 
 
@@ -47,17 +48,25 @@ def differences(saved: dict[Any, Any], own: dict[str, Any], name: str = "itself"
     ]
 
 
-def _text(value: Any, depth: int = 8) -> str:
+def text(value: Any, *, values: bool = True, depth: int = 8) -> str:
+    """A setting in words.
+
+    Args:
+        values: Whether numbers with a fraction are told, and what is in a tensor: it is read from its device.
+        depth: How deep lists, dictionaries and functions are followed.
+    """
     kind = type(value).__name__
+    if isinstance(value, float) and not values:
+        return "~"
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
     if isinstance(value, type):
         return value.__qualname__
     if isinstance(value, Tensor):
-        return _numbers(value)
+        return _numbers(value) if values else f"{value.dtype} {tuple(value.shape)}"
     if isinstance(value, nn.Module) or depth == 0:  # it may hold itself
         return kind
-    inside = partial(_text, depth=depth - 1)
+    inside = partial(text, values=values, depth=depth - 1)
     if isinstance(value, list | tuple):
         return f"({', '.join(map(inside, value))})"
     if isinstance(value, dict):
@@ -65,8 +74,8 @@ def _text(value: Any, depth: int = 8) -> str:
     if isinstance(value, partial):
         return f"partial({inside(value.func)}, {inside(value.args)}, {inside(value.keywords)})"
     if hasattr(value, "__qualname__"):
-        held = ", ".join([*_said(value), *map(inside, _held(value))])
-        return f"function {value.__qualname__}" + (f" of {held}" if held else "")
+        parts = ", ".join([*_names_and_constants(value, inside), *map(inside, _closed_over(value))])
+        return f"function {value.__qualname__}" + (f" of {parts}" if parts else "")
     if isinstance(value, Distribution):
         # It computes some of its parameters at their first use: here all are, and in one order.
         named = {**vars(value), **{name: getattr(value, name) for name in value.arg_constraints}}
@@ -83,37 +92,42 @@ def _numbers(tensor: Tensor) -> str:
     return shape + " of " + " ".join(f"{x:.4g}" for x in [*values[:6].tolist(), values.sum()])
 
 
-def _held(function: Any) -> list[Any]:
+def _closed_over(function: Any) -> list[Any]:
     """Defaults of a function, and what it closes over: of objects, such as a run's arguments, their class."""
-    held = [*(getattr(function, "__defaults__", None) or ())]
-    held += (getattr(function, "__kwdefaults__", None) or {}).values()
+    values = [*(getattr(function, "__defaults__", None) or ())]
+    values += (getattr(function, "__kwdefaults__", None) or {}).values()
     for cell in getattr(function, "__closure__", None) or ():
         try:
-            held.append(cell.cell_contents)
+            values.append(cell.cell_contents)
         except ValueError:  # not assigned yet
             continue
     plain = bool | int | float | str | list | tuple | dict | Tensor | type | partial | Distribution
     return [
         value if isinstance(value, plain) or hasattr(value, "__qualname__") else type(value)
-        for value in held
+        for value in values
     ]
 
 
-def _said(function: Any) -> list[str]:
-    """The names and the constants in a lambda, in order. A function with a name is known by it."""
+def _names_and_constants(function: Any, inside: Callable[[Any], str]) -> list[str]:
+    """Those in a lambda, each once, sorted. A function with a name is known by it.
+
+    What is done with them is not compared: each version of Python compiles it otherwise.
+    """
     code = getattr(function, "__code__", None)
-    return _in_code(code) if code and function.__name__ == "<lambda>" else []
+    return sorted(_loaded(code, inside)) if code and function.__name__ == "<lambda>" else []
 
 
-def _in_code(code: CodeType) -> list[str]:
-    said = []
-    for step in get_instructions(code):
-        if isinstance(step.argval, CodeType):
-            said += _in_code(step.argval)
-        elif step.opname.startswith(("LOAD_GLOBAL", "LOAD_ATTR", "LOAD_METHOD")):
-            said.append(str(step.argval))
-        elif step.opname.startswith("BINARY_OP"):
-            said.append(step.argrepr)
-        elif "CONST" in step.opname or "SMALL_INT" in step.opname:
-            said += [] if step.argval is None else [_text(step.argval)]
-    return said
+def _loaded(constant: Any, inside: Callable[[Any], str]) -> set[str]:
+    """The names and constants of code and of what is in it, or what a constant consists of."""
+    if isinstance(constant, CodeType):
+        steps: list[Any] = [*get_instructions(constant)]
+        names = {step.argval for step in steps if step.opcode in hasname}
+        parts = [constant.co_consts[step.arg] for step in steps if step.opcode in hasconst]
+        # From Python 3.14 on, small numbers are kept elsewhere.
+        parts += [step.arg for step in steps if step.opname == "LOAD_SMALL_INT"]
+        return names.union(*(_loaded(part, inside) for part in parts))
+    if isinstance(constant, tuple | frozenset):
+        return set().union(*(_loaded(part, inside) for part in constant))
+    if isinstance(constant, slice):
+        return _loaded((constant.start, constant.stop, constant.step), inside)
+    return set() if constant is None else {inside(constant)}

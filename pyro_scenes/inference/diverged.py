@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..pairs import held
+from ..pairs import modules_of
 
 __all__ = ["NOT_FINITE", "Diverged", "Step", "diverge", "divergence"]
 
@@ -49,16 +49,16 @@ def divergence(step: Step) -> Iterator[None]:
 
 def diverge(step: Step, what: str, cause: Exception | None = None) -> None:
     sources = _sources(step)
-    advice = "Try a smaller learning rate, or clip the gradient"
-    if step.is_first:
-        advice = "Nothing has been learned yet: see what model and guide make of this batch"
-    if sources:
-        advice = f"Not finite before it: {', '.join(sources[:3])}. {advice}"
+    found = f"Not finite before it: {', '.join(sources[:3])}. " if sources else ""
     if any(name.startswith(("buffer", "part")) for name in sources):
-        advice = advice.split(". ")[0] + ". No training can mend these"
+        advice = "No training can mend these"
+    elif step.is_first:
+        advice = "Nothing has been learned yet: see what model and guide make of this batch"
+    else:
+        advice = "Try a smaller learning rate, or clip the gradient"
     raise Diverged(
         f"step {step.number} diverged: {what}. The parameters are those of step {step.number - 1}. "
-        f"{advice}"
+        f"{found}{advice}"
     ) from cause
 
 
@@ -70,7 +70,7 @@ def _sources(step: Step) -> list[str]:
         if isinstance(part, Tensor)
     ]
     wrong = [name for name, part in named if not part.isfinite().all()]
-    for module in [*held(step.model), *held(step.guide)]:
+    for module in [*modules_of(step.model), *modules_of(step.guide)]:
         # A buffer may hold infinities on purpose, such as the mask of an attention.
         wrong += [f"buffer {name}" for name, part in module.named_buffers() if part.isnan().any()]
         wrong += [name for name, part in module.named_parameters() if not part.isfinite().all()]

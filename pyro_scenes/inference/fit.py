@@ -16,7 +16,7 @@ from ..pairs import check_guide, check_same_model
 from .compiled import check_compiled
 from .diverged import Diverged, Step, diverge, divergence
 from .parameters import Parameters
-from .swapped import Swapped
+from .swapped import Parts
 from .weighted import Weighted
 
 __all__ = ["Diverged", "Record", "fit"]
@@ -43,8 +43,8 @@ def fit(
     """Trains a model and its guide, one step for each batch, and yields a record after each.
 
     At the first step :func:`pyro_scenes.check_guide` compares the two, and again where the loop has swapped
-    parts of them since. Pyro's effects are global to a
-    process: run two trainings in two processes, not in two threads.
+    parts of them since. Pyro's effects are global to a process: run two trainings in two processes, not in
+    two threads.
 
     Args:
         model: A Pyro model of images, called as ``model(images)``: a module, a function, or one of these
@@ -63,9 +63,13 @@ def fit(
     Raises:
         Diverged: The loss, the gradient or a distribution's parameter is not finite, or outside its
             constraint; that step is not taken.
-        ValueError: Model and guide do not agree (:func:`pyro_scenes.check_guide`), or one of them changed
-            under a ``Jit*_ELBO``, which would not see it.
-        RuntimeError: No parameter of the optimiser gets a gradient, or one that was swapped in is not in it.
+        TypeError: An argument is not of its type, a batch has parts that model or guide do not take, or
+            ``elbo`` has two losses, as ``ReweightedWakeSleep`` has.
+        ValueError: ``start`` or ``clip`` is outside its range, the first batch is not finite, model and guide
+            do not agree (:func:`pyro_scenes.check_guide`), or one of them changed under a ``Jit*_ELBO``,
+            which would not see it.
+        RuntimeError: No parameter of the optimiser gets a gradient, one that was swapped in is not in it, or
+            gradients are off (``torch.no_grad``).
 
     Example:
         ``for record in fit(model, guide, batches): print(record.step, -record.loss)``
@@ -93,7 +97,7 @@ def fit(
     proposal = (
         poutine.infer_config(guide, _enumerated) if isinstance(inner, TraceEnum_ELBO) else guide
     )
-    parameters, swapped = None, Swapped(model, guide)
+    parameters, own = None, Parts(model, guide)
     for number, batch in enumerate(batches, start + 1):
         parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
         if not torch.is_grad_enabled():
@@ -101,7 +105,7 @@ def fit(
         step = Step(number, parameters is None, model, guide, parts)
         if parameters is None:
             parameters = _first(step, optim)
-        elif swapped.since():
+        elif own.have_changed():
             with divergence(step):
                 check_guide(model, guide, *parts)
         check_compiled(inner, model, guide, *parts)

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from numbers import Real
+from typing import Any
 
 from pyro import poutine
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
+
+from ..pairs import modules_of
 
 __all__ = ["Parameters", "adam"]
 
@@ -49,8 +52,8 @@ class Parameters:
     def __init__(
         self, model: Callable, guide: Callable, optim: Optimizer | None, used: poutine.Trace
     ) -> None:
-        named = _unique([*_named(model), *_named(guide), *_used(used)])
-        self.is_own = optim is None
+        self.programs, self.is_own = (model, guide), optim is None
+        named = self._in_use(used)
         if not named and optim is None:
             raise RuntimeError(
                 "model and guide have no parameters that Pyro knows: register the networks of a function "
@@ -74,7 +77,7 @@ class Parameters:
         Raises:
             RuntimeError: There are new ones, and the optimiser is the caller's.
         """
-        new = _unique((name, value) for name, value in _used(used) if id(value) not in self.known)
+        new = [(name, value) for name, value in self._in_use(used) if id(value) not in self.known]
         new = [(name, value) for name, value in new if value.grad is not None]
         if new and not self.is_own:
             raise RuntimeError(
@@ -86,6 +89,16 @@ class Parameters:
             group = self.optim.param_groups[-1 if "baseline" in name else 0]
             group["params"].append(value)
             self.known[id(value)] = value
+
+    def _in_use(self, used: poutine.Trace) -> Named:
+        # The modules' own come first: where a part was swapped for one with weights of the same names, Pyro's
+        # store, and so the trace, still has the weights of the part before.
+        sites = _sites(used)
+        names = [
+            name.replace("$$$", ".") for name in sites
+        ]  # as Pyro joins a module's name and a weight's
+        own = [pair for program in self.programs for pair in _own(program, names)]
+        return _unique([*own, *((n, site["value"].unconstrained()) for n, site in sites.items())])
 
 
 def _adam(named: Named, lr: float, baseline_lr: float) -> Adam:
@@ -105,9 +118,16 @@ def _named(function: Callable) -> Named:
     return [*module.named_parameters()] if isinstance(module, nn.Module) else []
 
 
-def _used(trace: poutine.Trace) -> Named:
-    sites = ((name, trace.nodes[name]) for name in trace.param_nodes)
-    return [(name, site["value"].unconstrained()) for name, site in sites]
+def _own(program: Callable, registered: list[str]) -> Named:
+    """Of a module its parameters; of a function those of its modules that Pyro knows by name."""
+    if isinstance(poutine.unwrap(program), nn.Module):
+        return _named(program)
+    named = (pair for module in modules_of(program) for pair in module.named_parameters())
+    return [pair for pair in named if any(name.endswith(pair[0]) for name in registered)]
+
+
+def _sites(trace: poutine.Trace) -> dict[str, Any]:
+    return {name: trace.nodes[name] for name in trace.param_nodes}
 
 
 def _unique(named: Iterable[tuple[str, Tensor]]) -> Named:

@@ -1,67 +1,64 @@
 """Noticing that the caller's loop has swapped parts of a model or a guide."""
 
-import re
-from collections.abc import Callable
-from operator import is_
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
 
-from ..pairs import held
-from .description import describe
+from ..pairs import modules_of
+from .description import text
 
-__all__ = ["Swapped"]
-
-_FRACTION = re.compile(r"\d*\.\d+(e[-+]?\d+)?|\d+e[-+]?\d+|\b(inf|nan)\b")
-
+__all__ = ["Parts"]
 
 _LISTS = nn.ModuleList, nn.ModuleDict
 
 
-class Swapped:
-    """Compares the parts of programs with those at the time before, without a look at a tensor's values.
+class Parts:
+    """The parts of programs beside those at the time before, without a look at a tensor's values.
 
-    A part that differs in numbers with a fraction alone is no other part: a prior that a schedule assigns at
-    each step has the sites of the one before.
+    Only objects that are new are put into words, and the words compared. A part that differs in numbers with
+    a fraction alone is no other part: a prior that a schedule assigns at each step has the sites of the one
+    before.
     """
 
     def __init__(self, *programs: Callable) -> None:
         self.programs = programs
-        self.parts, self.words = self._parts(), self._words()
+        self.known: dict[str, tuple[Any, str]] = {}
+        self.have_changed()
 
-    def since(self) -> bool:
-        """Whether a part was swapped since the last call, or since the beginning."""
-        parts = self._parts()
-        if len(parts) == len(self.parts) and all(map(is_, parts, self.parts)):
-            return False
-        before, self.parts, self.words = self.words, parts, self._words()
-        return before != self.words
-
-    def _parts(self) -> list[Any]:
-        # The objects are kept, not their ids: the id of one that is gone may be that of a new one.
-        parts: list[Any] = []
-        for program in self.programs:
-            for module in held(program):
-                _collect(module, parts)
-        return parts
-
-    def _words(self) -> list[dict[str, str]]:
-        return [_words(module) for program in self.programs for module in held(program)]
+    def have_changed(self) -> bool:
+        """Whether a part is another one than at the last call, or at the beginning."""
+        before, self.known = self.known, {}
+        modules = [module for program in self.programs for module in modules_of(program)]
+        for number, module in enumerate(modules):
+            for path, part in _parts(module, str(number)):
+                # The object is kept, not its id: the id of one that is gone may be that of a new one.
+                known = before.get(path)
+                self.known[path] = known if known and known[0] is part else (part, _words(part))
+        return _all_words(before) != _all_words(self.known)
 
 
-def _collect(module: nn.Module, parts: list[Any]) -> None:
-    parts.append(module)
-    for name, value in module.__dict__.items():
-        if name[0] != "_" and name != "training":
-            parts.append(value)
-    for part in module._modules.values():
-        if type(part).__module__.startswith("torch.nn.") and not isinstance(part, _LISTS):
-            parts.append(part)  # a network: whatever is in it, the sites are the same
+def _parts(module: nn.Module, path: str) -> Iterator[tuple[str, Any]]:
+    """Modules, settings, parameters and buffers, by dotted name."""
+    yield path, module
+    public = {name: value for name, value in vars(module).items() if name[0] != "_"}
+    for name, value in {**public, **module._parameters, **module._buffers}.items():
+        if name != "training":
+            yield f"{path}.{name}", value
+    for name, part in module._modules.items():
+        if _is_network(part):  # whatever is in it, the sites are the same
+            yield f"{path}.{name}", part
         elif part is not None:
-            _collect(part, parts)
+            yield from _parts(part, f"{path}.{name}")
 
 
-def _words(module: nn.Module) -> dict[str, str]:
-    words = {name: _FRACTION.sub("~", text) for name, text in describe(module).items()}
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    return words | {f"shape of {name}": str(tuple(value.shape)) for name, value in tensors}
+def _is_network(part: Any) -> bool:
+    return type(part).__module__.startswith("torch.nn.modules.") and not isinstance(part, _LISTS)
+
+
+def _words(part: Any) -> str:
+    return repr(part) if _is_network(part) else text(part, values=False)
+
+
+def _all_words(known: dict[str, tuple[Any, str]]) -> dict[str, str]:
+    return {path: words for path, (_, words) in known.items()}

@@ -38,7 +38,7 @@ class Weighted(ELBO):
         ValueError: A weight is not a number from 0 up; or, in a step, there is no site of that name.
     """
 
-    def __init__(self, elbo: ELBO, **weights: float) -> None:
+    def __init__(self, elbo: ELBO, *, _prior_only: bool = False, **weights: float) -> None:
         super().__init__()
         if not isinstance(elbo, ELBO):
             raise TypeError(f"elbo must be an object such as Trace_ELBO(), got {elbo!r:.60}")
@@ -47,7 +47,7 @@ class Weighted(ELBO):
                 f"{type(elbo).__name__} is compiled at its first step and would not see weights that "
                 f"change: weigh {type(elbo).__name__[3:]}"
             )
-        self.elbo, self.weights, self.prior_only = elbo, _check_weights(weights), False
+        self.elbo, self.weights, self._prior_only = elbo, _check_weights(weights), _prior_only
 
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> Any:
         return self._run(self.elbo.loss, model, guide, args, kwargs)
@@ -63,13 +63,15 @@ class Weighted(ELBO):
     def _run(
         self, loss: Callable, model: Callable, guide: Callable, args: tuple, kwargs: dict
     ) -> Any:
-        weigh = _Weigh(_check_weights(self.weights))
-        proposal = guide if self.prior_only else weigh(guide)
-        result = loss(_WeighFactors(self.weights)(weigh(model)), proposal, *args, **kwargs)
-        if unknown := self.weights.keys() - weigh.names:
-            names = ", ".join(sorted(weigh.names))
+        weights = _check_weights(self.weights)
+        prior = _Weigh(weights, factors=weights.get("image", 1.0))
+        proposal = _Weigh({} if self._prior_only else weights)
+        result = loss(prior(model), proposal(guide), *args, **kwargs)
+        names = prior.names | proposal.names
+        if unknown := weights.keys() - names:
             raise ValueError(
-                f"there is no site {', '.join(sorted(unknown))} to weigh; there are {names}"
+                f"there is no site {', '.join(sorted(unknown))} to weigh; there are "
+                f"{', '.join(sorted(names))}"
             )
         return result
 
@@ -92,9 +94,7 @@ def as_printed(latents: Collection[str] = ("z_where", "z_what")) -> Weighted:
         raise TypeError(
             f"latents must be a collection of names, got {latents!r:.60}: write ('z_what',)"
         )
-    objective = Weighted(Trace_ELBO(), **dict.fromkeys(latents, 0.0))
-    objective.prior_only = True
-    return objective
+    return Weighted(Trace_ELBO(), _prior_only=True, **dict.fromkeys(latents, 0.0))
 
 
 def _check_weights(weights: dict[str, float]) -> dict[str, float]:
@@ -111,9 +111,11 @@ def _check_weights(weights: dict[str, float]) -> dict[str, float]:
 
 
 class _Weigh(Messenger):
-    def __init__(self, weights: dict[str, float]) -> None:
+    """Weighs sites, and factors that have no weight of their own, such as a likelihood's increments."""
+
+    def __init__(self, weights: dict[str, float], factors: float = 1.0) -> None:
         super().__init__()
-        self.weights = weights
+        self.weights, self.factors = weights, factors
         self.names: set[str] = set()
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -121,21 +123,8 @@ class _Weigh(Messenger):
             return
         name = _base(msg["name"])
         self.names.add(name)
-        if name in self.weights:
-            msg["scale"] = msg["scale"] * self.weights[name]
-
-
-class _WeighFactors(Messenger):
-    """The rest of a likelihood that is not one site: factors that have no weight of their own."""
-
-    def __init__(self, weights: dict[str, float]) -> None:
-        super().__init__()
-        self.weights = weights
-
-    def _pyro_sample(self, msg: Any) -> None:
-        own = _base(msg["name"]) in self.weights
-        if isinstance(msg["fn"], dist.Unit) and not own:
-            msg["scale"] = msg["scale"] * self.weights.get("image", 1.0)
+        other = self.factors if isinstance(msg["fn"], dist.Unit) else 1.0
+        msg["scale"] = msg["scale"] * self.weights.get(name, other)
 
 
 def _base(name: str) -> str:

@@ -44,7 +44,6 @@ from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
 from ..conditionals import Amortised, Conditional, Persist, Pixels, Prior, persist
 from ..networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
-from ..random import fork_rng
 from ..render import glance, place
 
 __all__ = ["AIR", "AIRGuide", "Scene"]
@@ -136,8 +135,7 @@ class AIR(Model):
                 pyro.factor(f"evidence_{t}", evidence - before)  # (e), its increment
         return Scene(t + 1, canvas, z_pres, z_where, z_what), evidence
 
-    @torch.no_grad()
-    def check(self) -> None:
+    def check_parts(self) -> None:
         scene = Scene(0, self.blank[None], self.blank.new_ones(1))
         after_0 = scene._replace(z_pres=self.blank.new_zeros(1))
         prior, absent = (check_conditional("z_pres", self.z_pres, s, ()) for s in (scene, after_0))
@@ -145,10 +143,9 @@ class AIR(Model):
             raise ValueError("z_pres must be 0 or 1: return a Bernoulli")
         if absent.log_prob(self.blank.new_ones(1)).exp().max() > 1e-3:
             raise ValueError("z_pres must be 0 after a 0: multiply its probability by scene.z_pres")
-        with fork_rng():
-            z_where = check_conditional("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
-            scene = scene._replace(z_where=z_where)
-            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+        z_where = check_conditional("z_where", self.z_where, scene, (3,)).sample().reshape(1, 3)
+        scene = scene._replace(z_where=z_where)
+        z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         glimpse = check_decoder("decoder", self.decoder, z_what, self.window)
         canvas = place(glimpse, z_where, self.image_shape)
         scene = Scene(0, canvas, self.blank.new_ones(1))

@@ -52,7 +52,6 @@ from ..conditionals import Conditional, Pixels, Prior, RegionProposal
 from ..handlers import point_estimate
 from ..networks import CERTAIN, BroadcastDecoder, RegionEncoder, UNet
 from ..networks.experts import apply_each, apply_selected, certain_logits, select
-from ..random import fork_rng
 from ..render import mask_divergence
 from .painted import Painted, draw_regions
 
@@ -134,16 +133,14 @@ class ECON(Painted):
         logits = apply_selected(self.decoders, z_expert.expand(batch).flatten(), codes)
         return logits.unflatten(0, batch)
 
-    @torch.no_grad()
-    def check(self) -> None:
+    def check_parts(self) -> None:
         scene = Scene(0, self.layers, self.blank[None])
-        with fork_rng():
-            prior = check_conditional("z_expert", self.z_expert, scene, 0)
-            discrete = prior.has_enumerate_support
-            if not discrete or len(prior.enumerate_support(expand=False)) != self.experts:
-                raise ValueError(f"z_expert must be a categorical over {self.experts} experts")
-            scene = scene._replace(z_expert=prior.sample((1,)).flatten())
-            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+        prior = check_conditional("z_expert", self.z_expert, scene, 0)
+        discrete = prior.has_enumerate_support
+        if not discrete or len(prior.enumerate_support(expand=False)) != self.experts:
+            raise ValueError(f"z_expert must be a categorical over {self.experts} experts")
+        scene = scene._replace(z_expert=prior.sample((1,)).flatten())
+        z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         shape = self.image_shape[0] + 1, *self.image_shape[1:]
         for k, decoder in enumerate(self.decoders):
             check_decoder(f"decoder {k}", decoder, z_what, shape)

@@ -35,7 +35,6 @@ from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
 from ..conditionals import Amortised, Conditional, Pixels, PoseProposal, Prior
 from ..networks import GlimpseDecoder, GlimpseEncoder, PoseDecoder, glorot
-from ..random import fork_rng
 from ..render import centroid, inverse, under, warp
 
 __all__ = ["STVAE", "Layer", "Layered", "LayeredGuide", "STVAEGuide", "Scene", "record"]
@@ -124,12 +123,10 @@ class Layered(Model):
         blank = self.blank.expand(size, *self.image_shape)
         return Scene(0, blank, torch.ones_like(blank[:, :1]))
 
-    @torch.no_grad()
-    def check(self) -> None:
+    def check_parts(self) -> None:
         scene = self.empty_scene(1)
-        with fork_rng():
-            z_where = check_conditional("z_where", self.z_where, scene, 1).sample().reshape(1, -1)
-            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+        z_where = check_conditional("z_where", self.z_where, scene, 1).sample().reshape(1, -1)
+        z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         channels, *size = self.window
         shapes = self.window, (channels + 1, *size)
         picture = check_decoder("decoder", self.decoder, z_what, *shapes)

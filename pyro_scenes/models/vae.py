@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -27,7 +26,6 @@ from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
 from ..conditionals import Amortised, Conditional, Pixels, Prior
 from ..networks import GlimpseDecoder, GlimpseEncoder, glorot
-from ..random import fork_rng
 
 __all__ = ["VAE", "Scene", "VAEGuide"]
 
@@ -77,11 +75,9 @@ class VAE(Model):
             canvas = pyro.deterministic("canvas", self.decoder(z_what), event_dim=3)  # (b)
             return pyro.sample("image", self.image(Scene(canvas, z_what)), obs=images)  # (c)
 
-    @torch.no_grad()
-    def check(self) -> None:
+    def check_parts(self) -> None:
         scene = Scene(self.blank[None])
-        with fork_rng():
-            z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
+        z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         canvas = check_decoder("decoder", self.decoder, z_what, self.image_shape)
         check_conditional("image", self.image, Scene(canvas, z_what), self.image_shape)
 

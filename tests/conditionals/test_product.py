@@ -166,3 +166,16 @@ def test_objects_of_a_positive_scale_stand_anywhere():
     assert (drawn["value"][:, 0] > 0).all() and (drawn["value"][:, 1:] < 0).any()
     estimate = point_estimate(drawn["fn"])
     assert drawn["fn"].support.check(estimate).all()
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        dist.Pareto(torch.ones(1, 2), 3.0).to_event(1),
+        dist.Uniform(torch.zeros(4, 2), torch.ones(2)).to_event(1),
+    ],
+    ids=["Pareto", "Uniform"],
+)
+def test_bounds_may_have_a_batch_dimension(like):
+    head = Amortised(5, like)
+    assert like.support.check(head(torch.randn(4, 5)).sample()).all()

@@ -109,3 +109,10 @@ def test_a_guess_pulls_at_no_region():
 def test_a_guess_of_a_code_with_bounds_is_refused():
     with pytest.raises(ValueError, match="a guess may be any number.*give proposals="):
         SpriteProposal(Painter(), 0, BOUNDED)
+
+
+def test_a_mixture_of_normals_may_be_any_number():
+    parts = dist.Normal(torch.zeros(2, 5), 1.0).to_event(1)
+    prior = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), parts)
+    made = SpriteProposal(Painter(), 0, prior)
+    assert made.distribution(made(IMAGES, REGIONS, SCOPES)).event_shape == (5,)

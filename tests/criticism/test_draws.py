@@ -12,8 +12,8 @@ import xarray as xr
 from pyro import poutine
 
 from pyro_scenes import CSTVAE, STVAE, VAE, CSTVAEGuide, STVAEGuide, VAEGuide
-from pyro_scenes.checks import TrainingModeWarning
 from pyro_scenes.criticism import p_values, statistics, to_arviz
+from pyro_scenes.pairs import TrainingModeWarning
 
 DRAWS, STEPS, NOISE = 6, 2, 0.1
 PICTURE = ("channel", "row", "column")

@@ -40,7 +40,7 @@ class Blocks(Model):
         self.experts, self.object_experts = 4, object_experts
         self.weight = nn.Parameter(torch.zeros(()))
 
-    def check(self):
+    def check_parts(self):
         pass
 
     def forward(self, images=None, *, size=1, layers=4):

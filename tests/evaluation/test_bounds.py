@@ -11,8 +11,8 @@ from pyro.infer import Trace_ELBO
 from pyro.nn import PyroModule
 
 from pyro_scenes import AIR, AIRGuide
-from pyro_scenes.checks import TrainingModeWarning
 from pyro_scenes.evaluation import estimate, importance_bound, log_weights
+from pyro_scenes.pairs import TrainingModeWarning
 
 NOISE = 0.5
 IMAGES = torch.linspace(0, 1, 6).reshape(3, 1, 1, 2)  # two pixels each

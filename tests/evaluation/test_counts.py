@@ -8,7 +8,6 @@ from pyro import poutine
 from pyro.nn import PyroModule
 
 from pyro_scenes import AIR, VAE, AIRGuide, VAEGuide
-from pyro_scenes.checks import TrainingModeWarning
 from pyro_scenes.evaluation import (
     count_accuracy,
     count_probabilities,
@@ -17,6 +16,7 @@ from pyro_scenes.evaluation import (
     sample_counts,
     stuck_count,
 )
+from pyro_scenes.pairs import TrainingModeWarning
 from pyro_scenes.render import box
 
 

@@ -60,7 +60,7 @@ def test_more_layers_than_the_model_has_are_an_argument_of_its_calls(pair, scene
     loss = more.loss(Trace_ELBO(), model, guide, scenes)
     torch.manual_seed(0)
     assert own.loss(Trace_ELBO(), *copy, scenes) == loss
-    assert Scorer(layers=3).calls(model, guide) == (model, guide)
+    assert Scorer(layers=3).with_layers(model, guide) == (model, guide)
 
 
 def test_curves_have_no_undefined_numbers(pair, scenes):
