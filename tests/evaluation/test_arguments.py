@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from pyro_scenes import evaluation
-from pyro_scenes.checks import TrainingModeWarning
 from pyro_scenes.evaluation import codes, decompose, floors, see_layers
 from pyro_scenes.evaluation.arguments import checked
+from pyro_scenes.pairs import TrainingModeWarning
 
 #: The functions that are called with data first, and not with a model.
 OF_DATA = {
