@@ -165,11 +165,7 @@ def _is_finite(values: Tensor, proposal: Any) -> Tensor:
 
 def _check_plates(name: str, drawn: Any, proposed: Any) -> None:
     plates, other = (
-        {
-            (frame.name, frame.size, frame.dim)
-            for frame in site["cond_indep_stack"]
-            if frame.vectorized
-        }
+        {(f.name, f.size, f.dim) for f in site["cond_indep_stack"] if f.vectorized}
         for site in (drawn, proposed)
     )
     if lacking := sorted(plates - other):

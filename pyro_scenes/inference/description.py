@@ -111,7 +111,7 @@ def _closed_over(function: Any) -> list[Any]:
 def _names_and_constants(function: Any, inside: Callable[[Any], str]) -> list[str]:
     """Those in a lambda, each once, sorted. A function with a name is known by it.
 
-    What is done with them is not compared: each version of Python compiles it otherwise.
+    What is done with them, and how often, is not compared: each version of Python compiles it otherwise.
     """
     code = getattr(function, "__code__", None)
     return sorted(_loaded(code, inside)) if code and function.__name__ == "<lambda>" else []
