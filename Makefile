@@ -68,7 +68,7 @@ clean:  ## remove what was built; .venv stays
 	$(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11) or sys.exit('pyro_scenes needs Python \
 	3.11 or newer, and $(PYTHON) is %d.%d: make install PYTHON=python3.11' % v[:2])"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	echo "Filling .venv: the first time, some minutes and more than a gigabyte"
+	echo "Filling .venv: the first time, some minutes without a word from pip, and more than a gigabyte"
 	test -n "$(TORCH_INDEX)" || test "$$(uname)" != Linux || command -v nvidia-smi >/dev/null || \
 	  echo "No NVIDIA GPU in sight: if gigabytes of CUDA arrive, see TORCH_INDEX in the README"
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch torchvision)

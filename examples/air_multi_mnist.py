@@ -50,6 +50,7 @@ def main(args: argparse.Namespace) -> None:
     model, guide = run.restore(build, {"image_shape": shape, "steps": args.objects})
     if not args.evaluate:
         learn(model, guide, train, validation, run)
+    print("measuring on the test scenes, and drawing", flush=True)
     # A checkpoint from the middle of the warm-up holds another prior.
     model.z_pres = Persist(0.01)
     with torch.no_grad(), fork_rng(args.seed):
@@ -94,7 +95,7 @@ def learn(model: AIR, guide: AIRGuide, train: Scenes, validation: Scenes, run: R
     for step in training:
         scale_lr(optim, falling(step, steps))
         model.z_pres = Persist(warm_up(step, over=over))
-        if training.due():
+        if training.due(early=(0, 50, 100)):
             with training.row() as row:
                 row["validation_elbo"] = evaluation.log_weights(model, guide, images).mean()
                 if validation.counts is not None:

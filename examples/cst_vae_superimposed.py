@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", choices=("vae", "st_vae", "cst_vae"), default="cst_vae", help="(%(default)s)")
     add("--data", choices=LAYERED, default="superimposed", help="one digit, or two (%(default)s)")
-    add("--quick", action="store_true", help="2,000 steps at --lr 2e-3: some minutes")
+    add("--quick", action="store_true", help="2,000 steps at --lr 2e-3: four minutes")
     add("--recipe", choices=("ours", "paper"), default="ours", help="see docs/models/cst_vae.rst")
     add("--objective", choices=("elbo", "printed"), default="elbo", help="or Eq. 3.1 as printed")
     add("--lr", type=rate, metavar="RATE", help="of Adam (0.001, or 0.002 with --quick)")
@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
         untrained = tuple(part.to(run.device).eval() for part in build(settings))
         run.write(scorer.measure((model, guide), untrained), run.costs())
         figures(model, guide, data.test, run)
-    print(f"the figures are in {run.out}: look at reconstructions.png first")
+    print(f"the pictures are in {run.out}: look at reconstructions.png first")
 
 
 def build(settings: dict[str, Any]) -> tuple[Any, Any]:

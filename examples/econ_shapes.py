@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--beta", type=rate, metavar="WEIGHT", help="of the codes' divergence (1, or the paper's)")
     add("--gamma", type=rate, metavar="WEIGHT", help="of the regions' (1, or the paper's)")
     add("--lr", type=rate, metavar="RATE", help="of Adam (0.002; the paper's 0.0005)")
-    add("--quick", action="store_true", help="400 steps: some minutes")
+    add("--quick", action="store_true", help="400 steps: about ten minutes")
     add("--images", type=path, metavar="NPZ", help="your scenes: images, maybe masks and classes")
     add("--evaluate", type=path, metavar="CHECKPOINT", help="do not train: evaluate this one")
     return parser
@@ -118,7 +118,7 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
     training = run.training(model, guide, source, optim=optim, elbo=elbo, clip=100.0)
     experiment.remember(run, scenes.train, scenes.validation)
     for step in training:
-        if training.due(every=100):
+        if training.due(every=100, early=(0, 25, 50)):
             with training.row() as row:
                 row.update(scorer.brief(model, guide, scenes.validation))
                 if paper:

@@ -46,6 +46,7 @@ def main(args: argparse.Namespace) -> None:
     data = criticism.to_arviz(model, guide, images, draws=draws, seed=args.seed)
     run.netcdf("inference_data", data)
     run.write(counts(data, test, run), check(data, run))
+    print(f"the pictures are in {run.out}: look at checks.png first")
 
 
 def build(settings: dict[str, Any]) -> tuple[AIR, AIRGuide]:

@@ -80,7 +80,8 @@ def _median(found: Any) -> Tensor:
     if hasattr(found, "parts"):  # several families in one vector
         return torch.cat([point_estimate(part) for part in found.parts], -1)
     transforms = getattr(found, "transforms", [])
-    if all(transform.bijective for transform in transforms):  # |x| is not
+    known = type(found).icdf is not TransformedDistribution.icdf
+    if known or all(transform.bijective for transform in transforms):  # |x| is not
         try:
             return found.icdf(torch.tensor(0.5))
         except NotImplementedError:
