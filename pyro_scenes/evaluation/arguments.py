@@ -80,6 +80,6 @@ def _words(kind: Any) -> str:
         return f"a {kind.__name__}"
     if kind is Tensor:
         return "a tensor"
-    dtype = {"Int": "integers", "Float": "floats"}.get(kind.dtype.__name__)
+    dtype = {"Int": "signed integers", "Float": "floats"}.get(kind.dtype.__name__)
     shape = ", ".join(kind.dim_str.replace("#", "").split())
     return f"a tensor ({shape}) of {dtype or kind.dtype.__name__.lower()}"

@@ -169,6 +169,9 @@ def reconstruction(
 ) -> Reconstruction:
     """Compares images with both ways to put them together again."""
     pictures = decomposition.canvas, repaint(decomposition)
+    if pictures[0].shape != images.shape:
+        shapes = f"{tuple(pictures[0].shape)} and {tuple(images.shape)}"
+        raise ValueError(f"the decomposition and the images must be of one shape, got {shapes}")
     return Reconstruction(*((part - images.cpu()).square().mean().item() for part in pictures))
 
 
@@ -188,5 +191,7 @@ def extra_share(regions: Float[Tensor, "n layers h w"], layers: int) -> float:
         regions: Of a decomposition into more layers than the scenes need.
         layers: How many they need: of the layers from the last of these on, all but the largest are spare.
     """
+    if not 1 <= layers <= regions.shape[1]:
+        raise ValueError(f"layers must be from 1 to {regions.shape[1]}, got {layers!r}")
     taken = regions[:, layers - 1 :].mean((2, 3))
     return (taken.sum(1) - taken.amax(1)).mean().item()

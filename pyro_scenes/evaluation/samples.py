@@ -1,6 +1,7 @@
 """Samples painted on request: scenes of given experts, and whether they show what was asked for."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..checks import check_sizes
 from ..render import under
 from .arguments import checked
 from .segments import visible_parts
@@ -49,10 +51,14 @@ def paint(model: nn.Module, experts: Sequence[int], size: int = 1) -> Sample:
         size: Number of scenes.
 
     Raises:
-        ValueError: There are no experts, or the model draws no such sites.
+        ValueError: There are no experts, or no such ones, or the model draws no such sites.
     """
+    check_sizes(size=size)
+    experts = [int(expert) for expert in experts]
     if not experts:
         raise ValueError("experts must be numbers, one for each layer: got none")
+    if "layers" not in signature(model.forward).parameters:
+        raise ValueError(f"{type(model).__name__} takes no layers=: it has no experts")
     device = next(model.parameters()).device
     choices = {
         f"z_expert_{i}": torch.full((size,), expert, device=device)
@@ -63,6 +69,9 @@ def paint(model: nn.Module, experts: Sequence[int], size: int = 1) -> Sample:
     missing = {*choices, "colours", "masks"} - trace.nodes.keys()
     if missing:
         raise ValueError(f"this model draws no {', '.join(sorted(missing))}: it has no experts")
+    known = len(trace.nodes["z_expert_0"]["fn"].enumerate_support(expand=False))
+    if not all(0 <= expert < known for expert in experts):
+        raise ValueError(f"experts must be numbers from 0 to {known - 1}, got {experts}")
     colours, masks = (trace.nodes[name]["value"].cpu() for name in ("colours", "masks"))
     masks = (masks > 0.5).to(colours)
     canvas, scope = torch.zeros_like(colours[:, 0]), torch.ones_like(masks[:, 0])
@@ -102,6 +111,9 @@ def roles(
     if object_experts is None:
         fewest = int(wins.sum(1).argmin()) if len(wins) > 1 else -1
         object_experts = [k for k in experts if k != fewest]
+    object_experts = [int(k) for k in object_experts]
+    if not {*object_experts} <= {*experts}:
+        raise ValueError(f"wins are of {len(wins)} experts, got object_experts={object_experts}")
     by_class = []
     for number in range(wins.shape[1]):
         candidates = [
@@ -205,5 +217,8 @@ class Requested(NamedTuple):
 @checked
 def requested(read: Int[Tensor, "n classes"], request: Request) -> Requested:
     """Compares what is read with what was requested. A class without an expert is wrong in every scene."""
+    if read.shape != request.counts.shape:
+        shapes = f"{tuple(read.shape)} and {tuple(request.counts.shape)}"
+        raise ValueError(f"what is read and the request are of other scenes or classes: {shapes}")
     same = (read == request.counts) & request.made
     return Requested(same.float().mean().item(), same.all(1).float().mean().item())

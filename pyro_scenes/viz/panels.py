@@ -84,9 +84,11 @@ def as_images(images: Any, name: str = "images") -> np.ndarray:
     """Returns them as an array (n, C, H, W), n > 0; of uint8 as floats in [0, 1].
 
     Raises:
-        ValueError: Another rank, no images, or not one or three channels.
+        ValueError: Another rank, no images, not one or three channels, or integers that are not uint8.
     """
     array = as_array(images)
+    if array.dtype.kind in "iu" and array.dtype != np.uint8:
+        raise ValueError(f"{name} must be floats in [0, 1] or uint8, got {array.dtype}")
     if array.ndim != 4 or array.shape[1] not in (1, 3) or 0 in array.shape:
         raise ValueError(
             f"{name} must be (n, C, H, W) with n > 0 and C = 1 or 3, got {array.shape}: give one "

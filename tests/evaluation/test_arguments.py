@@ -59,7 +59,7 @@ def test_images_of_another_class_are_named_before_a_guide_runs(name, wrong, unch
 
 def test_other_tensors_beside_a_guide_are_named_too(blocks, unchecked):
     images, codes = torch.rand(2, 3, 8, 8), torch.rand(2, 4)
-    integers = r"must be a tensor \(n\) of integers"
+    integers = r"must be a tensor \(n\) of signed integers"
     for wrong in ([1, 0], np.zeros(2, int)):
         for count in (evaluation.counting, evaluation.stuck_count):
             with pytest.raises(TypeError, match=f"truth {integers}.*, got {type(wrong).__name__}"):

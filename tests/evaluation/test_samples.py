@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from pyro_scenes import AIR, ECON
 from pyro_scenes.data import coloured_shapes
 from pyro_scenes.evaluation import (
     Request,
     as_request,
+    extra_share,
     floors,
     mostly_visible,
     paint,
@@ -144,3 +146,27 @@ def test_true_scenes_are_an_order_that_is_met():
     assert torch.equal(request.counts.sum(1), scenes.counts[clear]) and 10 < clear.sum() < 50
     assert torch.equal(request.images, scenes.images[clear])
     assert requested(request.counts, request) == (1, 1)
+
+
+@pytest.mark.parametrize("experts", [[-1, 2], [0, 4], []])
+def test_experts_that_there_are_not_are_refused(experts):
+    with pytest.raises(ValueError, match="experts must be numbers"):
+        paint(ECON((3, 8, 8), experts=4), experts)
+
+
+def test_a_model_without_experts_is_named():
+    with pytest.raises(ValueError, match="AIR takes no layers="):
+        paint(AIR(), [0])
+
+
+def test_what_is_read_of_other_scenes_is_refused():
+    counts = torch.ones(4, 2, dtype=torch.long)
+    request = Request(torch.rand(4, 3, 8, 8), counts, counts.bool())
+    with pytest.raises(ValueError, match="of other scenes"):
+        requested(counts[:1], request)
+
+
+@pytest.mark.parametrize("layers", [0, -1, 4])
+def test_spare_layers_are_counted_from_layers_that_there_are(layers):
+    with pytest.raises(ValueError, match="layers must be from 1 to 3"):
+        extra_share(torch.rand(2, 3, 4, 4), layers)

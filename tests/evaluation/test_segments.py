@@ -207,6 +207,6 @@ PARTS = torch.zeros(2, 3, 7, dtype=torch.int64)
 )
 def test_partitions_must_be_alike(score, found, truth, unchecked):
     with pytest.raises(
-        ValueError, match="of integers|needs a partition and the true one, both .n, H, W."
+        ValueError, match="of signed integers|needs a partition and the true one, both .n, H, W."
     ):
         score(found, truth)
