@@ -142,7 +142,7 @@ def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task
     run.figure("curves", viz.curves(run.history))
     for name, figure in judge.figures(model, guide, answer, test, numbers.get("wins")).items():
         run.figure(name, figure)
-    pair, some = scorer.calls(model, guide), scorer.batch(test[:10], scorer.number(model))
+    pair, some = scorer.with_layers(model, guide), scorer.batch(test[:10], scorer.layers_of(model))
     run.netcdf("inference_data", to_arviz(*pair, *some, draws=10, seed=run.args.seed))
 
 
