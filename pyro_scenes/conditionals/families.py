@@ -46,9 +46,9 @@ class _Family(nn.Module):
     def constraints(self) -> dict[str, Any]:
         """The constraint of each parameter that the family takes."""
         names = self.family.arg_constraints
-        # Uniform's bounds constrain each other.
-        free = dict.fromkeys(signature(self.family).parameters, constraints.real)
-        return free if isinstance(names, property) else names
+        if isinstance(names, property):  # Uniform's bounds constrain each other
+            names = dict.fromkeys(signature(self.family).parameters, constraints.real)
+        return names
 
     def values(self) -> dict[str, Tensor]:
         """The family's parameters, by name."""
