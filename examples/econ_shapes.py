@@ -118,7 +118,7 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
     training = run.training(model, guide, source, optim=optim, elbo=elbo, clip=100.0)
     experiment.remember(run, scenes.train, scenes.validation)
     for step in training:
-        if training.due(every=100, early=(0, 25, 50)):
+        if training.due(every=100):
             with training.row() as row:
                 row.update(scorer.brief(model, guide, scenes.validation))
                 if paper:

@@ -31,7 +31,7 @@ def test_it_writes_what_it_promises(smoked, written):
     assert {path.stem for path in out.glob("*.png")} == FIGURES
     with (out / "metrics.csv").open() as table:
         rows = list(csv.DictReader(table))
-    assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10]
+    assert [int(row["step"]) for row in rows] == [0, 2, 4, 6, 8, 10]
     assert all(row["validation_elbo"] and row["count_accuracy"] for row in rows)
     posterior = arviz.from_netcdf(str(out / "inference_data.nc"))["posterior"]
     assert (posterior.sizes["draw"], posterior.sizes["step"]) == (20, 3)

@@ -74,7 +74,7 @@ def read_rows(out):
 @pytest.mark.parametrize("data", ["translated", "superimposed"])
 @pytest.mark.parametrize("model", ["vae", "st_vae", "cst_vae"])
 def test_every_model_on_all_data(model, data, example, written):
-    example("--model", model, "--data", data, "--out", "out", draw=nothing)
+    example("--model", model, "--data", data, "--out", "out", figures=nothing)
     metrics = written("out")
     figures = {name for name in metrics if ": " not in name}
     layers = LAYERS if model != "vae" else set()
@@ -139,7 +139,7 @@ def trained(example):
     """The example without what comes after its training: its rows."""
 
     def trained(out, *words):
-        example("--out", out, *words, draw=nothing, LayeredScorer=Unmeasured)
+        example("--out", out, *words, figures=nothing, LayeredScorer=Unmeasured)
         return read_rows(out)
 
     return trained
