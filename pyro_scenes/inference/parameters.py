@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from numbers import Real
-from typing import Any
-
 from pyro import poutine
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -93,12 +91,11 @@ class Parameters:
     def _in_use(self, used: poutine.Trace) -> Named:
         # The modules' own come first: where a part was swapped for one with weights of the same names, Pyro's
         # store, and so the trace, still has the weights of the part before.
-        sites = _sites(used)
-        names = [
-            name.replace("$$$", ".") for name in sites
-        ]  # as Pyro joins a module's name and a weight's
+        sites = {name: used.nodes[name]["value"].unconstrained() for name in used.param_nodes}
+        # Pyro writes $$$ between the name of a module and that of its weight.
+        names = [name.replace("$$$", ".") for name in sites]
         own = [pair for program in self.programs for pair in _own(program, names)]
-        return _unique([*own, *((n, site["value"].unconstrained()) for n, site in sites.items())])
+        return _unique([*own, *sites.items()])
 
 
 def _adam(named: Named, lr: float, baseline_lr: float) -> Adam:
@@ -124,10 +121,6 @@ def _own(program: Callable, registered: list[str]) -> Named:
         return _named(program)
     named = (pair for module in modules_of(program) for pair in module.named_parameters())
     return [pair for pair in named if any(name.endswith(pair[0]) for name in registered)]
-
-
-def _sites(trace: poutine.Trace) -> dict[str, Any]:
-    return {name: trace.nodes[name] for name in trace.param_nodes}
 
 
 def _unique(named: Iterable[tuple[str, Tensor]]) -> Named:
