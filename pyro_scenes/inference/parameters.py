@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from numbers import Real
+
 from pyro import poutine
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
