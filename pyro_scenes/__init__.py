@@ -22,6 +22,7 @@ from .models import (
     sprite_scenes,
 )
 from .pairs import check_guide
+from .pretrained import load_pretrained
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ __all__ = [
     "fit",
     "inference",
     "load_checkpoint",
+    "load_pretrained",
     "networks",
     "render",
     "save_checkpoint",

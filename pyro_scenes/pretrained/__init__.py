@@ -1,0 +1,73 @@
+"""Pairs that are trained already: their weights are files of the package, and nothing is downloaded.
+
+``benchmarks/pretrained.py`` trains them, and writes the files and what they reach.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..base import Guide, Model
+from ..inference import load_checkpoint, read_checkpoint
+from ..models import AIR, AIRGuide, SpritesGuide, sprite_scenes
+from ..recipes import layered_digits_pair
+
+__all__ = ["load_pretrained", "pretrained_card", "pretrained_path"]
+
+
+def _air() -> tuple[Model, Guide]:
+    model = AIR()
+    return model, AIRGuide(model)
+
+
+def _econ() -> tuple[Model, Guide]:
+    model = sprite_scenes()
+    return model, SpritesGuide(model)
+
+
+_PAIRS: dict[str, Callable[[], tuple[Model, Guide]]] = {
+    "air": _air,
+    "cst_vae": lambda: layered_digits_pair("cst_vae", (1, 50, 50)),
+    "econ": _econ,
+}
+
+
+def load_pretrained(name: str) -> tuple[Any, Any]:
+    """A trained model and its guide, in evaluation mode, on the CPU.
+
+    Args:
+        name: ``air`` (0, 1 or 2 digits on 50 x 50 pixels), ``cst_vae`` (two digits that overlap, 50 x 50) or
+            ``econ`` (coloured shapes, 32 x 32; the pair of :func:`~pyro_scenes.models.sprite_scenes`).
+
+    Raises:
+        ValueError: Another name.
+        CheckpointError: The file is missing or damaged.
+    """
+    path = pretrained_path(name)
+    with torch.random.fork_rng(devices=[]):
+        model, guide = _PAIRS[name]()
+    load_checkpoint(path, model.eval(), guide.eval())
+    return model, guide
+
+
+def pretrained_path(name: str) -> Path:
+    """The file of these weights, a checkpoint.
+
+    Raises:
+        ValueError: There are none of that name.
+    """
+    if name not in _PAIRS:
+        raise ValueError(f"there are trained weights of {', '.join(_PAIRS)}, got {name!r}")
+    return Path(__file__).parent / f"{name}.pt"
+
+
+def pretrained_card(name: str) -> dict[str, Any]:
+    """How these weights were trained and what they reach: ``command``, ``steps`` and ``metrics``.
+
+    Raises:
+        ValueError, CheckpointError: As for :func:`load_pretrained`.
+    """
+    content = read_checkpoint(pretrained_path(name))
+    return {"steps": content["step"], **content["extra"]}
