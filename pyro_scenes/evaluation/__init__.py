@@ -5,9 +5,10 @@ in [0, 1]; use ``torch.no_grad()`` to save memory. ``floors`` has what trivial a
 """
 
 from . import floors
-from .agreement import Agreement, agreement
+from .agreement import Agreement, agreement, count_layers
 from .alignment import Alignment, alignment
 from .bounds import Bounds, estimate, importance_bound, log_weights
+from .canvases import Canvases, canvas_error, reconstruct
 from .codes import CodeAccuracy, Probe, code_accuracy, codes, probe
 from .counts import (
     Counting,
@@ -16,8 +17,8 @@ from .counts import (
     count_probabilities,
     counting,
     interpret,
+    likeliest_counts,
     sample_counts,
-    stuck_count,
 )
 from .decomposition import (
     Decomposition,
@@ -62,6 +63,7 @@ __all__ = [
     "Alignment",
     "Amodal",
     "Bounds",
+    "Canvases",
     "CodeAccuracy",
     "CountReader",
     "Counting",
@@ -88,10 +90,12 @@ __all__ = [
     "as_request",
     "background_first",
     "best_match",
+    "canvas_error",
     "code_accuracy",
     "codes",
     "count_accuracy",
     "count_classes",
+    "count_layers",
     "count_probabilities",
     "counting",
     "decompose",
@@ -107,6 +111,7 @@ __all__ = [
     "iou",
     "layer_iou",
     "layer_metrics",
+    "likeliest_counts",
     "log_weights",
     "match_layers",
     "mean_iou",
@@ -118,6 +123,7 @@ __all__ = [
     "paint_request",
     "probe",
     "r_squared",
+    "reconstruct",
     "reconstruction",
     "repaint",
     "requested",
@@ -129,7 +135,6 @@ __all__ = [
     "single_shapes",
     "softmax_masks",
     "specialisation",
-    "stuck_count",
     "train_reader",
     "train_shape_reader",
     "visible_parts",

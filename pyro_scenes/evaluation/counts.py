@@ -20,8 +20,8 @@ __all__ = [
     "count_probabilities",
     "counting",
     "interpret",
+    "likeliest_counts",
     "sample_counts",
-    "stuck_count",
 ]
 
 #: Largest probability of presence after a 0 that is taken for none.
@@ -50,35 +50,25 @@ def counting(
         truth: How many objects each has (``Scenes.counts``).
         draws: As for :func:`count_probabilities`.
     """
-    chunks = [*split(images, CHUNK)]
-    mode = torch.cat([count_probabilities(guide, each, draws=draws).argmax(-1) for each in chunks])
-    sample = torch.cat([sample_counts(guide, each) for each in chunks])
+    mode = likeliest_counts(guide, images, draws=draws)
+    sample = torch.cat([sample_counts(guide, each) for each in split(images, CHUNK)])
     commonest = truth.bincount().argmax().expand_as(truth) if len(truth) else truth
     counts = mode, sample, commonest
     return Counting(*(count_accuracy(each, truth) for each in counts))
 
 
 @checked
-def stuck_count(
-    guide: Callable, images: Float[Tensor, "n c h w"], truth: Int[Tensor, " n"] | None = None
-) -> int | None:
-    """The likeliest count, if it is 0 for all images or the most for all: the guide has not learned to count.
+def likeliest_counts(
+    guide: Callable, images: Float[Tensor, "n c h w"], *, draws: int = 10
+) -> Int[Tensor, " n"]:
+    """The likeliest count of each image, the *mode*.
 
     Args:
-        guide: As for :func:`count_probabilities`.
-        images: Float images in [0, 1] of scenes that have objects.
-        truth: How many objects each has, if known.
-
-    Returns:
-        None if counts differ or are between, if the truth is so, or if there are no images.
+        guide, draws: As for :func:`count_probabilities`.
+        images: Float images in [0, 1], any number: the guide gets 1000 at a time.
     """
-    if len(images) == 0:
-        return None
-    probabilities = count_probabilities(guide, images)
-    count, most = int(probabilities[0].argmax()), probabilities.shape[1] - 1
-    alike = bool((probabilities.argmax(-1) == count).all())
-    right = truth is not None and bool((truth == count).all())
-    return count if alike and count in (0, most) and not right else None
+    chunks = split(images, CHUNK)
+    return torch.cat([count_probabilities(guide, each, draws=draws).argmax(-1) for each in chunks])
 
 
 @checked
