@@ -4,10 +4,12 @@ By default the digits are drawn by a built-in pen, so nothing is downloaded:
 
     python examples/cst_vae_superimposed.py --quick
 
-With MNIST (its four files in DIR/MNIST/raw), and the other models and data of the paper:
+With MNIST (its four files in DIR/MNIST/raw), the other models and data of the paper, and pictures of your
+own, two bright objects each on black, 20 pixels large:
 
     python examples/cst_vae_superimposed.py --data-root DIR --out runs/cst_vae_mnist
     python examples/cst_vae_superimposed.py --model st_vae --data translated --out runs/st_vae
+    python examples/cst_vae_superimposed.py --images FOLDER --layers 2 --window 20 --out runs/mine
 
 The output folder gets metrics.json, metrics.csv, checkpoint.pt, figures and inference_data.nc.
 """
@@ -20,9 +22,19 @@ from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 
-from pyro_scenes import adam, evaluation, to_arviz, viz
+from pyro_scenes import adam, evaluation, experiment, to_arviz, viz
 from pyro_scenes.data import Scenes, Split
-from pyro_scenes.experiment import LAYERED, LayeredScorer, Run, flags, launch, layered_split, rate
+from pyro_scenes.experiment import (
+    LAYERED,
+    LayeredScorer,
+    Run,
+    flags,
+    launch,
+    path,
+    rate,
+    sides,
+    up_to,
+)
 from pyro_scenes.inference import Weighted, as_printed, falling, ramp, scale_lr
 from pyro_scenes.random import fork_rng
 from pyro_scenes.recipes import layered_digits_pair
@@ -41,26 +53,53 @@ def parser() -> argparse.ArgumentParser:
     add("--recipe", choices=("ours", "paper"), default="ours", help="see docs/models/cst_vae.rst")
     add("--objective", choices=("elbo", "printed"), default="elbo", help="or Eq. 3.1 as printed")
     add("--lr", type=rate, metavar="RATE", help="of Adam (0.001, or 0.002 with --quick)")
+    add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
+    add("--layers", type=up_to(10), metavar="N", help="of your scenes: objects in each (2)")
+    add(
+        "--window",
+        type=sides,
+        metavar="HxW",
+        help="pixels of an object in your scenes (half of all)",
+    )
+    add("--evaluate", type=path, metavar="CHECKPOINT", help="do not train: evaluate this one")
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     args.steps = min(args.steps, 2000) if args.quick else args.steps
     args.lr = args.lr or (2e-3 if args.quick else 1e-3)
-    run = Run(args)
-    data = layered_split(args.data, args.data_root, seed=args.seed, small=args.smoke)
+    run = Run(args, evaluate=args.evaluate)
+    data, sizes = sets(run)
     settings = {"image_shape": tuple(data.test.images.shape[1:]), "kind": args.model}
-    settings |= {"digits": LAYERED[args.data]["count"], "paper": args.recipe == "paper"}
-    model, guide = run.restore(build, settings)
-    train(model, guide, data, run)
+    model, guide = run.restore(build, settings | sizes | {"paper": args.recipe == "paper"})
+    if not args.evaluate:
+        train(model, guide, data, run)
     print("measuring on the test scenes, and drawing", flush=True)
-    scorer = LayeredScorer(data, scenes=30_000 if args.quick else None)
+    scorer = LayeredScorer(data, scenes=30_000 if args.quick else None, digits=not args.images)
     scorer = scorer._replace(particles=5, epochs=1) if args.smoke else scorer
     with torch.no_grad(), fork_rng(args.seed):
-        untrained = tuple(part.to(run.device).eval() for part in build(settings))
-        run.write(scorer.measure((model, guide), untrained), run.costs())
+        untrained = tuple(part.to(run.device).eval() for part in build(run.settings))
+        numbers = scorer.measure((model, guide), untrained)
+        run.write(numbers, run.costs())
         figures(model, guide, data.test, run)
+    print(experiment.layer_verdict(numbers, run.settings["digits"]))
     print(f"the pictures are in {run.out}: look at reconstructions.png first")
+
+
+def sets(run: Run) -> tuple[Split, dict[str, Any]]:
+    """The scenes, and the settings that depend on them."""
+    args, mine = run.args, experiment.own_scenes(run, on_black=True)
+    if mine is None:
+        data = experiment.layered_split(args.data, args.data_root, seed=args.seed, small=args.smoke)
+        return data, {"digits": LAYERED[args.data]["count"], "window": None, "binary": True}
+    most = 2 if mine.counts is None else max(1, int(mine.counts.max()))
+    window = args.window or [max(8, round(side / 2)) for side in mine.images.shape[2:]]
+    sizes = {
+        "digits": args.layers or most,
+        "window": window,
+        "binary": experiment.is_binary(run, mine),
+    }
+    return experiment.divide(run, mine), sizes
 
 
 def build(settings: dict[str, Any]) -> tuple[Any, Any]:
@@ -74,6 +113,7 @@ def train(model, guide, data: Split, run: Run) -> None:
     if not ours:
         weights = [*model.parameters(), *guide.parameters()]
         optim = torch.optim.Adagrad(weights, lr=0.01, weight_decay=1 / len(data.train))
+    experiment.remember(run, data.train, test)
     latents = ("z_what",) if args.model == "vae" else ("z_where", "z_what")
     elbo = as_printed(latents) if args.objective == "printed" else Weighted(TraceMeanField_ELBO())
     training = run.training(model, guide, data.train.images, optim=optim, elbo=elbo, clip=200.0)
@@ -86,9 +126,9 @@ def train(model, guide, data: Split, run: Run) -> None:
             guide.sweeps = 1 if step < 0.3 * args.steps else 2
         if training.due(early=EARLY):
             with training.row() as row:
-                images = test.floats(run.device)
+                images = test[:500].floats(run.device)
                 row["validation_elbo"] = evaluation.log_weights(model, guide, images).mean()
-                if args.model != "vae":
+                if args.model != "vae" and not args.images:
                     layers = evaluation.see_layers(model, guide, images)
                     row["layer_iou"] = evaluation.layer_iou(layers.masks.amax(2), test.masks).mean()
                     aligned = evaluation.alignment(layers, test.masks, test.labels, model.window)

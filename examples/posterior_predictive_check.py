@@ -22,6 +22,7 @@ from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, evaluation, viz
 from pyro_scenes.data import Digits, Scenes, digits, multi_digits
 from pyro_scenes.experiment import Run, flags, launch, path
 from pyro_scenes.inference import falling, scale_lr
+from pyro_scenes.recipes import air_pair
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +38,8 @@ def main(args: argparse.Namespace) -> None:
     pen = digits(args.data_root)
     # The same test scenes for all seeds.
     test = multi_digits(pen.test, 8 if args.smoke else 100, seed=1_000_000)
-    model, guide = run.restore(build, {"image_shape": [1, 50, 50], "steps": 3})
+    settings = {"image_shape": [1, 50, 50], "steps": 3, "window": None, "scale": 1 / 3}
+    model, guide = run.restore(lambda kept: air_pair(**kept), settings)
     if not args.checkpoint:
         learn(model, guide, pen, run)
     # A checkpoint from the middle of the warm-up holds another prior.
@@ -47,11 +49,6 @@ def main(args: argparse.Namespace) -> None:
     run.netcdf("inference_data", data)
     run.write(counts(data, test, run), check(data, run))
     print(f"the pictures are in {run.out}: look at checks.png first")
-
-
-def build(settings: dict[str, Any]) -> tuple[AIR, AIRGuide]:
-    model = AIR(**settings)
-    return model, AIRGuide(model)
 
 
 def learn(model: AIR, guide: AIRGuide, pen: Digits, run: Run) -> None:

@@ -54,7 +54,7 @@ class Canvases(NamedTuple):
     mse: float  # mean squared error
     # The share of the variance of an image's pixels about its mean colour, up to 1. One flat colour an image
     # has 0; the mean image of all (``floors.canvas_floors``) may have more. NaN where all images are flat.
-    explained: float
+    explained_variance: float
 
 
 @checked

@@ -49,14 +49,14 @@ def test_a_model_without_a_canvas_is_refused():
 
 def test_the_share_of_the_variance_that_is_explained():
     perfect = canvas_error(IMAGES, IMAGES)
-    assert perfect.mse == 0 and perfect.explained == 1
+    assert perfect.mse == 0 and perfect.explained_variance == 1
     known = floors.canvas_floors(IMAGES)
-    assert known["one flat colour"].explained == pytest.approx(0, abs=1e-6)
+    assert known["one flat colour"].explained_variance == pytest.approx(0, abs=1e-6)
     assert known["one flat colour"].mse < known["black"].mse == pytest.approx(IMAGES.mean())
     # No single image is nearer to all.
     mean = known["mean image"].mse
     assert all(mean < canvas_error(one.expand_as(IMAGES), IMAGES).mse for one in IMAGES)
-    assert math.isnan(canvas_error(IMAGES, torch.zeros_like(IMAGES)).explained)
+    assert math.isnan(canvas_error(IMAGES, torch.zeros_like(IMAGES)).explained_variance)
 
 
 @pytest.mark.parametrize("shape", [(5, 1, 12, 11), (4, 1, 12, 12)])
