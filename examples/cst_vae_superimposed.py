@@ -16,13 +16,20 @@ import argparse
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
-from torch import Tensor
 
 from pyro_scenes import adam, evaluation, to_arviz, viz
 from pyro_scenes.data import Scenes, Split
-from pyro_scenes.experiment import LAYERED, LayeredScorer, Run, flags, launch, layered_split, rate
+from pyro_scenes.experiment import (
+    LAYERED,
+    LayeredScorer,
+    Run,
+    flags,
+    launch,
+    layered_figures,
+    layered_split,
+    rate,
+)
 from pyro_scenes.inference import Weighted, as_printed, falling, ramp, scale_lr
 from pyro_scenes.random import fork_rng
 from pyro_scenes.recipes import layered_digits_pair
@@ -101,40 +108,12 @@ def train(model, guide, data: Split, run: Run) -> None:
 
 def figures(model, guide, test: Scenes, run: Run) -> None:
     """Figures, and draws for ArviZ."""
-    images = test[:200].floats(run.device)
-    data = to_arviz(model, guide, images[:50], draws=20, seed=run.args.seed)
+    means = {name: row for name, row in run.state.items() if name.startswith("after ")}
+    draws = 6 if run.args.smoke else 64
+    for name, figure in layered_figures(model, guide, test, means, draws=draws).items():
+        run.figure(name, figure)
+    data = to_arviz(model, guide, test[:50].floats(run.device), draws=20, seed=run.args.seed)
     run.netcdf("inference_data", data)
-    run.figure("samples", viz.pictures(samples(model)))
-    if run.args.model == "vae":
-        canvas = data["posterior_pictures"]["canvas"][0, 0, :12]
-        rows = {"image": images[:12], "reconstruction": canvas}
-        run.figure("reconstructions", viz.pictures(rows))
-        return
-    layers = evaluation.see_layers(model, guide, images[:12])
-    figure = viz.taken_apart(images[:12], layers, truth=test[:12].visible())
-    run.figure("reconstructions", figure)
-    run.figure("alignment", viz.pictures(run.state, columns=range(10)))
-    if run.args.data == "superimposed" and run.args.model == "cst_vae":
-        hard = test[(evaluation.overlap(test.masks) > 0.25).nonzero()[:12, 0]]
-        layers = evaluation.see_layers(model, guide, hard.floats(run.device))
-        match = evaluation.match_layers(layers.masks.amax(2), hard.masks).layer
-        figure = viz.completion(hard.floats(), layers, layer=match, truth=hard.masks)
-        run.figure("completion", figure)
-        doubt = evaluation.doubt(*evaluation.explanations(model, guide, images))
-        image = images[doubt.argmax()][None]
-        draws = evaluation.explanations(model, guide, image, draws=6 if run.args.smoke else 64)
-        run.figure("interpretations", viz.explanations(image, *draws))
-
-
-def samples(model) -> dict[str, Tensor]:
-    """Scenes from the prior; then layers, and their canonical images."""
-    nodes = poutine.trace(model).get_trace(size=12).nodes
-    rows = {"prior sample": nodes["canvas"]["value"]}
-    codes = [nodes[name]["value"] for name in nodes if name.startswith("z_what")]
-    for i, layer in enumerate(nodes["layers"]["value"].unbind(1) if "layers" in nodes else ()):
-        rows[f"layer {i + 1}"] = layer
-        rows[f"layer {i + 1}, canonical"] = model.decoder(codes[i])
-    return rows
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from .depth import (
     background_first,
     depth_order,
     object_counts,
+    solved,
 )
 from .layer_metrics import LayerMetrics, layer_metrics, r_squared
 from .layers import Layers, doubt, explanations, see_layers
@@ -128,6 +129,7 @@ __all__ = [
     "shape_fit",
     "single_shapes",
     "softmax_masks",
+    "solved",
     "specialisation",
     "stuck_count",
     "train_reader",

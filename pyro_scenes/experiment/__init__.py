@@ -3,6 +3,7 @@
 from .flags import flags, launch, natural, path, positive, rate, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
+from .layered_sheets import layered_figures
 from .run import Run
 from .scoring import Scorer
 from .shapes import ShapesJudge, ShapesTask
@@ -21,6 +22,7 @@ __all__ = [
     "explained",
     "flags",
     "launch",
+    "layered_figures",
     "layered_split",
     "natural",
     "path",
