@@ -119,23 +119,23 @@ def score(model: AIR, guide: AIRGuide, test: Scenes, kind: str, run: Run) -> dic
 
 
 def figures(model: AIR, guide: AIRGuide, test: Scenes, run: Run) -> None:
-    """Figures, of scenes with objects first, and draws for ArviZ."""
-    test = test[test.empty().int().argsort(stable=True)]
-    images, truth = test[:24].floats(run.device), test[:24].counts
-    scene = evaluation.interpret(model, guide, images)
-    run.figure("scenes", viz.counted(images, scene.boxes, scene.counts, truth))
-    rows = {"image": images[:12], "reconstruction (one draw)": scene.canvas[:12]}
-    run.figure("reconstructions", viz.pictures(rows, boxes={"image": scene.boxes[:12]}))
-    rows = {f"prior, given n = {n}": prior(model, n) for n in range(1, min(model.steps, 6) + 1)}
-    run.figure("prior", viz.pictures(rows))
+    """Figures, of scenes with objects and two without, and draws for ArviZ."""
+    order = test.empty().int().argsort(stable=True)
+    some, test = test[torch.cat([order[:22], order[22:][-2:]])], test[order]
+    scene = evaluation.interpret(model, guide, some.floats(run.device))
+    run.figure("scenes", viz.counted(some.images, scene.boxes, scene.counts, some.counts))
+    run.figure("reconstructions", viz.objects_found(some.images, scene, some.counts))
+    rows = {f"given n = {n}": prior(model, n) for n in range(1, min(model.steps, 6) + 1)}
+    headline = "Scenes of the prior, given the number n of objects"
+    run.figure("prior", viz.pictures(rows, headline=headline))
     images = test[:50].floats(run.device)
     run.netcdf("inference_data", to_arviz(model, guide, images, draws=20, seed=run.args.seed))
 
 
 def prior(model: AIR, count: int) -> Tensor:
     """Canvases of the prior given the count: without it nearly all would be empty (p(n) ~ 0.01^n)."""
-    present = {f"z_pres_{t}": model.blank.new_full((12,), t < count) for t in range(model.steps)}
-    trace = poutine.trace(poutine.condition(model, data=present)).get_trace(size=12)
+    present = {f"z_pres_{t}": model.blank.new_full((8,), t < count) for t in range(model.steps)}
+    trace = poutine.trace(poutine.condition(model, data=present)).get_trace(size=8)
     return trace.nodes["canvas"]["value"]
 
 

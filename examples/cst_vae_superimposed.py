@@ -18,23 +18,11 @@ import argparse
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
-from torch import Tensor
 
 from pyro_scenes import adam, evaluation, experiment, to_arviz, viz
 from pyro_scenes.data import Scenes, Split
-from pyro_scenes.experiment import (
-    LAYERED,
-    LayeredScorer,
-    Run,
-    flags,
-    launch,
-    path,
-    rate,
-    sides,
-    up_to,
-)
+from pyro_scenes.experiment import LAYERED, LayeredScorer, Run, launch, path, rate, sides, up_to
 from pyro_scenes.inference import Weighted, as_printed, falling, ramp, scale_lr
 from pyro_scenes.random import fork_rng
 from pyro_scenes.recipes import layered_digits_pair
@@ -45,7 +33,7 @@ EARLY = (0, 10, 25, 50, 100, 150, 200, 300, 400)
 
 def parser() -> argparse.ArgumentParser:
     out = "runs/cst_vae_superimposed"
-    parser = flags(__doc__, out=out, steps=8_000, batch_size=100, data_root=True)
+    parser = experiment.flags(__doc__, out=out, steps=8_000, batch_size=100, data_root=True)
     add = parser.add_argument
     add("--model", choices=("vae", "st_vae", "cst_vae"), default="cst_vae", help="(%(default)s)")
     add("--data", choices=LAYERED, default="superimposed", help="one digit, or two (%(default)s)")
@@ -54,13 +42,8 @@ def parser() -> argparse.ArgumentParser:
     add("--objective", choices=("elbo", "printed"), default="elbo", help="or Eq. 3.1 as printed")
     add("--lr", type=rate, metavar="RATE", help="of Adam (0.001, or 0.002 with --quick)")
     add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
-    add("--layers", type=up_to(10), metavar="N", help="of your scenes: objects in each (2)")
-    add(
-        "--window",
-        type=sides,
-        metavar="HxW",
-        help="pixels of an object in your scenes (half of all)",
-    )
+    add("--layers", type=up_to(10), metavar="N", help="objects in each scene (as the data have; 2)")
+    add("--window", type=sides, metavar="HxW", help="pixels of an object (28; own: half of all)")
     add("--evaluate", type=path, metavar="CHECKPOINT", help="do not train: evaluate this one")
     return parser
 
@@ -91,15 +74,13 @@ def sets(run: Run) -> tuple[Split, dict[str, Any]]:
     args, mine = run.args, experiment.own_scenes(run, on_black=True)
     if mine is None:
         data = experiment.layered_split(args.data, args.data_root, seed=args.seed, small=args.smoke)
-        return data, {"digits": LAYERED[args.data]["count"], "window": None, "binary": True}
-    most = 2 if mine.counts is None else max(1, int(mine.counts.max()))
-    window = args.window or [max(8, round(side / 2)) for side in mine.images.shape[2:]]
-    sizes = {
-        "digits": args.layers or most,
-        "window": window,
-        "binary": experiment.is_binary(run, mine),
-    }
-    return experiment.divide(run, mine), sizes
+        most, window, binary = LAYERED[args.data]["count"], None, True
+    else:
+        data, binary = experiment.divide(run, mine), experiment.is_binary(run, mine)
+        most = 2 if mine.counts is None else max(1, int(mine.counts.max()))
+        window = [max(8, side // 2) for side in mine.images.shape[2:]]
+    sizes = {"digits": args.layers or most, "window": args.window or window, "binary": binary}
+    return data, sizes
 
 
 def build(settings: dict[str, Any]) -> tuple[Any, Any]:
@@ -141,40 +122,12 @@ def train(model, guide, data: Split, run: Run) -> None:
 
 def figures(model, guide, test: Scenes, run: Run) -> None:
     """Figures, and draws for ArviZ."""
-    images = test[:200].floats(run.device)
-    data = to_arviz(model, guide, images[:50], draws=20, seed=run.args.seed)
+    means = {name: row for name, row in run.state.items() if name.startswith("after ")}
+    draws = 6 if run.args.smoke else 64
+    for name, figure in experiment.layered_figures(model, guide, test, means, draws=draws).items():
+        run.figure(name, figure)
+    data = to_arviz(model, guide, test[:50].floats(run.device), draws=20, seed=run.args.seed)
     run.netcdf("inference_data", data)
-    run.figure("samples", viz.pictures(samples(model)))
-    if run.args.model == "vae":
-        canvas = data["posterior_pictures"]["canvas"][0, 0, :12]
-        rows = {"image": images[:12], "reconstruction": canvas}
-        run.figure("reconstructions", viz.pictures(rows))
-        return
-    layers = evaluation.see_layers(model, guide, images[:12])
-    figure = viz.taken_apart(images[:12], layers, truth=test[:12].visible())
-    run.figure("reconstructions", figure)
-    run.figure("alignment", viz.pictures(run.state, columns=range(10)))
-    if run.args.data == "superimposed" and run.args.model == "cst_vae":
-        hard = test[(evaluation.overlap(test.masks) > 0.25).nonzero()[:12, 0]]
-        layers = evaluation.see_layers(model, guide, hard.floats(run.device))
-        match = evaluation.match_layers(layers.masks.amax(2), hard.masks).layer
-        figure = viz.completion(hard.floats(), layers, layer=match, truth=hard.masks)
-        run.figure("completion", figure)
-        doubt = evaluation.doubt(*evaluation.explanations(model, guide, images))
-        image = images[doubt.argmax()][None]
-        draws = evaluation.explanations(model, guide, image, draws=6 if run.args.smoke else 64)
-        run.figure("interpretations", viz.explanations(image, *draws))
-
-
-def samples(model) -> dict[str, Tensor]:
-    """Scenes from the prior; then layers, and their canonical images."""
-    nodes = poutine.trace(model).get_trace(size=12).nodes
-    rows = {"prior sample": nodes["canvas"]["value"]}
-    codes = [nodes[name]["value"] for name in nodes if name.startswith("z_what")]
-    for i, layer in enumerate(nodes["layers"]["value"].unbind(1) if "layers" in nodes else ()):
-        rows[f"layer {i + 1}"] = layer
-        rows[f"layer {i + 1}, canonical"] = model.decoder(codes[i])
-    return rows
 
 
 if __name__ == "__main__":

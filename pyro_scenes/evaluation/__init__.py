@@ -36,6 +36,7 @@ from .depth import (
     background_first,
     depth_order,
     object_counts,
+    solved,
 )
 from .layer_metrics import LayerMetrics, layer_metrics, r_squared
 from .layers import Layers, doubt, explanations, see_layers
@@ -134,6 +135,7 @@ __all__ = [
     "shape_fit",
     "single_shapes",
     "softmax_masks",
+    "solved",
     "specialisation",
     "train_reader",
     "train_shape_reader",

@@ -155,6 +155,7 @@ class Interpretation(NamedTuple):
     boxes: Float[Tensor, "n steps 4"]  # left, top, right, bottom in pixels; NaN where no object is
     counts: Int[Tensor, " n"]
     canvas: Float[Tensor, "n c h w"]  # the reconstruction
+    objects: Float[Tensor, "n steps c h w"]  # each alone on the canvas; NaN where no object is
 
 
 @checked
@@ -178,7 +179,26 @@ def interpret(model: Callable, guide: Callable, images: Float[Tensor, "n c h w"]
     scene = replay(model, trace, size=len(images))
     if "canvas" not in scene.nodes:
         raise ValueError("this model has no site canvas: there is no reconstruction to show")
-    return Interpretation(boxes, present.sum(1).long(), scene.nodes["canvas"]["value"])
+    canvas = scene.nodes["canvas"]["value"]
+    return Interpretation(
+        boxes, present.sum(1).long(), canvas, _alone(model, trace, present, canvas)
+    )
+
+
+def _alone(
+    model: Callable, trace: poutine.Trace, present: Float[Tensor, "n steps"], canvas: Tensor
+) -> Float[Tensor, "n steps c h w"]:
+    """The canvas if of all objects of a trace but one were there."""
+    objects, names = [], _presence(trace)
+    for step, own in enumerate(present.unbind(1)):
+        alone = canvas
+        if (present.sum(1) > own).logical_and(own > 0).any():  # another object is there as well
+            values = {k: own if i == step else own * 0 for i, k in enumerate(names)}
+            latents = {k: node["value"] for k, node in trace.iter_stochastic_nodes()} | values
+            conditioned = poutine.condition(model, data=latents)
+            alone = poutine.trace(conditioned).get_trace(size=len(own)).nodes["canvas"]["value"]
+        objects.append(alone.where(own.bool()[:, None, None, None], torch.nan))
+    return torch.stack(objects, 1)
 
 
 def _objects(

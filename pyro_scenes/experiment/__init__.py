@@ -3,6 +3,7 @@
 from .flags import flags, launch, natural, path, positive, rate, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
+from .layered_sheets import layered_figures
 from .own import IMAGES, divide, is_binary, own_scenes, share, sides
 from .run import Run
 from .scoring import Scorer
@@ -28,6 +29,7 @@ __all__ = [
     "is_binary",
     "launch",
     "layer_verdict",
+    "layered_figures",
     "layered_split",
     "natural",
     "own_scenes",

@@ -91,9 +91,10 @@ class LayeredScorer(NamedTuple):
         return floors.beside(figures, answers)
 
     def of_layers(self, model: Any, guide: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Figures of layers, and floors: how many take more than 1 % of the pixels (``layers_in_use``, a mean).
+        """Figures of layers, and their floors.
 
-        Where the scenes have masks, fields of ``LayerMetrics`` too.
+        ``layers_in_use`` is the mean number of layers that take more than 1 % of the pixels. Where the scenes
+        have masks, there are fields of ``LayerMetrics`` too.
         """
         test: Any = self.data.test  # Any, as scenes may lack what is asked of them here
         layers = see_layers(model, guide, test.floats(model.blank.device))

@@ -18,7 +18,7 @@ def air_pair(
     window: tuple[int, int] | None = None,
     scale: float = 1 / 3,
 ) -> tuple[AIR, AIRGuide]:
-    """A model and its guide. On canvases of 50, the defaults are those of :class:`~pyro_scenes.models.air.AIR`.
+    """A model and its guide. On canvases of 50, the defaults are those of the class ``AIR``.
 
     Args:
         image_shape: (C, H, W) of an image.
