@@ -33,7 +33,9 @@ EARLY = (0, 10, 25, 50, 100, 150, 200, 300, 400)
 
 def parser() -> argparse.ArgumentParser:
     out = "runs/cst_vae_superimposed"
-    parser = experiment.flags(__doc__, out=out, steps=8_000, batch_size=100, data_root=True)
+    parser = experiment.flags(
+        __doc__, out=out, steps=8_000, batch_size=100, data_root=True, pretrained="cst_vae"
+    )
     add = parser.add_argument
     add("--model", choices=("vae", "st_vae", "cst_vae"), default="cst_vae", help="(%(default)s)")
     add("--data", choices=LAYERED, default="superimposed", help="one digit, or two (%(default)s)")
@@ -44,7 +46,6 @@ def parser() -> argparse.ArgumentParser:
     add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
     add("--layers", type=up_to(10), metavar="N", help="objects in each scene (as the data have; 2)")
     add("--window", type=sides, metavar="HxW", help="pixels of an object (28; own: half of all)")
-    add("--evaluate", type=path, metavar="CHECKPOINT", help="do not train: evaluate this one")
     return parser
 
 
@@ -99,12 +100,13 @@ def train(model, guide, data: Split, run: Run) -> None:
     elbo = as_printed(latents) if args.objective == "printed" else Weighted(TraceMeanField_ELBO())
     training = run.training(model, guide, data.train.images, optim=optim, elbo=elbo, clip=200.0)
     warm_up = min(3000, 0.4 * args.steps) if ours and args.objective == "elbo" else None
+    warm_up = None if run.pretrained else warm_up
     for step in training:
         scale_lr(optim, falling(step, args.steps))
         if warm_up:
             elbo.weights = dict.fromkeys(latents, ramp(step, over=warm_up))
         if ours and args.model == "cst_vae":
-            guide.sweeps = 1 if step < 0.3 * args.steps else 2
+            guide.sweeps = 1 if step < 0.3 * args.steps and not run.pretrained else 2
         if training.due(early=EARLY):
             with training.row() as row:
                 images = test[:500].floats(run.device)
