@@ -48,11 +48,6 @@ def main(args: argparse.Namespace) -> None:
     print(f"the pictures are in {run.out}: look at checks.png first")
 
 
-def build(settings: dict[str, Any]) -> tuple[AIR, AIRGuide]:
-    settings = {"image_shape": [1, 50, 50], "steps": 3, "window": None, "scale": 1 / 3}
-    model, guide = run.restore(lambda kept: air_pair(**kept), settings)
-
-
 def unexplained_spot(images: np.ndarray, draw: dict[str, np.ndarray]) -> np.ndarray:
     """Of images (n, 1, 50, 50), the largest mean over 5 x 5 pixels of what the draw's canvas leaves."""
     spots = (images - draw["canvas"]).reshape(-1, 10, 5, 10, 5)
