@@ -39,13 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
     add("--objects", type=up_to(100), default=3, metavar="N", help="most in a scene (%(default)s)")
     add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
-    add(
-        "--scale",
-        type=share,
-        default=1 / 3,
-        metavar="S",
-        help="size of objects in images (a third)",
-    )
+    add("--scale", type=share, default=1 / 3, metavar="S", help="size of objects (0.33 of all)")
     add("--window", type=sides, metavar="HxW", help="pixels of a glimpse (1.7 times an object's)")
     add("--noise", type=rate, default=0.2, metavar="S", help="of a pixel (%(default)s)")
     add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")

@@ -37,13 +37,7 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, evaluate=args.checkpoint)
     # The same test scenes for all seeds.
     test = multi_digits(digits(args.data_root).test, 8 if args.smoke else 100, seed=1_000_000)
-    settings = {
-        "image_shape": [1, 50, 50],
-        "steps": 3,
-        "window": None,
-        "scale": 1 / 3,
-        "noise": 0.2,
-    }
+    settings = run.settings | {"image_shape": [1, 50, 50]}
     model, guide = run.restore(lambda kept: air_pair(**kept), settings)
     # A checkpoint from the middle of the warm-up holds another prior.
     model.z_pres = Persist(0.01)
