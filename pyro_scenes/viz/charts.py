@@ -30,8 +30,8 @@ def curves(
 ) -> Figure:
     """One panel for each quantity of a training's history, over ``x``; gaps where a value is missing.
 
-    ``train_elbo``, ``validation_elbo`` and ``elbo`` share a panel, and so have other names that begin so. Costs
-    (names with "seconds") are left out. Bounds and losses are said to be in nats, accuracies to be shares.
+    Names that differ by "train_" or "validation_" alone share a panel; names with "seconds" are left out.
+    Bounds and losses are said to be in nats, accuracies to be shares.
 
     Args:
         history: A record for each evaluation.
@@ -142,7 +142,7 @@ def lines(
 
 
 def bars(
-    rows: Mapping[str, ArrayLike], *, x: str = "", y: str = "share", headline: str = ""
+    rows: Mapping[str, ArrayLike], *, x: str = "", y: str = "share of scenes", headline: str = ""
 ) -> Figure:
     """Distributions over 0, 1, 2, ... side by side, a colour for each name.
 
