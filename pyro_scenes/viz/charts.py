@@ -26,7 +26,7 @@ def curves(
     x: str = "step",
     columns: int = 3,
     units: Mapping[str, str] | None = None,
-    marks: Mapping[str, float] | None = None,
+    marks: Mapping[str, float | int] | None = None,
 ) -> Figure:
     """One panel for each quantity of a training's history, over ``x``; gaps where a value is missing.
 
@@ -77,7 +77,11 @@ def _panels(keys: list[str]) -> dict[str, list[str]]:
 
 
 def _curve(
-    axis: Axes, history: Sequence[Mapping], x: str, names: list[str], marks: Mapping[str, float]
+    axis: Axes,
+    history: Sequence[Mapping],
+    x: str,
+    names: list[str],
+    marks: Mapping[str, float | int],
 ) -> None:
     xs = [row[x] for row in history]
     for name in names:
