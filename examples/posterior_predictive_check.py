@@ -77,7 +77,9 @@ def counts(data: Any, test: Scenes, run: Run) -> dict[str, float]:
     shares = {
         name: np.bincount(n.ravel(), minlength=most + 1) / n.size for name, n in numbers.items()
     }
-    run.figure("check_count", viz.bars(shares, x="count", y="share of scenes"))
+    run.figure(
+        "check_count", viz.bars(shares, x="objects", headline="How many objects a scene has")
+    )
     return {f"{name}_{n}": share for name, row in shares.items() for n, share in enumerate(row)}
 
 
