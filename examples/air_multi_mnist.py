@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
     add("--scale", type=share, default=1 / 3, metavar="S", help="size of objects (0.33 of all)")
     add("--window", type=sides, metavar="HxW", help="pixels of a glimpse (1.7 times an object's)")
+    add("--noise", type=rate, default=0.2, metavar="S", help="of a pixel (%(default)s)")
     add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
     return parser
 
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
     train, validation, tests = scenes(run)
     shape = list(tests[""].images.shape[1:])
     settings = {"image_shape": shape, "steps": args.objects}
-    settings |= {"window": args.window, "scale": args.scale}
+    settings |= {"window": args.window, "scale": args.scale, "noise": args.noise}
     model, guide = run.restore(lambda kept: air_pair(**kept), settings)
     if not args.evaluate:
         learn(model, guide, train, validation, run)

@@ -1,6 +1,6 @@
 """What examples share: their flags, an output folder, a training that survives being killed, and tasks."""
 
-from .flags import flags, launch, natural, path, positive, rate, up_to
+from .flags import checkpoint, flags, launch, natural, path, positive, rate, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
 from .layered_sheets import layered_figures
@@ -13,6 +13,7 @@ from .training import Training
 from .verdict import count_verdict, layer_verdict, region_verdict
 
 __all__ = [
+    "checkpoint",
     "IMAGES",
     "LAYERED",
     "LayeredScorer",

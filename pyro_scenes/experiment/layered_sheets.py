@@ -40,14 +40,15 @@ def layered_figures(
         scene = poutine.trace(poutine.replay(model, drawn)).get_trace(size=len(images[:SIZE]))
         rows = {"image": images[:SIZE], "reconstruction": scene.nodes["canvas"]["value"]}
         return figures | {"reconstructions": viz.pictures(rows)}
-    layers, truth = see_layers(model, guide, images[:SIZE]), {}
+    layers = see_layers(model, guide, images[:SIZE])
+    truth: dict[str, Any] = {}
     if some.masks is not None:
         right = solved(layers.masks.amax(2), some.masks)
         truth = {"truth": some.visible(), "correct": right, "headline": score(right)}
     figures["reconstructions"] = viz.taken_apart(images[:SIZE], layers, **truth)
     if means:
-        heads = [f"digit {n}" for n in range(10)]
-        headline = "Mean of the true digits of each class, as the guide's windows see them"
+        heads = [f"digit {n}" for n in range(max(map(len, means.values())))]
+        headline = "Mean of each class of true digits in the guide's windows: sharp once they align"
         figures["alignment"] = viz.pictures(means, columns=heads, headline=headline)
     if layers.masks.shape[1] > 1:
         figures |= _completion(model, guide, scenes)
