@@ -19,7 +19,9 @@ __all__ = [
     "count_accuracy",
     "count_probabilities",
     "counting",
+    "drawn_objects",
     "interpret",
+    "presence_sites",
     "sample_counts",
     "stuck_count",
 ]
@@ -98,7 +100,7 @@ def count_probabilities(
     """
     warn_training_mode(guide)
     check_sizes(draws=draws)
-    names = _presence(poutine.trace(guide).get_trace(images))
+    names = presence_sites(poutine.trace(guide).get_trace(images))
     for first in range(len(names) - 1):
         later = _goes_on(guide, images, names, first)[:, first + 1 :]
         if later.max() > IMPOSSIBLE:
@@ -139,10 +141,11 @@ def sample_counts(guide: Callable, images: Float[Tensor, "n c h w"]) -> Int[Tens
     """
     warn_training_mode(guide)
     trace = poutine.trace(guide).get_trace(images)
-    return sum(trace.nodes[name]["value"] for name in _presence(trace)).long()
+    return sum(trace.nodes[name]["value"] for name in presence_sites(trace)).long()
 
 
-def _presence(trace: poutine.Trace) -> list[str]:
+def presence_sites(trace: poutine.Trace) -> list[str]:
+    """The names z_pres_0, z_pres_1, ... of a guide's trace, in its order; a ValueError if there are none."""
     names = [name for name in trace.stochastic_nodes if name.startswith("z_pres_")]
     if not names:
         raise ValueError(
@@ -183,7 +186,7 @@ def interpret(model: Callable, guide: Callable, images: Float[Tensor, "n c h w"]
     check_same_model(model, guide)
     warn_training_mode(guide)
     trace = poutine.trace(guide).get_trace(images)
-    present, poses = _objects(trace)
+    present, poses = drawn_objects(trace)
     boxes = box(poses, images.shape).where(present.bool()[..., None], torch.nan)
     scene = replay(model, trace, size=len(images))
     if "canvas" not in scene.nodes:
@@ -191,11 +194,11 @@ def interpret(model: Callable, guide: Callable, images: Float[Tensor, "n c h w"]
     return Interpretation(boxes, present.sum(1).long(), scene.nodes["canvas"]["value"])
 
 
-def _objects(
+def drawn_objects(
     trace: poutine.Trace,
 ) -> tuple[Float[Tensor, "n steps"], Float[Tensor, "n steps 3"]]:
-    """Presences and poses of the objects in a trace of the guide."""
-    names = _presence(trace)
+    """Presences and poses of the objects in a trace of the guide; a ValueError if it has none."""
+    names = presence_sites(trace)
     where = [name.replace("z_pres", "z_where") for name in names]
     shapes = {
         tuple(trace.nodes[name]["fn"].event_shape) if name in trace else None for name in where
