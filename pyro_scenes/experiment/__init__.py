@@ -7,6 +7,7 @@ from .run import Run
 from .scoring import Scorer
 from .shapes import ShapesJudge, ShapesTask
 from .sheets import expert_roles, explained, scene_figures
+from .shown import Shown, show_air, show_cst_vae, show_econ
 from .training import Training
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Scorer",
     "ShapesJudge",
     "ShapesTask",
+    "Shown",
     "Training",
     "expert_roles",
     "explained",
@@ -28,6 +30,9 @@ __all__ = [
     "rate",
     "remember",
     "scene_figures",
+    "show_air",
+    "show_cst_vae",
+    "show_econ",
     "unseen",
     "up_to",
 ]
