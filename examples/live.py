@@ -20,13 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pyro
-import torch
-
-from pyro_scenes import load_pretrained
-from pyro_scenes.data import strokes
-from pyro_scenes.experiment import launch, show_air, show_cst_vae, show_econ, up_to
-
 try:
     import uvicorn
     import websockets  # noqa: F401  # uvicorn speaks through it
@@ -38,6 +31,13 @@ try:
     from starlette.websockets import WebSocket, WebSocketDisconnect
 except ImportError as error:
     sys.exit(f'error: the live page needs a web server ({error}): pip install -e ".[live]"')
+
+import pyro
+import torch
+
+from pyro_scenes import load_pretrained
+from pyro_scenes.data import strokes
+from pyro_scenes.experiment import launch, show_air, show_cst_vae, show_econ, up_to
 
 SHOWN = {"air": show_air, "cst_vae": show_cst_vae, "econ": show_econ}
 #: One thread runs all models: Pyro's stack of effect handlers is one for all threads.
@@ -62,12 +62,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     WORKER.submit(pair, args.model).result()
-    server = uvicorn.Server(
-        uvicorn.Config(application(args.host), log_level="warning", ws_max_size=LONGEST)
-    )
+    config = uvicorn.Config(application(args.host), log_level="warning", ws_max_size=LONGEST)
+    config.timeout_graceful_shutdown = 1  # seconds; pages may still be open
     with socket.create_server((args.host, args.port)) as listener, suppress(KeyboardInterrupt):
         print(f"http://{args.host}:{args.port}/#{args.model}    (Ctrl-C ends it)", flush=True)
-        server.run([listener])
+        uvicorn.Server(config).run([listener])
 
 
 def application(host: str) -> Starlette:

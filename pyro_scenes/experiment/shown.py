@@ -45,7 +45,14 @@ class Shown(NamedTuple):
 
     def plain(self) -> dict[str, Any]:
         """The same for JSON, by name. A picture is its levels 0 to 255 as bytes (C, H, W), in base64."""
-        rows = [row._asdict() | {"pictures": [*map(_levels, row.pictures)]} for row in self.rows]
+        rows = [
+            {
+                **row._asdict(),
+                "pictures": [*map(_levels, row.pictures)],
+                "captions": [*row.captions],
+            }
+            for row in self.rows
+        ]
         counts = self.count_probabilities
         return {
             "text": self.text,
@@ -83,7 +90,7 @@ def show_cst_vae(model: Any, guide: Any, images: Float[Tensor, "1 c h w"]) -> Sh
     number = len(scene.complete[0])
     names = [f"layer {i + 1}{', front' * (i == 0)}" for i in range(number)]
     return Shown(
-        f"{number} layers repaint the drawing with an IoU of {iou:.2f}",
+        f"{number} layers: {iou:.2f} IoU with the drawing",
         [
             Row("Reconstruction", scene.canvas),
             Row("Completed digits", scene.complete[0], names),
