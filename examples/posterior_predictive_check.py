@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from pyro_scenes import AIR, AIRGuide, Persist, criticism, viz
+from pyro_scenes import Persist, criticism, viz
 from pyro_scenes.data import Scenes, digits, multi_digits
 from pyro_scenes.experiment import Run, checkpoint, flags, launch
+from pyro_scenes.recipes import air_pair
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +37,8 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, evaluate=args.checkpoint)
     # The same test scenes for all seeds.
     test = multi_digits(digits(args.data_root).test, 8 if args.smoke else 100, seed=1_000_000)
-    model, guide = run.restore(build, {"image_shape": [1, 50, 50], "steps": 3})
+    settings = run.settings | {"image_shape": [1, 50, 50]}
+    model, guide = run.restore(lambda kept: air_pair(**kept), settings)
     # A checkpoint from the middle of the warm-up holds another prior.
     model.z_pres = Persist(0.01)
     images, draws = test.floats(run.device), 5 if args.smoke else 100
@@ -44,11 +46,6 @@ def main(args: argparse.Namespace) -> None:
     run.netcdf("inference_data", data)
     run.write(counts(data, test, run), check(data, run))
     print(f"the pictures are in {run.out}: look at checks.png first")
-
-
-def build(settings: dict[str, Any]) -> tuple[AIR, AIRGuide]:
-    model = AIR(**settings)
-    return model, AIRGuide(model)
 
 
 def unexplained_spot(images: np.ndarray, draw: dict[str, np.ndarray]) -> np.ndarray:
@@ -80,7 +77,9 @@ def counts(data: Any, test: Scenes, run: Run) -> dict[str, float]:
     shares = {
         name: np.bincount(n.ravel(), minlength=most + 1) / n.size for name, n in numbers.items()
     }
-    run.figure("check_count", viz.bars(shares, x="count", y="share of scenes"))
+    run.figure(
+        "check_count", viz.bars(shares, x="objects", headline="How many objects a scene has")
+    )
     return {f"{name}_{n}": share for name, row in shares.items() for n, share in enumerate(row)}
 
 

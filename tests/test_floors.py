@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "pyro_scenes"
 
 ROOMS = [
     "atomic random render networks",
+    "supports",
     "checks handlers sites",
     "conditionals",
     "base",
