@@ -26,6 +26,11 @@ def test_rows_stand_in_the_order_of_their_weights():
     np.testing.assert_allclose(greys, [[0.3, 0.6, 0.6], [0.1, 0.2, 0.2]], rtol=1e-6)
 
 
+def test_no_rows_are_no_sheet():
+    with pytest.raises(ValueError, match="most from 1 up, got .* most=0"):
+        explanations(IMAGE, [layers_of(0.2)], [[1.0]], most=0)
+
+
 @pytest.mark.parametrize("images", [IMAGE, IMAGE.repeat(2, 1, 1, 1)])
 def test_other_numbers_are_named(images):
     with pytest.raises(ValueError, match=f"got {len(images)} images, 1 weights and 2 draws"):

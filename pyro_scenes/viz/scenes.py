@@ -192,10 +192,10 @@ def explanations(
         most: Rows at most.
     """
     array, shares = as_images(image), as_array(weights).reshape(-1)
-    if len(shares) != len(scenes) or len(array) != 1:
+    if len(shares) != len(scenes) or len(array) != 1 or most < 1:
         raise ValueError(
-            f"needs one image and a weight for each draw, got {len(array)} images, {len(shares)} "
-            f"weights and {len(scenes)} draws"
+            f"needs one image, a weight for each draw and most from 1 up, got {len(array)} images, "
+            f"{len(shares)} weights and {len(scenes)} draws, most={most}"
         )
     rows = {"image": array}
     for rank, i in enumerate((-shares).argsort(kind="stable")[:most], 1):
