@@ -22,21 +22,11 @@ from pyro import poutine
 from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor
 
-from pyro_scenes import (
-    AIR,
-    AIRGuide,
-    Persist,
-    Pixels,
-    adam,
-    evaluation,
-    experiment,
-    to_arviz,
-    viz,
-    warm_up,
-)
+from pyro_scenes import AIR, AIRGuide, Persist, Pixels, adam, evaluation, experiment, viz
+from pyro_scenes.criticism import to_arviz
 from pyro_scenes.data import Scenes, digits, multi_digits
 from pyro_scenes.experiment import Run, flags, launch, path, rate, remember, share, sides, up_to
-from pyro_scenes.inference import falling, scale_lr
+from pyro_scenes.inference import falling, scale_lr, warm_up
 from pyro_scenes.random import fork_rng
 from pyro_scenes.recipes import air_pair, noise_at
 
