@@ -1,16 +1,21 @@
 """What examples share: their flags, an output folder, a training that survives being killed, and tasks."""
 
-from .flags import flags, launch, natural, path, positive, rate, up_to
+from .flags import checkpoint, flags, launch, natural, path, positive, rate, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
+from .layered_sheets import layered_figures
+from .own import IMAGES, divide, is_binary, own_scenes, share, sides
 from .run import Run
 from .scoring import Scorer
 from .shapes import ShapesJudge, ShapesTask
 from .sheets import expert_roles, explained, scene_figures
 from .shown import Shown, show_air, show_cst_vae, show_econ
 from .training import Training
+from .verdict import count_verdict, layer_verdict, region_verdict
 
 __all__ = [
+    "checkpoint",
+    "IMAGES",
     "LAYERED",
     "LayeredScorer",
     "Run",
@@ -19,17 +24,26 @@ __all__ = [
     "ShapesTask",
     "Shown",
     "Training",
+    "count_verdict",
+    "divide",
     "expert_roles",
     "explained",
     "flags",
+    "is_binary",
     "launch",
+    "layer_verdict",
+    "layered_figures",
     "layered_split",
     "natural",
+    "own_scenes",
     "path",
     "positive",
     "rate",
+    "region_verdict",
     "remember",
     "scene_figures",
+    "share",
+    "sides",
     "show_air",
     "show_cst_vae",
     "show_econ",

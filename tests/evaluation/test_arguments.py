@@ -61,9 +61,8 @@ def test_other_tensors_beside_a_guide_are_named_too(blocks, unchecked):
     images, codes = torch.rand(2, 3, 8, 8), torch.rand(2, 4)
     integers = r"must be a tensor \(n\) of signed integers"
     for wrong in ([1, 0], np.zeros(2, int)):
-        for count in (evaluation.counting, evaluation.stuck_count):
-            with pytest.raises(TypeError, match=f"truth {integers}.*, got {type(wrong).__name__}"):
-                count(blocks[1], images, truth=wrong)
+        with pytest.raises(TypeError, match=f"truth {integers}.*, got {type(wrong).__name__}"):
+            evaluation.counting(blocks[1], images, truth=wrong)
         with pytest.raises(TypeError, match=f"labels {integers}"):
             evaluation.probe((codes, torch.zeros(2).long()), (codes, wrong))
         with pytest.raises(TypeError, match="labels must be a tensor"):
@@ -77,7 +76,7 @@ def test_other_tensors_beside_a_guide_are_named_too(blocks, unchecked):
 
 
 @pytest.mark.parametrize(
-    "call", [codes, decompose, evaluation.explanations, evaluation.stuck_count], ids=str
+    "call", [codes, decompose, evaluation.explanations, evaluation.likeliest_counts], ids=str
 )
 def test_the_warning_of_training_mode_points_at_the_users_line(call, blocks):
     """Whatever decorators, or other functions of the library, lie between."""
@@ -106,6 +105,26 @@ def test_tensors_are_of_the_annotated_dtype_and_rank(unchecked):
     ):
         with pytest.raises(ValueError, match=message):
             shape(*wrong)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+@pytest.mark.parametrize("take_apart", [decompose, see_layers, evaluation.log_weights])
+def test_images_that_are_not_finite_are_named_before_a_guide_runs(take_apart, number):
+    images = torch.zeros(2, 3, 8, 8)
+    images[1, 2, 3, 4] = number
+    with pytest.raises(ValueError, match="images must be finite numbers.*as_images"):
+        take_apart(torch.nn.Identity(), torch.nn.Identity(), images)
+
+
+def test_integers_of_another_kind_are_told_the_remedy(unchecked):
+    counts = torch.zeros(2, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"signed integers, got torch.uint8 \(2,\): give \w+.long"):
+        evaluation.count_accuracy(counts, counts)
+
+
+def test_a_chunk_may_be_an_integer_of_numpy(blocks, unchecked):
+    images = torch.rand(3, 3, 8, 8)
+    assert len(see_layers(*blocks, images, chunk=np.int64(2)).canvas) == 3
 
 
 def test_letters_of_a_callers_shapes_are_its_own():
