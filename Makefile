@@ -15,7 +15,7 @@ SOURCES := $(wildcard pyro_scenes examples benchmarks tests docs/conf.py .ci/sty
 BLACK := $(BIN)/black --quiet --line-length 100
 
 .DEFAULT_GOAL := help
-.PHONY: help install air cst_vae econ test lint format style docs clean
+.PHONY: help install air cst_vae econ live test lint format style docs clean
 .SILENT:
 
 help:  ## list the targets
@@ -31,6 +31,9 @@ cst_vae: install  ## train CST-VAE on overlapping digits; goes on where it stopp
 
 econ: install  ## train ECON, competing experts, on coloured shapes; goes on where it stopped
 	$(BIN)/python examples/econ_shapes.py --resume $(ARGS)
+
+live: .venv/extra-live  ## open a page on which models explain what you draw
+	$(BIN)/python examples/live.py $(ARGS)
 
 # Two halves at a time, for two cores: the output of the one is shown when the other is done.
 APART := tests/examples

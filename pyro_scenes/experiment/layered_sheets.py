@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from .. import viz
 from ..data import Scenes
-from ..evaluation import doubt, explanations, match_layers, overlap, see_layers, solved
+from ..evaluation import (
+    Layers,
+    Match,
+    doubt,
+    explanations,
+    match_layers,
+    overlap,
+    see_layers,
+    solved,
+)
 from .sheets import SIZE, score
 
 __all__ = ["layered_figures"]
@@ -65,6 +74,12 @@ def _completion(model: Any, guide: nn.Module, scenes: Scenes) -> dict[str, Any]:
         return {}
     layers = see_layers(model, guide, hard.floats(model.blank.device))
     match = match_layers(layers.masks.amax(2), hard.masks)
+    # Of scenes with fewer objects than others, the rest is padding, which has no layer.
+    whole = (match.layer >= 0).all(1)
+    if not whole.any():
+        return {}
+    hard, layers = hard[whole], Layers(*(part[whole] for part in layers))
+    match = Match(*(part[whole] for part in match))
     headline = f"Objects that overlap: IoU of completed and true shape {match.iou.nanmean():.2f}"
     parts = {"layer": match.layer, "truth": hard.masks, "headline": f"{headline} (1 is perfect)"}
     return {"completion": viz.completion(hard.floats(), layers, **parts)}
@@ -85,6 +100,8 @@ def _samples(model: Any) -> Any:
     codes = [nodes[name]["value"] for name in nodes if name.startswith("z_what")]
     for i, layer in enumerate(nodes["layers"]["value"].unbind(1) if "layers" in nodes else ()):
         rows[f"layer {i + 1}"] = layer
-        rows[f"layer {i + 1}, before it is placed"] = model.decoder(codes[i])
+        colour, opacity = model.decoder(codes[i]).tensor_split([layer.shape[1]], 1)
+        content = colour * opacity if opacity.numel() else colour
+        rows[f"layer {i + 1}, before it is placed"] = content
     headline = "Samples: scenes of the prior, and the layers that they are made of"
     return viz.pictures(rows, headline=headline if len(rows) > 1 else "Samples of the prior")
