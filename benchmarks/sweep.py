@@ -72,6 +72,7 @@ def table(
     *,
     least: Collection[str] = (),
     floors: Mapping[str, Mapping[str, Any]] | None = None,
+    alike: bool = True,
 ) -> str:
     """A table in Markdown: a line for each figure, a column for each run, then median, worst and floors.
 
@@ -81,16 +82,17 @@ def table(
         least: The figures of which the least is best.
         floors: What trivial answers reach, by the answer's name. Default: those in the metrics of the first
             run.
+        alike: Whether the runs differ in their seeds alone; if not, there are no median and worst.
     """
     floors = floors_of(next(iter(rows.values()))) if floors is None else floors
-    lines = [["", *rows, "median", "worst", *floors]]
+    lines = [["", *rows, *["median", "worst"] * alike, *floors]]
     for name in names:
         values = [row.get(name) for row in rows.values()]
         known = [value for value in values if value is not None]
         if known:
-            worst = max(known) if name in least else min(known)
+            over_all = [median(known), (max if name in least else min)(known)] if alike else []
             trivial = [floor.get(name) for floor in floors.values()]
-            lines.append([name, *map(as_text, [*values, median(known), worst, *trivial])])
+            lines.append([name, *map(as_text, [*values, *over_all, *trivial])])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

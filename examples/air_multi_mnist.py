@@ -31,12 +31,13 @@ ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO(
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = flags(__doc__, out="runs/air_multi_mnist", steps=2000, data_root=True)
+    parser = flags(
+        __doc__, out="runs/air_multi_mnist", steps=2000, data_root=True, pretrained="air"
+    )
     add = parser.add_argument
     add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
     add("--objects", type=up_to(100), default=3, metavar="N", help="most in a scene (%(default)s)")
     add("--images", type=path, metavar="NPZ", help="your scenes: images, and maybe counts")
-    add("--evaluate", type=path, metavar="CHECKPOINT", help="do not train: evaluate this one")
     add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
     return parser
 
@@ -87,21 +88,21 @@ def scenes(run: Run) -> tuple[Scenes | None, Scenes | None, dict[str, Scenes]]:
 
 def learn(model: AIR, guide: AIRGuide, train: Scenes, validation: Scenes, run: Run) -> None:
     """Trains both. What an object looks like is learned before whether there is one: see warm_up."""
-    steps, over = run.args.steps, min(500, run.args.steps // 2 + 1)
+    steps, over = run.args.steps, 0 if run.pretrained else min(500, run.args.steps // 2 + 1)
     remember(run, train, validation)
     optim, elbo = adam(model, guide, lr=run.args.lr), ELBOS[run.args.elbo]
     training = run.training(model, guide, train.images, optim=optim, elbo=elbo)
     images = validation.floats(run.device)
     for step in training:
         scale_lr(optim, falling(step, steps))
-        model.z_pres = Persist(warm_up(step, over=over))
+        model.z_pres = Persist(warm_up(step, over=over) if over else 0.01)
         if training.due(early=(0, 50, 100)):
             with training.row() as row:
                 row["validation_elbo"] = evaluation.log_weights(model, guide, images).mean()
                 if validation.counts is not None:
                     right = evaluation.counting(guide, images, validation.counts)
                     row["count_accuracy"] = right.count_accuracy
-    run.figure("curves", viz.curves(run.history, marks={"warm-up ends": over}))
+    run.figure("curves", viz.curves(run.history, marks={"warm-up ends": over} if over else None))
 
 
 def score(model: AIR, guide: AIRGuide, test: Scenes, kind: str, run: Run) -> dict:

@@ -33,7 +33,9 @@ EARLY = (0, 10, 25, 50, 100, 150, 200, 300, 400)
 
 def parser() -> argparse.ArgumentParser:
     out = "runs/cst_vae_superimposed"
-    parser = flags(__doc__, out=out, steps=8_000, batch_size=100, data_root=True)
+    parser = flags(
+        __doc__, out=out, steps=8_000, batch_size=100, data_root=True, pretrained="cst_vae"
+    )
     add = parser.add_argument
     add("--model", choices=("vae", "st_vae", "cst_vae"), default="cst_vae", help="(%(default)s)")
     add("--data", choices=LAYERED, default="superimposed", help="one digit, or two (%(default)s)")
@@ -47,12 +49,13 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     args.steps = min(args.steps, 2000) if args.quick else args.steps
     args.lr = args.lr or (2e-3 if args.quick else 1e-3)
-    run = Run(args)
+    run = Run(args, evaluate=args.evaluate)
     data = layered_split(args.data, args.data_root, seed=args.seed, small=args.smoke)
     settings = {"image_shape": tuple(data.test.images.shape[1:]), "kind": args.model}
     settings |= {"digits": LAYERED[args.data]["count"], "paper": args.recipe == "paper"}
     model, guide = run.restore(build, settings)
-    train(model, guide, data, run)
+    if not args.evaluate:
+        train(model, guide, data, run)
     print("measuring on the test scenes, and drawing", flush=True)
     scorer = LayeredScorer(data, scenes=30_000 if args.quick else None)
     scorer = scorer._replace(particles=5, epochs=1) if args.smoke else scorer
@@ -78,12 +81,13 @@ def train(model, guide, data: Split, run: Run) -> None:
     elbo = as_printed(latents) if args.objective == "printed" else Weighted(TraceMeanField_ELBO())
     training = run.training(model, guide, data.train.images, optim=optim, elbo=elbo, clip=200.0)
     warm_up = min(3000, 0.4 * args.steps) if ours and args.objective == "elbo" else None
+    warm_up = None if run.pretrained else warm_up
     for step in training:
         scale_lr(optim, falling(step, args.steps))
         if warm_up:
             elbo.weights = dict.fromkeys(latents, ramp(step, over=warm_up))
         if ours and args.model == "cst_vae":
-            guide.sweeps = 1 if step < 0.3 * args.steps else 2
+            guide.sweeps = 1 if step < 0.3 * args.steps and not run.pretrained else 2
         if training.due(early=EARLY):
             with training.row() as row:
                 images = test.floats(run.device)
@@ -105,7 +109,7 @@ def figures(model, guide, test: Scenes, run: Run) -> None:
     data = to_arviz(model, guide, images[:50], draws=20, seed=run.args.seed)
     run.netcdf("inference_data", data)
     run.figure("samples", viz.pictures(samples(model)))
-    if run.args.model == "vae":
+    if run.settings["kind"] == "vae":
         canvas = data["posterior_pictures"]["canvas"][0, 0, :12]
         rows = {"image": images[:12], "reconstruction": canvas}
         run.figure("reconstructions", viz.pictures(rows))
@@ -114,7 +118,7 @@ def figures(model, guide, test: Scenes, run: Run) -> None:
     figure = viz.taken_apart(images[:12], layers, truth=test[:12].visible())
     run.figure("reconstructions", figure)
     run.figure("alignment", viz.pictures(run.state, columns=range(10)))
-    if run.args.data == "superimposed" and run.args.model == "cst_vae":
+    if run.settings["kind"] == "cst_vae" and run.settings["digits"] == 2:
         hard = test[(evaluation.overlap(test.masks) > 0.25).nonzero()[:12, 0]]
         layers = evaluation.see_layers(model, guide, hard.floats(run.device))
         match = evaluation.match_layers(layers.masks.amax(2), hard.masks).layer

@@ -28,7 +28,7 @@ from pyro_scenes.random import fork_rng
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = flags(__doc__, out="runs/econ_shapes", steps=1000, batch_size=32)
+    parser = flags(__doc__, out="runs/econ_shapes", steps=1000, batch_size=32, pretrained="econ")
     add = parser.add_argument
     add("--data", choices=("unique", "random"), default="random", help="colours (%(default)s)")
     add("--objects", type=up_to(10), default=3, metavar="N", help="in each scene (%(default)s)")
@@ -43,7 +43,6 @@ def parser() -> argparse.ArgumentParser:
     add("--lr", type=rate, metavar="RATE", help="of Adam (0.002; the paper's 0.0005)")
     add("--quick", action="store_true", help="400 steps: about ten minutes")
     add("--images", type=path, metavar="NPZ", help="your scenes: images, maybe masks and classes")
-    add("--evaluate", type=path, metavar="CHECKPOINT", help="do not train: evaluate this one")
     return parser
 
 
@@ -128,7 +127,7 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
         if drops == 5:
             break
         scale_lr(optim, 10 ** (-drops / 2) if paper else falling(step, args.steps))
-        if isinstance(guide, SpritesGuide):
+        if isinstance(guide, SpritesGuide) and not run.pretrained:
             recipes.set_experts_apart(step, args.steps, model, guide, some, optim)
 
 

@@ -1,8 +1,9 @@
 """Does AIR make images like those it saw? Posterior predictive checks of a trained model, in ArviZ.
 
+    python examples/posterior_predictive_check.py
     python examples/posterior_predictive_check.py --checkpoint runs/air_multi_mnist/checkpoint.pt
 
-Without a checkpoint of air_multi_mnist.py, a model is trained first. Each image has a p-value for each of
+The model is the one that ships with the package, or one of air_multi_mnist.py's. Each image has a p-value for
 
     total ink         its summed intensity
     roughness         how much neighbouring pixels differ: a statistic that independent noise gets wrong
@@ -16,30 +17,26 @@ import argparse
 from typing import Any
 
 import numpy as np
-from pyro.infer import TraceEnum_ELBO
 
-from pyro_scenes import AIR, AIRGuide, Persist, adam, criticism, evaluation, viz, warm_up
-from pyro_scenes.data import Digits, Scenes, digits, multi_digits
-from pyro_scenes.experiment import Run, flags, launch, path
-from pyro_scenes.inference import falling, scale_lr
+from pyro_scenes import AIR, AIRGuide, Persist, criticism, viz
+from pyro_scenes.data import Scenes, digits, multi_digits
+from pyro_scenes.experiment import Run, checkpoint, flags, launch
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = flags(__doc__, out="runs/posterior_predictive_check", steps=2000, data_root=True)
+    parser = flags(__doc__, out="runs/posterior_predictive_check", data_root=True)
+    source, text = checkpoint("air"), "of air_multi_mnist.py, on digits (the shipped weights)"
     parser.add_argument(
-        "--checkpoint", type=path, metavar="FILE", help="of air_multi_mnist.py, on digits"
+        "--checkpoint", type=source, default="pretrained", metavar="FILE", help=text
     )
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     run = Run(args, evaluate=args.checkpoint)
-    pen = digits(args.data_root)
     # The same test scenes for all seeds.
-    test = multi_digits(pen.test, 8 if args.smoke else 100, seed=1_000_000)
+    test = multi_digits(digits(args.data_root).test, 8 if args.smoke else 100, seed=1_000_000)
     model, guide = run.restore(build, {"image_shape": [1, 50, 50], "steps": 3})
-    if not args.checkpoint:
-        learn(model, guide, pen, run)
     # A checkpoint from the middle of the warm-up holds another prior.
     model.z_pres = Persist(0.01)
     images, draws = test.floats(run.device), 5 if args.smoke else 100
@@ -52,21 +49,6 @@ def main(args: argparse.Namespace) -> None:
 def build(settings: dict[str, Any]) -> tuple[AIR, AIRGuide]:
     model = AIR(**settings)
     return model, AIRGuide(model)
-
-
-def learn(model: AIR, guide: AIRGuide, pen: Digits, run: Run) -> None:
-    """Trains both, as air_multi_mnist.py does."""
-    args, optim = run.args, adam(model, guide)
-    train = multi_digits(pen.train, 64 if args.smoke else 20_000, seed=args.seed).images
-    validation = multi_digits(pen.validation, 32 if args.smoke else 1_000, seed=2_000_000)
-    images, elbo = validation.floats(run.device), TraceEnum_ELBO(max_plate_nesting=1)
-    training = run.training(model, guide, train, optim=optim, elbo=elbo)
-    for step in training:
-        scale_lr(optim, falling(step, args.steps))
-        model.z_pres = Persist(warm_up(step, over=min(500, args.steps // 2 + 1)))
-        if training.due():
-            with training.row() as row:
-                row["validation_elbo"] = evaluation.log_weights(model, guide, images).mean()
 
 
 def unexplained_spot(images: np.ndarray, draw: dict[str, np.ndarray]) -> np.ndarray:

@@ -3,8 +3,8 @@
     python examples/swap_a_prior.py
 
 First each swap takes a few steps on small scenes; the table says how the loss moved and that every parameter
-was trained. Then the count prior, fixed at p(n) ~ 0.01^n while AIR learns what an object is, is replaced by
-a learned one: prior_counts.png shows both beside the guide's counts and the truth, of test scenes.
+was trained. Then, in the trained AIR that ships with the package, the count prior p(n) ~ 0.01^n is replaced
+by a learned one: prior_counts.png shows both beside the guide's counts and the truth, of test scenes.
 """
 
 import argparse
@@ -17,10 +17,20 @@ from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
-from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, Product, adam, evaluation, fit, viz
+from pyro_scenes import (
+    AIR,
+    AIRGuide,
+    Persist,
+    Pixels,
+    Prior,
+    Product,
+    evaluation,
+    fit,
+    load_pretrained,
+    viz,
+)
 from pyro_scenes.data import Scenes, batches, digits, multi_digits
 from pyro_scenes.experiment import Run, flags, launch
-from pyro_scenes.inference import falling, scale_lr, warm_up
 from pyro_scenes.random import fork_rng
 
 ELBO = TraceEnum_ELBO(max_plate_nesting=1)
@@ -73,21 +83,19 @@ SWAPS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    return flags(__doc__, out="runs/swap_a_prior", steps=2000, data_root=True)
+    return flags(__doc__, out="runs/swap_a_prior", data_root=True)
 
 
 def main(args: argparse.Namespace) -> None:
-    run = Run(args)
-    pen = digits(args.data_root)
+    run, sets = Run(args), digits(args.data_root)
     size, held_out = (64, 32) if args.smoke else (20_000, 1_000)
-    train = multi_digits(pen.train, size, seed=args.seed).images
-    validation = multi_digits(pen.validation, held_out, seed=2_000_000).floats(run.device)
+    train = multi_digits(sets.train, size, seed=args.seed).images
     halves = nn.functional.avg_pool2d(train[:64].float(), 2)
     images = (halves > 127).float()  # 0 or 1, so that Bernoulli fits too
     for name, swap in SWAPS.items():
         try_out(name, swap(), images, steps=3 if args.smoke else 20)
-    model, guide = learn(train, validation, run)
-    learn_counts(model, guide, train, multi_digits(pen.test, held_out, seed=1_000_000), run)
+    model, guide = (part.to(run.device) for part in load_pretrained("air"))
+    learn_counts(model, guide, train, multi_digits(sets.test, held_out, seed=1_000_000), run)
 
 
 def try_out(name: str, part: AIR | AIRGuide, images: Tensor, *, steps: int) -> None:
@@ -100,26 +108,11 @@ def try_out(name: str, part: AIR | AIRGuide, images: Tensor, *, steps: int) -> N
     print(f"{name:20} loss {losses[0]:6.1f} -> {losses[-1]:6.1f}  trained {trained}/{len(weights)}")
 
 
-def learn(train: Tensor, validation: Tensor, run: Run) -> tuple[AIR, AIRGuide]:
-    """Trains AIR under its fixed prior, as air_multi_mnist.py does."""
-    model = AIR().to(run.device)
-    guide = AIRGuide(model)
-    optim = adam(model, guide)
-    training = run.training(model, guide, train, optim=optim, elbo=ELBO)
-    for step in training:
-        scale_lr(optim, falling(step, run.args.steps))
-        model.z_pres = Persist(warm_up(step, over=min(500, run.args.steps // 2 + 1)))
-        if training.due():
-            with training.row() as row:
-                row["validation_elbo"] = evaluation.log_weights(model, guide, validation).mean()
-    return model, guide
-
-
 def learn_counts(model: AIR, guide: AIRGuide, train: Tensor, test: Scenes, run: Run) -> None:
     """Swaps the count prior for a learned one, and trains on."""
     prior, _, before = measure(model, guide, test.floats(run.device))
     model.z_pres = Persist([0.5] * model.steps, learn=True)  # the swap
-    stream = batches(train, run.args.batch_size, seed=run.args.seed + 1, device=run.device)
+    stream = batches(train, 64, seed=run.args.seed, device=run.device)
     stream = islice(stream, 3 if run.args.smoke else 400)
     optim = torch.optim.Adam(model.z_pres.parameters(), lr=0.05)  # the guide stays as it is
     list(fit(model, guide, stream, elbo=ELBO, optim=optim))

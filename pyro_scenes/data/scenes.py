@@ -14,7 +14,7 @@ from .limits import check_whole, seeded
 __all__ = ["Scenes", "Split"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scenes:
     """Images and, where known, the truth about them. Objects beyond a scene's count are padding.
 
@@ -39,6 +39,11 @@ class Scenes:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        shape, dtype = tuple(self.images.shape[1:]), str(self.images.dtype).removeprefix("torch.")
+        known = [name for name, part in vars(self).items() if name != "images" and part is not None]
+        return f"Scenes({', '.join([f'{len(self)} images {shape} {dtype}', *known])})"
 
     def __getitem__(self, index: slice | Tensor) -> "Scenes":
         parts: dict[str, Any] = {

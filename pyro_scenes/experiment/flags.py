@@ -8,21 +8,30 @@ from collections.abc import Callable
 from typing import Any
 
 from ..inference import Diverged
+from ..pretrained import pretrained_path
 
-__all__ = ["flags", "launch", "natural", "path", "positive", "rate", "up_to"]
+__all__ = ["checkpoint", "flags", "launch", "natural", "path", "positive", "rate", "up_to"]
 
 
 def flags(
-    description: str, *, out: str, steps: int, batch_size: int = 64, data_root: bool = False
+    description: str,
+    *,
+    out: str,
+    steps: int | None = None,
+    batch_size: int = 64,
+    data_root: bool = False,
+    pretrained: str | None = None,
 ) -> argparse.ArgumentParser:
     """The flags that every example has. Add the example's own with ``add_argument``.
 
     Args:
         description: The help's text.
         out: Default of ``--out``.
-        steps: Default of ``--steps``.
+        steps: Default of ``--steps``. None: the example does not train.
         batch_size: Default of ``--batch-size``.
         data_root: Whether the example reads MNIST, and so has ``--data-root``.
+        pretrained: The name of weights that ship with the package (:func:`load_pretrained`), for
+            ``--pretrained``, a training that starts from them, and ``--evaluate``.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -30,20 +39,26 @@ def flags(
     add = parser.add_argument
     add("--out", type=path, metavar="DIR", default=out, help="output folder (%(default)s)")
     add("--seed", type=natural, default=0, metavar="N", help="random seed (%(default)s)")
-    add("--steps", type=positive, default=steps, metavar="N", help="training steps (%(default)s)")
-    add(
-        "--batch-size",
-        type=up_to(100_000),
-        default=batch_size,
-        metavar="N",
-        help="images in a batch (%(default)s)",
-    )
     add("--device", default="cpu", metavar="cpu|cuda", help="where to compute (%(default)s)")
     if data_root:
         help_text = "read MNIST from DIR/MNIST/raw (default: drawn digits)"
         add("--data-root", type=path, metavar="DIR", help=help_text)
-    add("--smoke", action="store_true", help="take ten small steps, to check that everything runs")
-    add("--resume", action="store_true", help="continue from the checkpoint in --out, if any")
+    add("--smoke", action="store_true", help="do very little, to check that everything runs")
+    if steps:
+        add("--steps", type=positive, default=steps, metavar="N", help="to train (%(default)s)")
+        add(
+            "--batch-size",
+            type=up_to(100_000),
+            default=batch_size,
+            metavar="N",
+            help="images in a batch (%(default)s)",
+        )
+        add("--resume", action="store_true", help="continue from the checkpoint in --out, if any")
+    if pretrained:
+        help_text = "start from the weights that ship with the package"
+        add("--pretrained", action="store_const", const=pretrained, help=help_text)
+        help_text = "do not train: evaluate this one, or those weights: --evaluate pretrained"
+        add("--evaluate", type=checkpoint(pretrained), metavar="CHECKPOINT", help=help_text)
     return parser
 
 
@@ -89,6 +104,11 @@ def path(text: str) -> str:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError("needs the path of a file or folder, got an empty one")
     return os.path.expanduser(text)
+
+
+def checkpoint(name: str) -> Callable[[str], str]:
+    """A flag's checkpoint: a file, or ``pretrained``, the weights of that name in the package."""
+    return lambda text: str(pretrained_path(name)) if text == "pretrained" else path(text)
 
 
 def rate(text: str) -> float:

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from ..data import batches, fingerprints
 from ..inference import CheckpointError, fit, load_checkpoint
+from ..pretrained import pretrained_path
 from .folder import Folder
 from .preflight import Kept, check_same_run, read_kept, resume_key, usable_device
 from .progress import Row, as_table
@@ -35,9 +36,9 @@ class Run:
 
     Attributes:
         settings: What model and guide are built of, from the checkpoint of ``evaluate`` or ``--resume``.
-        state: What the loop of the training kept, from there too: plain data that the checkpoint keeps, such
-            as the fingerprints of the images that it trains on.
+        state: What the loop of the training keeps in the checkpoint: plain data, such as fingerprints.
         history: Its rows, see :class:`Training`.
+        pretrained: The name of the shipped weights that its training starts from, if it does.
 
     Raises:
         ValueError: The device is unknown or absent; the folder cannot be written, another process writes
@@ -46,7 +47,8 @@ class Run:
     """
 
     def __init__(self, args: argparse.Namespace, *, evaluate: str | None = None) -> None:
-        if args.smoke:
+        self.trains = evaluate is None and "steps" in args
+        if args.smoke and "steps" in args:
             args.steps, args.batch_size = min(args.steps, 10), min(args.batch_size, 8)
         self.args, self.key = args, resume_key(args)
         self.device = usable_device(args.device)
@@ -54,6 +56,7 @@ class Run:
         self.out = self.folder.path
         self.checkpoints = self.out / "checkpoint.pt", self.out / "checkpoint.previous.pt"
         self.evaluate = evaluate
+        self.pretrained: str | None = getattr(args, "pretrained", None)
         self.kept = self._open()
         self.settings: dict[str, Any] = self.kept.settings if self.kept else {}
         self.state: dict[str, Any] = self.kept.state if self.kept else {}
@@ -66,7 +69,7 @@ class Run:
     ) -> tuple[Any, Any]:
         """Builds a model and its guide of the checkpoint's settings, or of these where there is none.
 
-        Where a checkpoint is evaluated, their weights are loaded, and they are in evaluation mode.
+        Weights are loaded where a checkpoint is evaluated, in evaluation mode, and with ``--pretrained``.
 
         Args:
             build: From settings to a model and its guide.
@@ -89,6 +92,8 @@ class Run:
         if self.evaluate:
             print(f"evaluating {self.evaluate}, trained for {self.history[-1]['step']} steps")
             load_checkpoint(self.evaluate, model.eval(), guide.eval())
+        elif self.pretrained and not self.kept:
+            load_checkpoint(pretrained_path(self.pretrained), model, guide)
         return model, guide
 
     def training(
@@ -189,7 +194,7 @@ class Run:
         last, args = self.checkpoints[0], self.args
         kept = read_kept(last) if last.is_file() else None
         if kept:
-            if self.evaluate:
+            if not self.trains:
                 raise ValueError(f"{self.out} holds a trained run: give an --out of its own")
             self.folder.adopt(last.name)
             if kept.args.get("smoke") and not (args.smoke and args.resume):
@@ -201,7 +206,7 @@ class Run:
                 )
             else:
                 check_same_run(self.out, kept.args, self.key)
-        elif args.resume and not self.evaluate:
+        elif self.trains and args.resume:
             print(f"there is no checkpoint in {self.out} yet: starting")
         self.folder.check()
         return read_kept(self.evaluate) if self.evaluate else kept

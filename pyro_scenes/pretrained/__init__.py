@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..base import Guide, Model
 from ..inference import load_checkpoint, read_checkpoint
 from ..models import AIR, AIRGuide, SpritesGuide, sprite_scenes
+from ..random import fork_rng
 from ..recipes import layered_digits_pair
 
-__all__ = ["load_pretrained", "pretrained_card", "pretrained_path"]
+__all__ = ["PAIRS", "load_pretrained", "pretrained_card", "pretrained_path"]
 
 
 def _air() -> tuple[Model, Guide]:
@@ -27,7 +26,8 @@ def _econ() -> tuple[Model, Guide]:
     return model, SpritesGuide(model)
 
 
-_PAIRS: dict[str, Callable[[], tuple[Model, Guide]]] = {
+#: How each pair is built, by its name.
+PAIRS: dict[str, Callable[[], tuple[Model, Guide]]] = {
     "air": _air,
     "cst_vae": lambda: layered_digits_pair("cst_vae", (1, 50, 50)),
     "econ": _econ,
@@ -46,8 +46,8 @@ def load_pretrained(name: str) -> tuple[Any, Any]:
         CheckpointError: The file is missing or damaged.
     """
     path = pretrained_path(name)
-    with torch.random.fork_rng(devices=[]):
-        model, guide = _PAIRS[name]()
+    with fork_rng():
+        model, guide = PAIRS[name]()
     load_checkpoint(path, model.eval(), guide.eval())
     return model, guide
 
@@ -58,16 +58,16 @@ def pretrained_path(name: str) -> Path:
     Raises:
         ValueError: There are none of that name.
     """
-    if name not in _PAIRS:
-        raise ValueError(f"there are trained weights of {', '.join(_PAIRS)}, got {name!r}")
+    if name not in PAIRS:
+        raise ValueError(f"there are trained weights of {', '.join(PAIRS)}, got {name!r}")
     return Path(__file__).parent / f"{name}.pt"
 
 
 def pretrained_card(name: str) -> dict[str, Any]:
-    """How these weights were trained and what they reach: ``command``, ``steps`` and ``metrics``.
+    """How these weights were trained and what they reach on test scenes: ``command`` and ``metrics``.
 
     Raises:
         ValueError, CheckpointError: As for :func:`load_pretrained`.
     """
-    content = read_checkpoint(pretrained_path(name))
-    return {"steps": content["step"], **content["extra"]}
+    extra = read_checkpoint(pretrained_path(name))["extra"]
+    return {key: extra[key] for key in ("command", "metrics")}

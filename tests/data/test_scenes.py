@@ -28,6 +28,11 @@ def test_what_is_unknown_stays_unknown():
     assert len(part) == 2 and part.counts is part.labels is part.boxes is None
 
 
+def test_a_set_of_scenes_is_shown_in_a_line():
+    scenes = Scenes(as_images(BYTES), counts=torch.arange(5))
+    assert repr(scenes) == "Scenes(5 images (1, 4, 5) uint8, counts)"
+
+
 def towers(size, objects, seed=0):
     """Scenes of random masks, which overlap as they like."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,0 +1,78 @@
+"""The weights that ship: they load at once, and do what their models are for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import pyro_scenes
+from pyro_scenes import evaluation, load_pretrained
+from pyro_scenes.data import coloured_shapes, digits, layered_digits, multi_digits
+from pyro_scenes.inference import CheckpointError
+from pyro_scenes.pretrained import PAIRS, pretrained_card, pretrained_path
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return {name: load_pretrained(name) for name in PAIRS}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_is_ready_to_use(name, pairs):
+    state = torch.get_rng_state()
+    model, guide = load_pretrained(name)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert guide.model is model
+    for module, other in zip((model, guide), pairs[name], strict=True):
+        assert not any(part.training for part in module.modules())
+        assert all(map(torch.equal, module.state_dict().values(), other.state_dict().values()))
+        assert all(weight.dtype == torch.float32 for weight in module.parameters())
+
+
+def test_air_counts_digits(pairs):
+    scenes = multi_digits(digits().test, 100, seed=3)
+    result = evaluation.counting(pairs["air"][1], scenes.floats(), scenes.counts)
+    assert result.count_accuracy > 0.9 > 0.6 > result.count_accuracy_floor
+
+
+def test_cst_vae_separates_digits(pairs):
+    scenes = layered_digits(digits().test, 50, seed=3)
+    layers = evaluation.see_layers(*pairs["cst_vae"], scenes.floats())
+    found = evaluation.layer_iou(layers.masks.amax(2), scenes.masks).mean()
+    copied = evaluation.layer_iou(scenes.floats().expand(-1, 2, -1, -1), scenes.masks).mean()
+    assert found > copied + 0.05
+
+
+def test_econ_completes_shapes(pairs):
+    scenes = coloured_shapes(20, seed=3)
+    answer = evaluation.decompose(*pairs["econ"], scenes.floats())
+    numbers = evaluation.agreement(answer, scenes.masks, scenes.labels, experts=5, classes=3)
+    assert numbers.amodal_iou > 0.8 and numbers.purity > 0.8
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_card_says_how_to_repeat_it(name):
+    card = pretrained_card(name)
+    example = card["command"].split()[1]
+    assert (Path(__file__).parents[1] / example).is_file()
+    assert card["metrics"]["steps"] >= 1000
+
+
+def test_the_files_are_small_and_in_the_package():
+    files = [pretrained_path(name) for name in PAIRS]
+    assert sum(file.stat().st_size for file in files) < 10e6
+    assert all(Path(pyro_scenes.__file__).parent in file.parents for file in files)
+
+
+def test_an_unknown_name_lists_those_there_are():
+    with pytest.raises(ValueError, match="of air, cst_vae, econ, got 'dair'"):
+        load_pretrained("dair")
+
+
+def test_a_damaged_file_is_refused(monkeypatch, tmp_path):
+    content = bytearray(pretrained_path("econ").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "econ.pt").write_bytes(content)
+    monkeypatch.setattr("pyro_scenes.pretrained.pretrained_path", lambda name: tmp_path / "econ.pt")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_pretrained("econ")
