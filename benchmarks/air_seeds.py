@@ -15,7 +15,7 @@ from typing import Any
 
 from sweep import flags, sweep, table
 
-from pyro_scenes.experiment import path, positive
+from pyro_scenes.experiment import path, positive, rate
 
 FIGURES = (
     "count_accuracy",
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     parser = flags(__doc__, out="runs/air_seeds")
     add = parser.add_argument
     add("--data-root", type=path, metavar="DIR", help="folder with MNIST in DIR/MNIST/raw")
+    add("--noise", type=rate, default=0.3, metavar="S", help="of a pixel: Pyro's AIR has 0.3")
     add("--exact-steps", type=positive, default=4000, metavar="N", help="(%(default)s)")
     add("--graph-steps", type=positive, default=5000, metavar="N", help="(%(default)s)")
     return parser
@@ -41,7 +42,17 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     common = ["--data-root", args.data_root] * bool(args.data_root) + ["--smoke"] * args.smoke
     runs = {
-        f"{elbo}_{seed}": [*common, "--elbo", elbo, "--seed", str(seed), "--steps", str(steps)]
+        f"{elbo}_{seed}": [
+            *common,
+            "--noise",
+            str(args.noise),
+            "--elbo",
+            elbo,
+            "--seed",
+            str(seed),
+            "--steps",
+            str(steps),
+        ]
         for elbo, steps in (("exact", args.exact_steps), ("graph", args.graph_steps))
         for seed in args.seeds
     }

@@ -23,7 +23,7 @@ EXAMPLES = {
     "cst_vae": "cst_vae_superimposed.py",
     "econ": "econ_shapes.py",
 }
-TRAINING = {"air": ["--steps", "4000"], "cst_vae": [], "econ": []}
+TRAINING = {"air": ["--steps", "4000"], "cst_vae": [], "econ": ["--quick"]}
 
 
 def parser() -> argparse.ArgumentParser:

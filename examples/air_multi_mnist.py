@@ -4,28 +4,29 @@ By default the digits are drawn by a built-in pen, so nothing is downloaded:
 
     python examples/air_multi_mnist.py
 
-With MNIST (its four files in DIR/MNIST/raw), or with scenes of your own:
+With MNIST (its four files in DIR/MNIST/raw), or with pictures of your own, bright objects on black that are
+about a fifth of the canvas wide:
 
     python examples/air_multi_mnist.py --data-root DIR --out runs/air_mnist
-    python examples/air_multi_mnist.py --images scenes.npz --out runs/mine
-    python examples/air_multi_mnist.py --images new.npz --evaluate runs/mine/checkpoint.pt --out runs/new
+    python examples/air_multi_mnist.py --images FOLDER --scale 0.2 --out runs/mine
+    python examples/air_multi_mnist.py --images NEW --evaluate runs/mine/checkpoint.pt --out runs/new
 
 metrics.json has the figures on test scenes, metrics.csv those on validation scenes over time.
 """
 
 import argparse
-from typing import Any
 
 import torch
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor
 
-from pyro_scenes import AIR, AIRGuide, Persist, adam, evaluation, to_arviz, viz, warm_up
-from pyro_scenes.data import Scenes, digits, load_scenes, multi_digits
-from pyro_scenes.experiment import Run, flags, launch, path, rate, remember, unseen, up_to
+from pyro_scenes import AIR, AIRGuide, Persist, adam, evaluation, experiment, to_arviz, viz, warm_up
+from pyro_scenes.data import Scenes, digits, multi_digits
+from pyro_scenes.experiment import Run, flags, launch, path, rate, remember, share, sides, up_to
 from pyro_scenes.inference import falling, scale_lr
 from pyro_scenes.random import fork_rng
+from pyro_scenes.recipes import air_pair
 
 ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO()}
 
@@ -37,7 +38,16 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
     add("--objects", type=up_to(100), default=3, metavar="N", help="most in a scene (%(default)s)")
-    add("--images", type=path, metavar="NPZ", help="your scenes: images, and maybe counts")
+    add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
+    add(
+        "--scale",
+        type=share,
+        default=1 / 3,
+        metavar="S",
+        help="size of objects in images (a third)",
+    )
+    add("--window", type=sides, metavar="HxW", help="pixels of a glimpse (1.7 times an object's)")
+    add("--noise", type=rate, default=0.2, metavar="S", help="of a pixel (%(default)s)")
     add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
     return parser
 
@@ -48,7 +58,9 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, evaluate=args.evaluate)
     train, validation, tests = scenes(run)
     shape = list(tests[""].images.shape[1:])
-    model, guide = run.restore(build, {"image_shape": shape, "steps": args.objects})
+    settings = {"image_shape": shape, "steps": args.objects}
+    settings |= {"window": args.window, "scale": args.scale, "noise": args.noise}
+    model, guide = run.restore(lambda kept: air_pair(**kept), settings)
     if not args.evaluate:
         learn(model, guide, train, validation, run)
     print("measuring on the test scenes, and drawing", flush=True)
@@ -57,24 +69,16 @@ def main(args: argparse.Namespace) -> None:
     with torch.no_grad(), fork_rng(args.seed):
         run.write(run.costs(), *(score(model, guide, tests[kind], kind, run) for kind in tests))
         figures(model, guide, tests[""], run)
-        report_stuck(guide, tests[""])
+        print(experiment.count_verdict(model, guide, tests[""]))
     print(f"the pictures are in {run.out}: look at scenes.png first")
 
 
-def build(settings: dict[str, Any]) -> tuple[AIR, AIRGuide]:
-    """With windows of 28 pixels on canvases of 50, and in that proportion on others."""
-    channels, *sides = settings["image_shape"]
-    model = AIR(window=(channels, *(max(8, round(0.56 * side)) for side in sides)), **settings)
-    return model, AIRGuide(model)
-
-
-def scenes(run: Run) -> tuple[Scenes | None, Scenes | None, dict[str, Scenes]]:
+def scenes(run: Run) -> tuple[Scenes, Scenes, dict[str, Scenes]]:
     """Training and validation scenes, and test scenes by the suffix of their metrics."""
     args = run.args
-    if args.images and args.evaluate:
-        return None, None, {"": unseen(run, load_scenes(args.images))}
-    if args.images:
-        split = load_scenes(args.images, most=args.objects).split()
+    mine = experiment.own_scenes(run, most=None if args.evaluate else args.objects, on_black=True)
+    if mine is not None:
+        split = experiment.divide(run, mine)
         return split.train, split.validation[:1000], {"": split.test}
     pen = digits(args.data_root)
     size, held_out = (60_000, 10_000) if args.data_root else (20_000, 2_000)
@@ -117,32 +121,23 @@ def score(model: AIR, guide: AIRGuide, test: Scenes, kind: str, run: Run) -> dic
 
 
 def figures(model: AIR, guide: AIRGuide, test: Scenes, run: Run) -> None:
-    """Figures, of scenes with objects first, and draws for ArviZ."""
-    test = test[test.empty().int().argsort(stable=True)]
-    images, truth = test[:24].floats(run.device), test[:24].counts
-    scene = evaluation.interpret(model, guide, images)
-    run.figure("scenes", viz.counted(images, scene.boxes, scene.counts, truth))
-    rows = {"image": images[:12], "reconstruction (one draw)": scene.canvas[:12]}
-    run.figure("reconstructions", viz.pictures(rows, boxes={"image": scene.boxes[:12]}))
-    rows = {f"prior, given n = {n}": prior(model, n) for n in range(1, min(model.steps, 6) + 1)}
-    run.figure("prior", viz.pictures(rows))
+    """Figures, of scenes with objects and two without, and draws for ArviZ."""
+    order = test.empty().int().argsort(stable=True)
+    some, test = test[torch.cat([order[:22], order[22:][-2:]])], test[order]
+    scene = evaluation.interpret(model, guide, some.floats(run.device))
+    run.figure("scenes", viz.counted(some.images, scene.boxes, scene.counts, some.counts))
+    run.figure("reconstructions", viz.objects_found(some.images, scene, some.counts))
+    rows = {f"given n = {n}": prior(model, n) for n in range(1, min(model.steps, 6) + 1)}
+    headline = "Scenes of the prior, given the number n of objects"
+    run.figure("prior", viz.pictures(rows, headline=headline))
     images = test[:50].floats(run.device)
     run.netcdf("inference_data", to_arviz(model, guide, images, draws=20, seed=run.args.seed))
 
 
-def report_stuck(guide: AIRGuide, test: Scenes) -> None:
-    """Says it in words if scenes with objects are all given none, or all as many as there may be."""
-    test = test[~test.empty()][:200]
-    count = evaluation.stuck_count(guide, test.floats(guide.blank.device), test.counts)
-    if count is not None:
-        print(f"all scenes with objects were given {count} of {guide.steps}: it cannot count yet;")
-        print("take more --steps, or another --seed")
-
-
 def prior(model: AIR, count: int) -> Tensor:
     """Canvases of the prior given the count: without it nearly all would be empty (p(n) ~ 0.01^n)."""
-    present = {f"z_pres_{t}": model.blank.new_full((12,), t < count) for t in range(model.steps)}
-    trace = poutine.trace(poutine.condition(model, data=present)).get_trace(size=12)
+    present = {f"z_pres_{t}": model.blank.new_full((8,), t < count) for t in range(model.steps)}
+    trace = poutine.trace(poutine.condition(model, data=present)).get_trace(size=8)
     return trace.nodes["canvas"]["value"]
 
 

@@ -4,12 +4,12 @@ Circles, squares and triangles that overlap, in any colour, drawn on the fly; no
 
     python examples/econ_shapes.py --quick
 
-Colours that tell the class, given regions, the paper's procedure, or your own scenes (see load_scenes):
+Colours that tell the class, given regions, the paper's procedure, or pictures of your own:
 
     python examples/econ_shapes.py --data unique --out runs/econ_unique
     python examples/econ_shapes.py --regions given --out runs/econ_given
     python examples/econ_shapes.py --recipe paper --objective paper --steps 50000 --out runs/econ_paper
-    python examples/econ_shapes.py --evaluate runs/econ_shapes/checkpoint.pt --images my.npz --out runs/mine
+    python examples/econ_shapes.py --images FOLDER --experts 3 --layers 5 --out runs/mine
 
 The output folder gets metrics.json, metrics.csv, checkpoint.pt, figures and inference_data.nc.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from pyro_scenes import ECON, SpritesGuide, experiment, recipes, sprite_scenes, to_arviz, viz
-from pyro_scenes.data import Scenes, Split, load_scenes
+from pyro_scenes.data import Scenes, Split
 from pyro_scenes.evaluation.floors import beside
 from pyro_scenes.experiment import Run, Scorer, ShapesTask, flags, launch, path, rate, up_to
 from pyro_scenes.inference import adam, falling, plateaus, scale_lr
@@ -42,14 +42,14 @@ def parser() -> argparse.ArgumentParser:
     add("--gamma", type=rate, metavar="WEIGHT", help="of the regions' (1, or the paper's)")
     add("--lr", type=rate, metavar="RATE", help="of Adam (0.002; the paper's 0.0005)")
     add("--quick", action="store_true", help="400 steps: about ten minutes")
-    add("--images", type=path, metavar="NPZ", help="your scenes: images, maybe masks and classes")
+    add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
     args.steps = min(args.steps, 400) if args.quick else args.steps
     run = Run(args, evaluate=args.evaluate)
-    mine = load_scenes(args.images, most=10) if args.images else None
+    mine = experiment.own_scenes(run, most=10)
     own = sizes(args, run.settings, mine)
     model, guide = run.restore(build, own)
     given, softmax = run.settings["regions"] == "given", run.settings["objective"] == "monet"
@@ -99,7 +99,7 @@ def sets(run: Run, mine: Scenes | None) -> tuple[ShapesTask | None, Split]:
     """Scenes for training, for curves and for the table; the task, if they are its."""
     args, settings = run.args, run.settings
     if mine is not None:
-        return None, (Split(*[experiment.unseen(run, mine)] * 3) if run.evaluate else mine.split())
+        return None, experiment.divide(run, mine)
     if settings["data"] is None:
         raise ValueError(f"{run.evaluate} was trained on scenes of one's own: give --images")
     task = ShapesTask(settings["data"], settings["objects"], settings["image_shape"][-1])
@@ -132,7 +132,7 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
 
 
 def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task: Any) -> None:
-    """The table, each number beside what trivial answers and an untrained model have; the figures."""
+    """The table, each number beside what trivial answers and an untrained model have; figures; a verdict."""
     untrained, few = [part.to(run.device).eval() for part in build(run.settings)], test[:100]
     judge = task.judge(scorer, smoke=run.args.smoke) if task else scorer
     answer, numbers = judge.score(model, guide, test)
@@ -143,6 +143,7 @@ def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task
         run.figure(name, figure)
     pair, some = scorer.with_layers(model, guide), scorer.batch(test[:10], scorer.layers_of(model))
     run.netcdf("inference_data", to_arviz(*pair, *some, draws=10, seed=run.args.seed))
+    print(experiment.region_verdict(answer, test, numbers["extra_share"]))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from pyro_scenes import AIR, AIRGuide, Persist, criticism, viz
+from pyro_scenes import Persist, criticism, viz
 from pyro_scenes.data import Scenes, digits, multi_digits
 from pyro_scenes.experiment import Run, checkpoint, flags, launch
+from pyro_scenes.recipes import air_pair
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +37,14 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, evaluate=args.checkpoint)
     # The same test scenes for all seeds.
     test = multi_digits(digits(args.data_root).test, 8 if args.smoke else 100, seed=1_000_000)
-    model, guide = run.restore(build, {"image_shape": [1, 50, 50], "steps": 3})
+    settings = {
+        "image_shape": [1, 50, 50],
+        "steps": 3,
+        "window": None,
+        "scale": 1 / 3,
+        "noise": 0.2,
+    }
+    model, guide = run.restore(lambda kept: air_pair(**kept), settings)
     # A checkpoint from the middle of the warm-up holds another prior.
     model.z_pres = Persist(0.01)
     images, draws = test.floats(run.device), 5 if args.smoke else 100
@@ -44,11 +52,6 @@ def main(args: argparse.Namespace) -> None:
     run.netcdf("inference_data", data)
     run.write(counts(data, test, run), check(data, run))
     print(f"the pictures are in {run.out}: look at checks.png first")
-
-
-def build(settings: dict[str, Any]) -> tuple[AIR, AIRGuide]:
-    model = AIR(**settings)
-    return model, AIRGuide(model)
 
 
 def unexplained_spot(images: np.ndarray, draw: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""Scenes in files: an ``.npz`` of plain arrays, checked when read, and written whole or not at all."""
+"""Scenes in files: arrays or a folder of pictures, checked when read; arrays written whole or not at all."""
 
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from ..atomic import write_whole
 from .archive import read_arrays
 from .images import as_images
+from .pictures import read_pictures
 from .scenes import Scenes
 
 __all__ = ["load_scenes", "save_scenes"]
@@ -23,15 +25,20 @@ FIELDS = {"images": "images", "counts": "counts", "masks": "masks", "classes": "
 
 
 def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
-    """Reads an ``.npz`` with ``images`` and, optionally, ``counts``, ``masks`` and ``classes``.
+    """Reads scenes: an ``.npz`` with an array ``images``, an ``.npy`` of images, or a folder of pictures.
 
-    ``counts`` (n,) are whole numbers. ``masks`` (n, objects, H, W), bool or 0 and 1, are full shapes,
-    hidden parts included, object 0 in front. ``classes`` (n, objects) are whole numbers from 0 to 9999. An
-    empty mask and a class of -1 are padding, which comes last in a scene. All must agree about the number
-    of objects. Other arrays are ignored.
+    A folder is one of PNG and JPEG files of one size. They are read in the order of their names, and are
+    colour if one of them is, grey otherwise. Transparent parts become black; palettes and CMYK become RGB; a
+    picture is turned as its EXIF data say. Links are followed; sub-folders, hidden files and files of other
+    names are left out.
+
+    An ``.npz`` may also have the truth. ``counts`` (n,) are whole numbers. ``masks`` (n, objects, H, W), bool
+    or 0 and 1, are full shapes, hidden parts included, object 0 in front. ``classes`` (n, objects) are whole
+    numbers from 0 to 9999. An empty mask and a class of -1 are padding, which comes last in a scene. All must
+    agree about the number of objects. Other arrays are ignored.
 
     Args:
-        path: The file; see :func:`as_images` for what ``images`` may be.
+        path: The file or folder; see :func:`as_images` for what arrays of images may be.
         most: The largest count that is allowed: the model's number of steps.
 
     Returns:
@@ -39,10 +46,11 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
         where it has counts or masks to count.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        PermissionError: The file must not be read.
-        ValueError: It is not an npz, damaged, or larger than memory; it has no images, images that
-            :func:`as_images` refuses, or other arrays that do not fit them or each other.
+        FileNotFoundError: There is nothing at this path, or no picture in the folder.
+        PermissionError: A file must not be read.
+        ValueError: It is none of these, damaged, or larger than memory; it has no images, images that
+            :func:`as_images` refuses, or other arrays that do not fit them or each other; pictures differ in
+            size, or one of them is no PNG or JPEG, damaged or of 16 bits a channel.
     """
     scenes = _scenes(_read(Path(path)))
     if scenes.counts is not None and most is not None:
@@ -50,7 +58,7 @@ def load_scenes(path: str | PathLike, *, most: int | None = None) -> Scenes:
     return scenes
 
 
-def _scenes(arrays: dict[str, np.ndarray]) -> Scenes:
+def _scenes(arrays: dict[str, Any]) -> Scenes:
     images = as_images(arrays["images"])
     size, _, height, width = images.shape
     masks = _masks(arrays["masks"], (size, height, width)) if "masks" in arrays else None
@@ -84,9 +92,14 @@ def save_scenes(path: str | PathLike, scenes: Scenes) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _read(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        return {"images": read_pictures(path)}
     if not path.is_file():
-        raise FileNotFoundError(f"no scenes at {path}: give an .npz with an array 'images'")
+        raise FileNotFoundError(
+            f"no scenes at {path}: give a folder of PNG or JPEG files, an .npz with an array 'images', or "
+            "an .npy"
+        )
     arrays = read_arrays(path, FIELDS)
     if "images" not in arrays:
         raise ValueError(

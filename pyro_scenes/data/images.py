@@ -17,7 +17,11 @@ LabelledImages = tuple[UInt8[Tensor, "m h w"], Integer[Tensor, " m"]]
 
 
 def as_images(images: np.ndarray | Tensor) -> Images:
-    """Checks images: (n, H, W) or (n, C, H, W), uint8, bool, or float in [0, 1]; not empty, no NaN.
+    """Checks images: uint8, bool, or float in [0, 1]; not empty, no NaN.
+
+    Args:
+        images: (n, H, W), (n, C, H, W) or (n, H, W, C), where C is 1 or 3. Where both of these could be
+            meant, the second axis has the channels.
 
     Returns:
         The images as a tensor (n, C, H, W): uint8 as they were, bool as uint8 0 and 255, or float32.
@@ -26,7 +30,7 @@ def as_images(images: np.ndarray | Tensor) -> Images:
         ValueError: Another rank, type or range, an empty batch, NaN, or a range that cannot be meant (uint8
             up to 1 of 255, floats up to 1/255).
     """
-    images = _as_tensor(images)
+    images = _channels_second(_as_tensor(images))
     _check_shape(images)
     if images.dtype == torch.bool:
         images = 255 * images.to(torch.uint8)
@@ -52,10 +56,16 @@ def _as_tensor(images: np.ndarray | Tensor) -> Shaped[Tensor, "*shape"]:
     return torch.as_tensor(np.array(images, kind, order="C"))
 
 
+def _channels_second(images: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*_"]:
+    if images.dim() == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        return images.movedim(3, 1).contiguous()
+    return images
+
+
 def _check_shape(images: Shaped[Tensor, "*shape"]) -> None:
     shape = tuple(images.shape)
     if len(shape) not in (3, 4):
-        raise ValueError(f"images must be (n, H, W) or (n, C, H, W), got {shape}")
+        raise ValueError(f"images must be (n, H, W), (n, C, H, W) or (n, H, W, C), got {shape}")
     if images.numel() == 0:
         raise ValueError(f"images is empty, its shape is {shape}")
     if len(shape) == 3 and shape[-1] in (3, 4):
@@ -65,8 +75,8 @@ def _check_shape(images: Shaped[Tensor, "*shape"]) -> None:
         )
     if len(shape) == 4 and shape[1] not in (1, 3):
         raise ValueError(
-            f"images must have 1 channel or 3, got {shape[1]} in {shape}: if they are (n, H, W, C), "
-            "give images.transpose(0, 3, 1, 2); leave out an alpha channel"
+            f"images must be (n, C, H, W) or (n, H, W, C) with 1 channel or 3, got {shape}: leave out an "
+            "alpha channel"
         )
 
 

@@ -5,9 +5,10 @@ in [0, 1]; use ``torch.no_grad()`` to save memory. ``floors`` has what trivial a
 """
 
 from . import floors
-from .agreement import Agreement, agreement
+from .agreement import Agreement, agreement, count_layers
 from .alignment import Alignment, alignment
 from .bounds import Bounds, estimate, importance_bound, log_weights
+from .canvases import Canvases, canvas_error, reconstruct
 from .codes import CodeAccuracy, Probe, code_accuracy, codes, probe
 from .counts import (
     Counting,
@@ -16,8 +17,8 @@ from .counts import (
     count_probabilities,
     counting,
     interpret,
+    likeliest_counts,
     sample_counts,
-    stuck_count,
 )
 from .decomposition import (
     Decomposition,
@@ -35,6 +36,7 @@ from .depth import (
     background_first,
     depth_order,
     object_counts,
+    solved,
 )
 from .layer_metrics import LayerMetrics, layer_metrics, r_squared
 from .layers import Layers, doubt, explanations, see_layers
@@ -62,6 +64,7 @@ __all__ = [
     "Alignment",
     "Amodal",
     "Bounds",
+    "Canvases",
     "CodeAccuracy",
     "CountReader",
     "Counting",
@@ -88,10 +91,12 @@ __all__ = [
     "as_request",
     "background_first",
     "best_match",
+    "canvas_error",
     "code_accuracy",
     "codes",
     "count_accuracy",
     "count_classes",
+    "count_layers",
     "count_probabilities",
     "counting",
     "decompose",
@@ -107,6 +112,7 @@ __all__ = [
     "iou",
     "layer_iou",
     "layer_metrics",
+    "likeliest_counts",
     "log_weights",
     "match_layers",
     "mean_iou",
@@ -118,6 +124,7 @@ __all__ = [
     "paint_request",
     "probe",
     "r_squared",
+    "reconstruct",
     "reconstruction",
     "repaint",
     "requested",
@@ -128,8 +135,8 @@ __all__ = [
     "shape_fit",
     "single_shapes",
     "softmax_masks",
+    "solved",
     "specialisation",
-    "stuck_count",
     "train_reader",
     "train_shape_reader",
     "visible_parts",

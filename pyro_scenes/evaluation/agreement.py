@@ -12,7 +12,7 @@ from .depth import amodal_iou, background_first, depth_order, object_counts
 from .segments import adjusted_rand, mean_iou, segments
 from .specialisation import specialisation
 
-__all__ = ["Agreement", "agreement"]
+__all__ = ["Agreement", "agreement", "count_layers"]
 
 
 class Agreement(NamedTuple):
@@ -53,8 +53,7 @@ def agreement(
 ) -> Agreement:
     """How true regions, shapes, order and experts are.
 
-    In a scene none of whose layers is known to show no object (``experts`` -1), one that is in use is taken
-    for the background when objects are counted.
+    Objects are counted by :func:`count_layers`.
 
     Args:
         decomposition: Of :func:`decompose`, or a floor of ``evaluation.floors``.
@@ -70,7 +69,7 @@ def agreement(
     partition, truth = decomposition.regions.argmax(1), segments(masks)
     full = amodal_iou(decomposition.of_objects(decomposition.masks), masks)
     order = depth_order(regions, masks)
-    counts = object_counts(regions) - (decomposition.experts >= 0).all(1).long()
+    counts = count_layers(decomposition)
     wins = _wins(decomposition, masks, labels, experts, classes)
     return Agreement(
         adjusted_rand(partition, truth, foreground=True).nanmean().item(),
@@ -83,6 +82,17 @@ def agreement(
         *order,
         *wins,
     )
+
+
+@checked
+def count_layers(decomposition: Decomposition) -> Int[Tensor, " n"]:
+    """How many objects the layers of each scene show: those that take more than 1 % of the pixels.
+
+    In a scene none of whose layers is known to show no object (``experts`` -1), one that is in use is taken
+    for the background.
+    """
+    regions = decomposition.of_objects(decomposition.regions)
+    return object_counts(regions) - (decomposition.experts >= 0).all(1).long()
 
 
 def _wins(

@@ -20,8 +20,8 @@ __all__ = [
     "count_probabilities",
     "counting",
     "interpret",
+    "likeliest_counts",
     "sample_counts",
-    "stuck_count",
 ]
 
 #: Largest probability of presence after a 0 that is taken for none.
@@ -50,35 +50,25 @@ def counting(
         truth: How many objects each has (``Scenes.counts``).
         draws: As for :func:`count_probabilities`.
     """
-    chunks = [*split(images, CHUNK)]
-    mode = torch.cat([count_probabilities(guide, each, draws=draws).argmax(-1) for each in chunks])
-    sample = torch.cat([sample_counts(guide, each) for each in chunks])
+    mode = likeliest_counts(guide, images, draws=draws)
+    sample = torch.cat([sample_counts(guide, each) for each in split(images, CHUNK)])
     commonest = truth.bincount().argmax().expand_as(truth) if len(truth) else truth
     counts = mode, sample, commonest
     return Counting(*(count_accuracy(each, truth) for each in counts))
 
 
 @checked
-def stuck_count(
-    guide: Callable, images: Float[Tensor, "n c h w"], truth: Int[Tensor, " n"] | None = None
-) -> int | None:
-    """The likeliest count, if it is 0 for all images or the most for all: the guide has not learned to count.
+def likeliest_counts(
+    guide: Callable, images: Float[Tensor, "n c h w"], *, draws: int = 10
+) -> Int[Tensor, " n"]:
+    """The likeliest count of each image, the *mode*.
 
     Args:
-        guide: As for :func:`count_probabilities`.
-        images: Float images in [0, 1] of scenes that have objects.
-        truth: How many objects each has, if known.
-
-    Returns:
-        None if counts differ or are between, if the truth is so, or if there are no images.
+        guide, draws: As for :func:`count_probabilities`.
+        images: Float images in [0, 1], any number: the guide gets 1000 at a time.
     """
-    if len(images) == 0:
-        return None
-    probabilities = count_probabilities(guide, images)
-    count, most = int(probabilities[0].argmax()), probabilities.shape[1] - 1
-    alike = bool((probabilities.argmax(-1) == count).all())
-    right = truth is not None and bool((truth == count).all())
-    return count if alike and count in (0, most) and not right else None
+    chunks = split(images, CHUNK)
+    return torch.cat([count_probabilities(guide, each, draws=draws).argmax(-1) for each in chunks])
 
 
 @checked
@@ -165,6 +155,7 @@ class Interpretation(NamedTuple):
     boxes: Float[Tensor, "n steps 4"]  # left, top, right, bottom in pixels; NaN where no object is
     counts: Int[Tensor, " n"]
     canvas: Float[Tensor, "n c h w"]  # the reconstruction
+    objects: Float[Tensor, "n steps c h w"]  # each alone on the canvas; NaN where no object is
 
 
 @checked
@@ -188,7 +179,26 @@ def interpret(model: Callable, guide: Callable, images: Float[Tensor, "n c h w"]
     scene = replay(model, trace, size=len(images))
     if "canvas" not in scene.nodes:
         raise ValueError("this model has no site canvas: there is no reconstruction to show")
-    return Interpretation(boxes, present.sum(1).long(), scene.nodes["canvas"]["value"])
+    canvas = scene.nodes["canvas"]["value"]
+    return Interpretation(
+        boxes, present.sum(1).long(), canvas, _alone(model, trace, present, canvas)
+    )
+
+
+def _alone(
+    model: Callable, trace: poutine.Trace, present: Float[Tensor, "n steps"], canvas: Tensor
+) -> Float[Tensor, "n steps c h w"]:
+    """The canvas if of all objects of a trace but one were there."""
+    objects, names = [], _presence(trace)
+    for step, own in enumerate(present.unbind(1)):
+        alone = canvas
+        if (present.sum(1) > own).logical_and(own > 0).any():  # another object is there as well
+            values = {k: own if i == step else own * 0 for i, k in enumerate(names)}
+            latents = {k: node["value"] for k, node in trace.iter_stochastic_nodes()} | values
+            conditioned = poutine.condition(model, data=latents)
+            alone = poutine.trace(conditioned).get_trace(size=len(own)).nodes["canvas"]["value"]
+        objects.append(alone.where(own.bool()[:, None, None, None], torch.nan))
+    return torch.stack(objects, 1)
 
 
 def _objects(

@@ -23,6 +23,7 @@ __all__ = [
     "depth_order",
     "match_visible",
     "object_counts",
+    "solved",
 ]
 
 SMALLEST = 0.01  # of the pixels: a layer that takes no more is empty
@@ -65,6 +66,23 @@ def amodal_iou(
     invisible = iou(shapes & covered, truth & covered).where(hidden, torch.nan)
     share = (truth & ~covered).sum((-2, -1)) / truth.sum((-2, -1))  # NaN for padding
     return Amodal(match.iou, share, (share >= 0.05) & (share <= 0.95), invisible)
+
+
+@checked
+def solved(
+    masks: Float[Tensor, "n layers h w"],
+    truth: Bool[Tensor, "n objects h w"],
+    *,
+    least: float = 0.5
+) -> Bool[Tensor, " n"]:
+    """Scenes in which each visible object has a layer of its own that shows it, hidden parts included.
+
+    Args:
+        masks, truth: As for :func:`amodal_iou`.
+        least: What the IoU of their full shapes must exceed, in [0, 1].
+    """
+    found = amodal_iou(masks, truth)
+    return ((found.iou > least) | ~(found.visible > 0)).all(1)
 
 
 @checked

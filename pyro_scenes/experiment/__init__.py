@@ -3,13 +3,17 @@
 from .flags import flags, launch, natural, path, positive, rate, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
+from .layered_sheets import layered_figures
+from .own import IMAGES, divide, is_binary, own_scenes, share, sides
 from .run import Run
 from .scoring import Scorer
 from .shapes import ShapesJudge, ShapesTask
 from .sheets import expert_roles, explained, scene_figures
 from .training import Training
+from .verdict import count_verdict, layer_verdict, region_verdict
 
 __all__ = [
+    "IMAGES",
     "LAYERED",
     "LayeredScorer",
     "Run",
@@ -17,17 +21,26 @@ __all__ = [
     "ShapesJudge",
     "ShapesTask",
     "Training",
+    "count_verdict",
+    "divide",
     "expert_roles",
     "explained",
     "flags",
+    "is_binary",
     "launch",
+    "layer_verdict",
+    "layered_figures",
     "layered_split",
     "natural",
+    "own_scenes",
     "path",
     "positive",
     "rate",
+    "region_verdict",
     "remember",
     "scene_figures",
+    "share",
+    "sides",
     "unseen",
     "up_to",
 ]

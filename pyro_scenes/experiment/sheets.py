@@ -4,15 +4,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import viz
 from ..data import Scenes
-from ..evaluation import Decomposition, Roles, describe_wins, paint, repaint, roles
+from ..evaluation import (
+    Decomposition,
+    Roles,
+    amodal_iou,
+    describe_wins,
+    paint,
+    repaint,
+    roles,
+    solved,
+)
 
-__all__ = ["expert_roles", "explained", "scene_figures"]
+__all__ = ["expert_roles", "explained", "scene_figures", "score"]
 
 #: Scenes of a figure.
-SIZE = 12
+SIZE = 8
 
 
 def expert_roles(model: Any, wins: list[list[int]] | None) -> Roles:
@@ -22,10 +32,21 @@ def expert_roles(model: Any, wins: list[list[int]] | None) -> Roles:
 
 
 def explained(answer: Decomposition, scenes: Scenes, size: int = SIZE) -> Any:
-    """Scenes as a model explains them, and the true regions where they are known."""
+    """Scenes as a model explains them and, where masks are known, the true regions and the score."""
     some, first = scenes[:size], Decomposition(*(part[:size] for part in answer))
-    truth = None if some.masks is None else some.visible()
-    return viz.taken_apart(some.floats(), first, truth=truth, painted=repaint(first))
+    painted = repaint(first)
+    if some.masks is None:
+        return viz.taken_apart(some.floats(), first, painted=painted)
+    right = solved(first.of_objects(first.masks), some.masks)
+    truth = {"truth": some.visible(), "correct": right, "headline": score(right)}
+    return viz.taken_apart(some.floats(), first, painted=painted, **truth)
+
+
+def score(right: Tensor) -> str:
+    """How many scenes ``evaluation.solved`` holds for right, in words."""
+    marks = "" if right.all() else ". Wrong ones are marked"
+    asked = "each object has a layer with an IoU above 0.5, hidden parts included"
+    return f"{right.sum()} of {len(right)} scenes taken apart right: {asked}{marks}"
 
 
 def scene_figures(
@@ -41,31 +62,49 @@ def scene_figures(
         model: With the sites of ``ECON``.
         answer: The scenes taken apart.
         wins: What each expert won (``Agreement.wins``).
-        classes: Names of the classes.
+        classes: Names of the classes, in the singular.
     """
     images, figures = scenes.floats(), {"reconstructions": explained(answer, scenes)}
+    known = expert_roles(model, wins)
+    nouns = {k: noun for k, noun in zip(known.by_class, classes, strict=False) if k >= 0}
+    titles = [
+        f"expert {k}" + (f": {nouns[k]}s" if k in nouns else "") for k in range(model.experts)
+    ]
     for i in range(min(3, len(images))):
-        figures[f"layers_{i}"] = viz.layer_by_layer(images, answer, index=i)
+        figures[f"layers_{i}"] = viz.layer_by_layer(images, answer, index=i, experts=titles)
     if scenes.masks is not None and scenes.masks.any():
-        hidden = scenes.masks, scenes.visible()
-        figures["completion"] = viz.hidden_objects(images, answer, *hidden, size=SIZE)
-    names = [f"expert {k}" for k in range(model.experts)]
-    if wins is not None:
-        names = describe_wins(torch.tensor(wins), classes)
-    return figures | _samples(model, expert_roles(model, wins), names)
+        figures["completion"] = _completion(answer, scenes)
+    won = titles if wins is None else describe_wins(torch.tensor(wins), classes)
+    return figures | _samples(model, known, nouns, won)
 
 
-def _samples(model: Any, known: Roles, names: list[str]) -> dict[str, Any]:
+def _completion(answer: Decomposition, scenes: Scenes) -> Any:
+    """The most hidden objects, and how well their full shapes are met."""
+    parts: Any = scenes.masks, scenes.visible()
+    iou = amodal_iou(answer.of_objects(answer.masks), parts[0]).iou
+    mean = iou[viz.most_hidden(*parts, size=SIZE)].mean()
+    headline = f"The most hidden objects: IoU of completed and true shape {mean:.2f} (1 is perfect)"
+    return viz.hidden_objects(scenes.floats(), answer, *parts, size=SIZE, headline=headline)
+
+
+def _samples(model: Any, known: Roles, nouns: dict[int, str], won: list[str]) -> dict[str, Any]:
     """Fig. 1B, 1C and 7 of von Kuegelgen et al. (2020): objects of one expert, of several, layer by layer."""
     objects, background = known.object_experts, known.background_experts
-    single = {names[k]: paint(model, [k, *background], SIZE).images for k in objects}
+    names = {k: nouns.get(k, f"expert {k}") for k in range(model.experts)}
+    single = {won[k]: paint(model, [k, *background], SIZE).images for k in objects}
     mixed = {}
     for number in range(1, 7):
         chosen = [objects[i] for i in torch.randint(len(objects), (number,)).tolist()]
-        title = f"expert{'s' * (number > 1)} {', '.join(map(str, chosen))}"
+        title = ", ".join(names[k] for k in chosen)
         mixed[title] = paint(model, [*chosen, *background], SIZE).images
+    grown = paint(model, [*objects, *background], SIZE)
+    layers = [names[k] for k in objects] + ["background"] * (len(grown.masks[0]) - len(objects))
     return {
-        "experts": viz.pictures(single, headline="Objects of one expert"),
-        "recombinations": viz.pictures(mixed, headline="Objects of these experts, front to back"),
-        "layer_by_layer": viz.painted_layers(paint(model, [*objects, *background], SIZE)),
+        "experts": viz.pictures(single, headline="Samples: one object of one expert"),
+        "recombinations": viz.pictures(
+            mixed, headline="Samples: objects of these experts, front to back"
+        ),
+        "layer_by_layer": viz.painted_layers(
+            grown, names=layers, headline="Samples, painted from the back to the front"
+        ),
     }

@@ -9,16 +9,11 @@ from typing import Any
 
 from ..base import Guide, Model
 from ..inference import load_checkpoint, read_checkpoint
-from ..models import AIR, AIRGuide, SpritesGuide, sprite_scenes
+from ..models import SpritesGuide, sprite_scenes
 from ..random import fork_rng
-from ..recipes import layered_digits_pair
+from ..recipes import air_pair, layered_digits_pair
 
 __all__ = ["PAIRS", "load_pretrained", "pretrained_card", "pretrained_path"]
-
-
-def _air() -> tuple[Model, Guide]:
-    model = AIR()
-    return model, AIRGuide(model)
 
 
 def _econ() -> tuple[Model, Guide]:
@@ -28,7 +23,7 @@ def _econ() -> tuple[Model, Guide]:
 
 #: How each pair is built, by its name.
 PAIRS: dict[str, Callable[[], tuple[Model, Guide]]] = {
-    "air": _air,
+    "air": lambda: air_pair((1, 50, 50)),
     "cst_vae": lambda: layered_digits_pair("cst_vae", (1, 50, 50)),
     "econ": _econ,
 }

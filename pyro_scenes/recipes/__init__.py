@@ -1,5 +1,6 @@
 """What a training does between its gradient steps, and pairs and objectives of papers."""
 
+from .air import air_pair
 from .econ import BETA_GAMMA, given_regions_econ, objective, paper_econ
 from .layered_digits import layered_digits_pair
 from .schedule import set_experts_apart
@@ -7,6 +8,7 @@ from .sprites import colour_experts, separate_experts
 
 __all__ = [
     "BETA_GAMMA",
+    "air_pair",
     "colour_experts",
     "given_regions_econ",
     "layered_digits_pair",

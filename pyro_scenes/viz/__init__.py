@@ -3,26 +3,23 @@
 Images are (n, C, H, W), of one channel or three, uint8 or floats in [0, 1]; brighter is clipped. Tensors
 serve as arrays do.
 A ``scene`` is what ``evaluation.decompose`` or ``evaluation.see_layers`` returns, and is read by the names of
-its fields. Truth, guide and prior have the same colour in every figure (:data:`SOURCE_COLOURS`).
+its fields. Truth, guide and prior have the same colour in every figure (:data:`SOURCE_COLOURS`), and so have
+the steps of a guide (:data:`STEP_COLOURS`) and the layers of a scene (:data:`LAYER_COLOURS`). Figures are at
+most :data:`PAGE` inches wide, to be read on a page.
 """
 
 from .charts import bars, curves, lines
 from .checks import predictive_checks
-from .panels import LAYER_COLOURS, SOURCE_COLOURS, STEP_COLOURS
+from .completion import completion, hidden_objects, most_hidden
+from .panels import LAYER_COLOURS, PAGE, SOURCE_COLOURS, STEP_COLOURS
+from .parts import in_colours
 from .samples import painted_layers
-from .scenes import (
-    completion,
-    explanations,
-    hidden_objects,
-    in_colours,
-    layer_by_layer,
-    most_hidden,
-    taken_apart,
-)
-from .sheets import annotated, counted, pictures
+from .scenes import explanations, layer_by_layer, taken_apart
+from .sheets import annotated, counted, objects_found, pictures
 
 __all__ = [
     "LAYER_COLOURS",
+    "PAGE",
     "SOURCE_COLOURS",
     "STEP_COLOURS",
     "annotated",
@@ -36,6 +33,7 @@ __all__ = [
     "layer_by_layer",
     "lines",
     "most_hidden",
+    "objects_found",
     "painted_layers",
     "pictures",
     "predictive_checks",

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .panels import FONT, SOURCE_COLOURS, WRONG, as_array
+from .panels import FONT, HEADLINE, PAGE, SOURCE_COLOURS, WRONG, as_array
 
 __all__ = ["predictive_checks"]
 
@@ -31,8 +31,8 @@ def predictive_checks(
             is shown: the group ``observed_data`` of ``criticism.statistics``.
         replicates: Values (..., n): its group ``posterior_predictive``.
         p_values: (n,), of ``criticism.p_values``. Its names are drawn.
-        tails: Of ``criticism.tail_shares``: for each name its ``share``, ``expected``, ``standard_error``
-            and ``tail``.
+        tails: Of ``criticism.tail_shares``: for each name its ``share``, ``expected``, ``standard_error``,
+            ``low``, ``high`` and ``tail``.
 
     Raises:
         ValueError: No statistics, one that is not in all four, or other numbers of images.
@@ -41,7 +41,10 @@ def predictive_checks(
     lacking = [n for n in names for part in (observed, replicates, tails) if n not in part]
     if not names or lacking:
         raise ValueError(f"every statistic must be in all four, {lacking or 'but there are none'}")
-    figure = Figure(figsize=(9, 3.4 * len(names)), layout="constrained")
+    figure = Figure(figsize=(PAGE, 3.1 * len(names) + 0.4), layout="constrained")
+    figure.suptitle(
+        "Do images drawn from the model look like the observed ones?", fontsize=HEADLINE
+    )
     axes = figure.subplots(len(names), 2, squeeze=False)
     for (left, right), name in zip(axes, names, strict=True):
         p = as_array(p_values[name])
@@ -51,9 +54,25 @@ def predictive_checks(
             raise ValueError(f"{name}: observed, replicates and p are of other images: {shapes}")
         extreme = (p < tails[name].tail) | (p > 1 - tails[name].tail)
         _intervals(left, true.reshape(-1, p.size).mean(0), drawn.reshape(-1, p.size), extreme)
-        left.set_title(name.replace("_", " "), fontsize=FONT)
+        left.set_title(_finding(name, tails[name]), fontsize=FONT, color=_colour(tails[name]))
         _histogram(right, p[~np.isnan(p)], tails[name], drawn.size // p.size)
     return figure
+
+
+def _misfit(tails: Any) -> bool:
+    return tails.share > tails.expected + 2 * tails.standard_error
+
+
+def _colour(tails: Any) -> str:
+    return WRONG if _misfit(tails) else "black"
+
+
+def _finding(name: str, tails: Any) -> str:
+    """A statistic and what the check found, in words."""
+    parts = {"too much": tails.high, "too little": tails.low}
+    found = [f"{word} in {share:.0%}" for word, share in parts.items() if share > tails.tail]
+    words = f"replicates have {', '.join(found)}" if _misfit(tails) else "no misfit"
+    return f"{name.replace('_', ' ')}: {words}"
 
 
 def _intervals(axis: Axes, true: np.ndarray, drawn: np.ndarray, extreme: np.ndarray) -> None:
@@ -65,8 +84,8 @@ def _intervals(axis: Axes, true: np.ndarray, drawn: np.ndarray, extreme: np.ndar
             axis.plot(true[some], middle[some], ".", color=colour, alpha=0.8, label=label)
     axis.axline((true.mean(), true.mean()), slope=1, color=SOURCE_COLOURS["observed"], linewidth=1)
     axis.locator_params(axis="x", nbins=5)  # room for long numbers
-    axis.set_xlabel("observed")
-    axis.set_ylabel("replicates, central 90 %")
+    axis.set_xlabel("observed image", fontsize=FONT)
+    axis.set_ylabel("its replicates, central 90 %", fontsize=FONT)
     axis.legend(fontsize=FONT - 2)
 
 
@@ -84,12 +103,12 @@ def _histogram(axis: Axes, p: np.ndarray, tails: Any, draws: int) -> None:
     low, high = (len(p) * share - 2 * error).clip(min=0), len(p) * share + 2 * error
     label = "calibrated, ± 2 standard errors"
     axis.stairs(high, edges, baseline=low, fill=True, color="#7F7F7F", alpha=0.3, label=label)
-    axis.set_xlabel("p = share of draws with T(replicate) ≥ T(observed)")
-    axis.set_ylabel("images")
+    axis.set_xlabel("p = share of draws with T(replicate) ≥ T(observed)", fontsize=FONT)
+    axis.set_ylabel("images", fontsize=FONT)
     axis.set_title(
-        f"{tails.share:.0%} of images outside [{tails.tail:g}, {1 - tails.tail:g}]\n"
+        f"p of {tails.share:.0%} of images outside [{tails.tail:g}, {1 - tails.tail:g}]\n"
         f"calibrated: {tails.expected:.0%} ± {tails.standard_error:.0%}",
         fontsize=FONT,
-        color=WRONG if tails.share > tails.expected + 2 * tails.standard_error else "black",
+        color=_colour(tails),
     )
     axis.legend(fontsize=FONT - 2)

@@ -1,29 +1,36 @@
 """What all figures share: colours, checked arrays, panels with one image each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import ArrayLike
 
 __all__ = [
     "FONT",
+    "GAP",
+    "HEADLINE",
     "LAYER_COLOURS",
+    "OTHER_COLOURS",
+    "PAGE",
     "SOURCE_COLOURS",
     "STEP_COLOURS",
     "WRONG",
     "as_array",
     "as_images",
     "check_mapping",
+    "mark_wrong",
     "outline",
     "panels",
     "show",
     "source_colours",
+    "verdict",
 ]
 
 #: Of the first, second and third step, as in Fig. 3b of Eslami et al. (2016); then more, and round again.
@@ -34,7 +41,8 @@ LAYER_COLOURS = np.array(
     [[1, 0.2, 0.2], [0.2, 0.9, 0.2], [0.3, 0.5, 1], [1, 0.8, 0.1], [0.9, 0.3, 0.9], [0.2, 0.9, 0.9]]
 )
 
-#: Of what a name begins with. Told apart without colour vision too (Okabe and Ito, 2008).
+#: Of truth, guide and prior in every figure, by what a name begins with: "guide, aggregated" is the guide's.
+#: Told apart without colour vision too (Okabe and Ito, 2008).
 SOURCE_COLOURS = {
     "truth": "#333333",
     "observed": "#333333",
@@ -43,13 +51,19 @@ SOURCE_COLOURS = {
     "replicate": "#0072B2",
     "prior": "#E69F00",
 }
-_OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#8C564B", "#7F7F7F")
+
+#: Of other names, in this order.
+OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#8C564B", "#7F7F7F")
 
 #: Of what is wrong or out of range.
 WRONG = "#D55E00"
 
-#: Size of text, in points.
-FONT = 10
+#: Sizes of text and of headlines, in points.
+FONT, HEADLINE = 10, 12
+
+#: Width of a figure at most, and the gap between two panels, in inches. On a page 700 pixels wide, text of
+#: such a figure is still 11 pixels high.
+PAGE, GAP = 8.5, 0.06
 
 
 def source_colours(names: list[str]) -> list[str]:
@@ -57,8 +71,8 @@ def source_colours(names: list[str]) -> list[str]:
     colours: list[str] = []
     for name in names:
         known = (c for source, c in SOURCE_COLOURS.items() if name.lower().startswith(source))
-        others = sum(c in _OTHER_COLOURS for c in colours)
-        colours.append(next(known, _OTHER_COLOURS[others % len(_OTHER_COLOURS)]))
+        others = sum(c in OTHER_COLOURS for c in colours)
+        colours.append(next(known, OTHER_COLOURS[others % len(OTHER_COLOURS)]))
     return colours
 
 
@@ -97,23 +111,72 @@ def as_images(images: Any, name: str = "images") -> np.ndarray:
     return array / 255 if array.dtype == np.uint8 else array
 
 
-def panels(heights: list[float], columns: int, *, width: float, margin: float = 0.3) -> Figure:
+def panels(
+    heights: list[float],
+    columns: int,
+    *,
+    width: float,
+    above: float = GAP,
+    head: float = GAP,
+    left: float = 0.1,
+    headline: str = "",
+    key: Mapping[str, Any] | None = None,
+) -> Figure:
     """A figure of rows of panels (``figure.axes``, row by row) without axes, close to one another.
 
     Args:
         heights: Height of each row's images, as a share of their width.
         columns: Panels in a row.
         width: Of a panel, in inches.
-        margin: Height above each row for text, in inches.
+        above, head: Room above each row, and above the first, in inches, for text.
+        left: Room on the left, in inches, for the names of rows.
+        headline: Above all. It is wrapped.
+        key: Colours that have a meaning, by name: a legend below.
     """
-    inches = sum(heights) * width + margin * len(heights) + 0.3
-    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.0)
-    figure = Figure(figsize=(width * columns + 0.3, inches), layout=layout)
-    axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    wide = left + columns * (width + GAP) + 0.1
+    lines = wrap(headline, max(20, int(max(wide, 4) / 0.095)))
+    top, bottom = 0.08 + 0.22 * len(lines), 0.1 + (0.3 if key else 0)
+    rows = len(heights)
+    high = top + head + sum(heights) * width + (rows - 1) * above + bottom
+    figure = Figure(figsize=(wide, high))
+    axes = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        gridspec_kw={
+            "left": left / wide,
+            "right": 1 - (0.1 + GAP) / wide,
+            "top": 1 - (top + head) / high,
+            "bottom": bottom / high,
+            "wspace": GAP / width,
+            "hspace": above / (sum(heights) / rows * width),
+            "height_ratios": heights,
+        },
+    )
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
+    if lines:
+        figure.suptitle("\n".join(lines), fontsize=HEADLINE, y=1 - 0.05 / high, va="top")
+    if key:
+        handles = [Line2D([], [], color=colour, lw=4) for colour in key.values()]
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 0.2}
+        figure.legend(handles, [*key], ncols=6, fontsize=FONT, frameon=False, **place)
     return figure
+
+
+def mark_wrong(axes: Iterable[Axes], correct: np.ndarray) -> None:
+    """Gives those that are not correct a coloured title and a thick frame."""
+    for axis, right in zip(axes, correct, strict=False):
+        if not right:
+            axis.spines[:].set(visible=True, color=WRONG, linewidth=3)
+            axis.title.set_color(WRONG)
+
+
+def verdict(correct: np.ndarray, what: str) -> str:
+    """How many are correct, in words: "23 of 24 counts right; wrong ones are marked"."""
+    marks = "" if correct.all() else "; wrong ones are marked"
+    return f"{correct.sum()} of {len(correct)} {what} right{marks}"
 
 
 def show(axis: Axes, image: np.ndarray) -> None:
@@ -126,7 +189,7 @@ def show(axis: Axes, image: np.ndarray) -> None:
 
 def outline(axis: Axes, boxes: ArrayLike) -> None:
     """Draws boxes (steps, 4) in the colours of their steps; those that are not finite are left out."""
-    outline = [Stroke(linewidth=3, foreground="black"), Normal()]
+    outline = [Stroke(linewidth=3.2, foreground="black"), Normal()]
     for step, (left, top, right, bottom) in enumerate(as_array(boxes)):
         if np.isfinite([left, top, right, bottom]).all():
             colour = STEP_COLOURS[step % len(STEP_COLOURS)]

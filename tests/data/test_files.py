@@ -52,16 +52,15 @@ def test_counts_may_be_absent_or_whole_floats(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    for path in (tmp_path / "none.npz", tmp_path):
-        with pytest.raises(FileNotFoundError, match=str(path)):
-            load_scenes(path)
+    with pytest.raises(FileNotFoundError, match="no scenes at .*none.npz: give a folder of PNG"):
+        load_scenes(tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (lambda whole: b"", "is no .npz"),
-        (lambda whole: b"images, counts\n0.1, 2\n", "is no .npz"),
+        (lambda whole: b"", "is no .npz and no .npy"),
+        (lambda whole: b"images, counts\n0.1, 2\n", "is no .npz and no .npy"),
         (lambda whole: whole[:200], "is damaged .*save it again"),
         (lambda whole: whole[:-200], "is damaged .*save it again"),
         (lambda whole: whole.replace(BYTES.tobytes(), BYTES.tobytes()[::-1]), "is damaged .*CRC"),
@@ -85,9 +84,44 @@ def test_damaged_compression_is_named(tmp_path):
         load_scenes(path)
 
 
-def test_a_single_array_is_no_npz(tmp_path):
-    np.save(tmp_path / "images.npy", GREY)
-    with pytest.raises(ValueError, match="images.npy is a single array, no .npz"):
+@pytest.mark.parametrize("images", [GREY, BYTES, BYTES[:, None], np.asfortranarray(BYTES)])
+def test_an_npy_is_an_array_of_images(images, tmp_path):
+    np.save(tmp_path / "images.npy", images)
+    scenes = load_scenes(tmp_path / "images.npy", most=1)
+    assert torch.equal(scenes.images, as_images(images))
+    assert scenes.counts is scenes.masks is scenes.labels is None
+
+
+def test_channels_may_come_last(tmp_path):
+    colour = np.random.default_rng(0).random((5, 3, 6, 7), np.float32)
+    for name, images in (("a", colour), ("b", colour.transpose(0, 2, 3, 1))):
+        np.save(tmp_path / f"{name}.npy", images)
+    first, last = (load_scenes(tmp_path / f"{name}.npy").images for name in "ab")
+    assert torch.equal(first, last) and last.is_contiguous()
+    path = npz(tmp_path, images=colour.transpose(0, 2, 3, 1), masks=np.ones((5, 1, 6, 7), bool))
+    assert load_scenes(path).masks.shape == (5, 1, 6, 7)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda whole: whole[:-10], "is damaged .*declares 100 bytes and holds 90"),
+        (lambda whole: whole[:9], "is damaged"),
+        (lambda whole: whole.replace(b"(5, 4, 5)", b"(5, 4, 9)"), "declares 180 .* holds 100"),
+    ],
+    ids=["the end is missing", "the header is missing", "another shape"],
+)
+def test_a_damaged_npy_is_named(change, error, tmp_path):
+    path = tmp_path / "images.npy"
+    np.save(path, BYTES)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"{path} .*{error}|{path} {error}"):
+        load_scenes(path)
+
+
+def test_an_npy_of_objects_is_not_unpickled(tmp_path):
+    np.save(tmp_path / "images.npy", np.array([GREY, None], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="images.npy holds Python objects"):
         load_scenes(tmp_path / "images.npy")
 
 

@@ -31,7 +31,7 @@ def test_the_ends_of_the_range_belong_to_it():
 
 @pytest.mark.parametrize("shape", [(), (4,), (4, 5), (1, 2, 1, 4, 5)])
 def test_another_rank_is_refused(shape):
-    with pytest.raises(ValueError, match=r"\(n, H, W\) or \(n, C, H, W\), got \("):
+    with pytest.raises(ValueError, match=r"\(n, H, W, C\), got \("):
         as_images(np.zeros(shape))
 
 

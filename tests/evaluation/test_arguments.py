@@ -61,9 +61,8 @@ def test_other_tensors_beside_a_guide_are_named_too(blocks, unchecked):
     images, codes = torch.rand(2, 3, 8, 8), torch.rand(2, 4)
     integers = r"must be a tensor \(n\) of signed integers"
     for wrong in ([1, 0], np.zeros(2, int)):
-        for count in (evaluation.counting, evaluation.stuck_count):
-            with pytest.raises(TypeError, match=f"truth {integers}.*, got {type(wrong).__name__}"):
-                count(blocks[1], images, truth=wrong)
+        with pytest.raises(TypeError, match=f"truth {integers}.*, got {type(wrong).__name__}"):
+            evaluation.counting(blocks[1], images, truth=wrong)
         with pytest.raises(TypeError, match=f"labels {integers}"):
             evaluation.probe((codes, torch.zeros(2).long()), (codes, wrong))
         with pytest.raises(TypeError, match="labels must be a tensor"):
@@ -77,7 +76,7 @@ def test_other_tensors_beside_a_guide_are_named_too(blocks, unchecked):
 
 
 @pytest.mark.parametrize(
-    "call", [codes, decompose, evaluation.explanations, evaluation.stuck_count], ids=str
+    "call", [codes, decompose, evaluation.explanations, evaluation.likeliest_counts], ids=str
 )
 def test_the_warning_of_training_mode_points_at_the_users_line(call, blocks):
     """Whatever decorators, or other functions of the library, lie between."""

@@ -13,8 +13,8 @@ from pyro_scenes.evaluation import (
     count_probabilities,
     counting,
     interpret,
+    likeliest_counts,
     sample_counts,
-    stuck_count,
 )
 from pyro_scenes.pairs import TrainingModeWarning
 from pyro_scenes.render import box
@@ -245,23 +245,7 @@ def test_many_images_are_counted_a_chunk_at_a_time(monkeypatch):
     monkeypatch.setattr("pyro_scenes.evaluation.counts.CHUNK", 4)
     counts = counting(guide, blanks(10), torch.tensor([1] * 9 + [0]))
     assert set(sizes) == {4, 2}
+    assert likeliest_counts(guide, blanks(10)).tolist() == [1] * 10
     assert (
         counts.count_accuracy == counts.count_accuracy_sample == counts.count_accuracy_floor == 0.9
     )
-
-
-@pytest.mark.parametrize(
-    ("probs", "truth", "stuck"),
-    [
-        ([[1.0, 1.0], [1.0, 0.9]], None, 2),
-        ([[1.0, 1.0], [1.0, 0.9]], [1, 2], 2),
-        ([[1.0, 1.0], [1.0, 0.9]], [2, 2], None),  # they have as many
-        ([[0.1, 0.9], [0.0, 0.0]], [1, 2], 0),
-        ([[0.1, 0.9], [1.0, 1.0]], [1, 2], None),
-        ([[1.0, 0.0], [1.0, 0.1]], [1, 2], None),  # one of two is no end
-    ],
-)
-def test_a_guide_is_stuck_at_none_or_at_the_most(probs, truth, stuck):
-    truth = None if truth is None else torch.tensor(truth)
-    assert stuck_count(Presence(torch.tensor(probs)), blanks(2), truth) == stuck
-    assert stuck_count(Presence(torch.zeros(0, 2)), blanks(2)[:0]) is None

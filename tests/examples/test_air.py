@@ -8,9 +8,9 @@ import arviz
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from pyro_scenes import AIR, AIRGuide
-from pyro_scenes.data import Scenes, fingerprints
+from pyro_scenes.data import fingerprints
 from pyro_scenes.inference import falling
 
 AIR_EXAMPLE = "air_multi_mnist"
@@ -113,24 +113,29 @@ def test_stopped_and_resumed(run, tmp_path):
         assert all(torch.equal(whole[part][name], parts[part][name]) for name in whole[part])
 
 
-@pytest.mark.parametrize(
-    ("presence", "counts", "words"),
-    [
-        (-50.0, [0, 1, 2], "given 0 of 2"),
-        (50.0, [0, 1, 2], "given 2 of 2"),
-        (50.0, None, "given 2 of 2"),
-        (50.0, [0, 2, 2], None),  # they have as many
-        (50.0, [0, 0, 0], None),  # there is nothing to count
-    ],
-)
-def test_it_says_if_it_cannot_count(presence, counts, words, load, capsys):
-    """And is silent about scenes without objects, in which no guide can be wrong that way."""
-    guide = AIRGuide(AIR((1, 16, 16), (1, 8, 8), steps=2, code=2), presence=presence).eval()
-    images = torch.randint(0, 255, (3, 1, 16, 16), dtype=torch.uint8)
-    scenes = Scenes(images, None if counts is None else torch.tensor(counts))
-    load(f"examples/{AIR_EXAMPLE}.py").report_stuck(guide, scenes)
-    said = capsys.readouterr().out
-    assert words in said and "take more --steps" in said if words else not said
+def test_a_folder_of_pictures(run, tmp_path):
+    """Their size and channels, and the flags for their objects, are the checkpoint's."""
+    (tmp_path / "mine").mkdir()
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 255, (12, 20, 24, 3), np.uint8)):
+        Image.fromarray(image).save(tmp_path / "mine" / f"{i}.png")
+    words = ["--smoke", "--images", "mine", "--window", "9x12", "--scale", "0.5", "--objects", "2"]
+    first = run(AIR_EXAMPLE, *words, "--out", "out", **FIGURELESS)
+    assert "12 colour images of 20 x 24 pixels" in first.stdout
+    *_, verdict, advice, last = first.stdout.splitlines()
+    assert verdict.startswith("reconstructions ") and "take more --steps" in advice
+    assert "look at scenes.png first" in last
+    kept = torch.load("out/checkpoint.pt")
+    settings = {"image_shape": [3, 20, 24], "steps": 2, "window": (9, 12), "scale": 0.5}
+    assert kept["extra"]["settings"] == settings
+
+    # Grey pictures to a checkpoint of colour, and no word of windows.
+    (tmp_path / "grey").mkdir()
+    Image.fromarray(np.eye(24, dtype=np.uint8)[:20] * 255).save(tmp_path / "grey" / "a.jpg")
+    evaluate = ["--smoke", "--evaluate", "out/checkpoint.pt", "--images", "grey"]
+    again = run(AIR_EXAMPLE, *evaluate, "--out", "new", **FIGURELESS)
+    assert "1 grey images of 20 x 24" in again.stdout and "in 1 scene" in again.stdout
+    resumed = run(AIR_EXAMPLE, *words[:-6], "--out", "out", "--resume", fails=True)
+    assert "had --objects 2, --scale 0.5" in resumed.stderr.replace("--window (9, 12), ", "")
 
 
 @pytest.mark.parametrize(
@@ -148,14 +153,17 @@ def test_it_says_if_it_cannot_count(presence, counts, words, load, capsys):
         (["--lr", "-1"], "--lr: needs a number above 0"),
         (["--lr", "1e30"], "diverged"),
         (["--images", ""], "--images: needs the path"),
-        (["--images", "last.npz"], "1 channel or 3, got 20.*transpose"),
+        (["--images", "last.npz"], "with 1 channel or 3, got .*leave out an alpha"),
+        (["--images", "."], "no PNG or JPEG files in it"),
+        (["--scale", "2"], "--scale: needs a number above 0, at most 1, got '2'"),
+        (["--window", "9x9x9"], "--window: needs a height and a width such as 28x20"),
         (["--images", "many.npz", "--data-root", "."], "give one of them"),
     ],
 )
 def test_bad_input_is_one_clear_line(words, error, run, tmp_path):
     np.savez(tmp_path / "many.npz", images=np.zeros((6, 20, 20)), counts=np.arange(6))
     np.savez(tmp_path / "two.npz", images=np.eye(20)[None, None] * np.ones((2, 1, 1, 1)))
-    np.savez(tmp_path / "last.npz", images=np.zeros((6, 20, 20, 3)))
+    np.savez(tmp_path / "last.npz", images=np.zeros((6, 20, 20, 4)))
     result = run(AIR_EXAMPLE, "--smoke", *words, fails=True)
     assert "Traceback" not in result.stderr
     assert re.search(error, result.stderr.splitlines()[-1])

@@ -6,14 +6,16 @@ import re
 from pathlib import Path
 
 import arviz
+import numpy as np
 import pyro
 import pytest
 import torch
 from pyro.infer import TraceMeanField_ELBO
 
 from pyro_scenes import CSTVAE, CSTVAEGuide, evaluation
-from pyro_scenes.data import Digits, strokes
+from pyro_scenes.data import Digits, coloured_shapes, save_scenes, strokes
 from pyro_scenes.experiment import layered
+from pyro_scenes.pretrained import pretrained_path
 
 from .conftest import ROOT
 
@@ -22,7 +24,12 @@ LAYERS = {*evaluation.LayerMetrics._fields}
 OVERLAPS = {"layer_iou_overlapping", "overlap_iou", "attribution"}
 BOUNDS = {"elbo", "iwae", "elbo_error", "iwae_error", "particles", "images"}
 CODES = {"code_accuracy", "code_accuracy_train"}
+CANVASES = {"mse", "explained_variance"}
 COSTS = {"steps", "seconds", "cpu_seconds"}
+
+
+#: What a run's state has beside its figures: the prints of its scenes.
+KEPT = ("known",)
 
 
 class Stop(BaseException):
@@ -63,7 +70,8 @@ class Unmeasured:
         return self
 
     def measure(self, *args):
-        return {"elbo": -1.0, "elbo: untrained": -2.0, "layer_iou": 0.5}
+        known = {"explained_variance": 0.5, "layer_iou": 0.5, "layer_iou: image cut in two": 0.6}
+        return {"elbo": -1.0, "elbo: untrained": -2.0, **known}
 
 
 def read_rows(out):
@@ -78,7 +86,8 @@ def test_every_model_on_all_data(model, data, example, written):
     metrics = written("out")
     figures = {name for name in metrics if ": " not in name}
     layers = LAYERS if model != "vae" else set()
-    assert figures == BOUNDS | CODES | COSTS | layers
+    used = {"layers_in_use"} if layers else set()
+    assert figures == BOUNDS | CANVASES | CODES | COSTS | layers | used
     unknown = {name for name in figures if metrics[name] is None}
     assert unknown == (OVERLAPS & layers if data == "translated" else set())
     assert metrics["steps"] == 10 and metrics["elbo"] < metrics["iwae"] < 0
@@ -116,6 +125,51 @@ def test_figures_and_draws(model, figures, example, smoked):
     posterior = arviz.from_netcdf(str(out / "inference_data.nc"))["posterior"]
     assert posterior.sizes["draw"] == 20 and posterior.sizes["image_id"] == 50
     assert "z_what" in posterior and ("z_where" in posterior) == (model != "vae")
+
+
+@pytest.mark.parametrize("model", ["vae", "cst_vae"])
+def test_scenes_of_ones_own(model, run, written, tmp_path):
+    """Without truth: bounds and reconstructions, beside their floors; no more is drawn than is known."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "mine.npy", rng.random((30, 16, 24, 3), np.float32))
+    example = ["cst_vae_superimposed", "--smoke", "--images", "mine.npy"]
+    run(*example, "--model", model, "--layers", 3, "--window", "9x8", "--out", "out")
+    metrics = written("out")
+    used = {"layers_in_use"} if model == "cst_vae" else set()
+    assert {name for name in metrics if ": " not in name} == BOUNDS | CANVASES | COSTS | used
+    assert {"mse: mean image", "mse: untrained", "elbo: untrained"} <= set(metrics)
+    pictures = {"samples", "reconstructions", "curves"} | ({"interpretations"} if used else set())
+    assert {path.stem for path in Path("out").glob("*.png")} == pictures
+    settings = torch.load("out/checkpoint.pt")["extra"]["settings"]
+    assert settings["window"] == (9, 8) and settings["digits"] == 3 and not settings["binary"]
+
+    evaluate = ["--evaluate", "out/checkpoint.pt"]
+    again = run(*example, *evaluate, "--out", "same", figures=nothing)
+    assert "27 of 30 scenes were used in training" in again.stdout
+    assert written("same")["mse"] == pytest.approx(metrics["mse"], rel=1e-3)
+    *_, verdict, last = again.stdout.splitlines()
+    assert "look at reconstructions.png" in last and ("take more" in verdict or used)
+
+
+def test_scenes_of_ones_own_with_masks(run, written, tmp_path):
+    """And a checkpoint of images of 0 and 1 takes no others."""
+    save_scenes("mine.npz", coloured_shapes(30, canvas=24, count=(0, 2), seed=1))
+    words = ["cst_vae_superimposed", "--smoke", "--images", "mine.npz", "--out", "out"]
+    said = run(*words, figures=nothing).stdout
+    known = {name for name, value in written("out").items() if value is not None}
+    assert {"layer_iou", "layer_iou: image cut in two", "attribution"} <= known
+    assert not known & {"shapes_read", "centre_r2", "code_accuracy"}
+    assert "layers fit the true shapes by an IoU of" in said
+    np.save("grey.npy", np.random.default_rng(0).random((9, 50, 50)))
+    shipped = ["--evaluate", pretrained_path("cst_vae"), "--images", "grey.npy", "--out", "new"]
+    refused = run("cst_vae_superimposed", "--smoke", *shipped, fails=True)
+    assert "images of 0 and 1 alone" in refused.stderr
+
+
+def test_an_evaluation_repeats_the_figures(example, written):
+    example("--steps", 2, "--out", "out", figures=nothing)
+    example("--evaluate", "out/checkpoint.pt", "--out", "same", figures=nothing)
+    assert written("same") == written("out")
 
 
 def test_no_set_has_a_digit_of_another(few_digits):
@@ -169,13 +223,16 @@ def test_killed_and_resumed(trained, monkeypatch):
         with pytest.raises(Stop):
             trained("parts")
     checkpoint = torch.load("parts/checkpoint.pt")
-    assert checkpoint["step"] == 4 and list(checkpoint["extra"]["state"]) == ["after 0 steps"]
+    assert checkpoint["step"] == 4 and list(checkpoint["extra"]["state"]) == [
+        *KEPT,
+        "after 0 steps",
+    ]
     assert trained("parts", "--resume") == rows
     whole, parts = (torch.load(f"{name}/checkpoint.pt") for name in ("whole", "parts"))
     for part in ("model", "guide"):
         assert all(torch.equal(whole[part][name], parts[part][name]) for name in whole[part])
     one, other = (checkpoint["extra"]["state"] for checkpoint in (whole, parts))
-    assert list(one) == list(other) == ["after 0 steps", "after 10 steps"]
+    assert list(one) == list(other) == [*KEPT, "after 0 steps", "after 10 steps"]
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 

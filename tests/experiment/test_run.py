@@ -253,7 +253,10 @@ def test_evaluating_writes_no_checkpoint_beside_a_training(trained):
     ("settings", "match"),
     [
         ({**SETTINGS, "image_shape": (1, 8, 9)}, r"of images \(1, 8, 8\) .*these are \(1, 8, 9\)"),
-        ({**SETTINGS, "experts": 3}, "another example.* settings are image_shape, code"),
+        (
+            {"image_shape": (1, 8, 8), "experts": 3},
+            "another example.* settings are image_shape, code",
+        ),
     ],
 )
 def test_a_checkpoint_of_another_example_is_refused_in_words(tmp_path, trained, settings, match):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pyro_scenes.evaluation import log_weights
 from pyro_scenes.models import CSTVAE, STVAE, VAE
 from pyro_scenes.recipes import layered_digits_pair
 
@@ -38,3 +39,13 @@ def test_the_papers_windows_are_images_that_start_at_the_identity():
 def test_another_kind_is_named():
     with pytest.raises(ValueError, match="got 'air'"):
         layered_digits_pair("air", (1, 36, 36))
+
+
+@pytest.mark.parametrize("kind", ["vae", "st_vae", "cst_vae"])
+def test_windows_and_grey_levels_are_arguments(kind):
+    model, guide = layered_digits_pair(kind, (3, 24, 30), window=(9, 12), binary=False)
+    assert getattr(model, "window", (3, 9, 12)) == (3, 9, 12)
+    images = torch.rand(2, 3, 24, 30)
+    assert log_weights(model.eval(), guide.eval(), images).isfinite().all()
+    with pytest.raises(ValueError, match="support"):
+        log_weights(*(part.eval() for part in layered_digits_pair(kind, (3, 24, 30))), images)

@@ -4,6 +4,7 @@ Each answer is what a model would give (a ``Decomposition``, ``Layers``, samples
 functions, so that a floor stands beside a figure in one table.
 """
 
+from .canvases import canvas_floors
 from .decompositions import (
     agreement_floors,
     flood_fill,
@@ -19,6 +20,7 @@ from .table import beside
 __all__ = [
     "agreement_floors",
     "beside",
+    "canvas_floors",
     "copy_whole",
     "cut_in_two",
     "flood_fill",
