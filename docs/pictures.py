@@ -38,15 +38,17 @@ class Example(NamedTuple):
     figures: tuple[str, ...]
 
 
+#: Quick: fewer test scenes; the pictures have the same.
 GIVEN = "--evaluate pretrained"
+QUICK = f"{GIVEN} --quick"
 BRIEF = "cst_vae_superimposed.py --quick --steps 1000 --data translated --model"
 RUNS = {
     "air": Example(f"air_multi_mnist.py {GIVEN}", ("scenes", "reconstructions", "prior")),
     "cst_vae": Example(
-        f"cst_vae_superimposed.py {GIVEN}", ("reconstructions", "completion", "interpretations")
+        f"cst_vae_superimposed.py {QUICK}", ("reconstructions", "completion", "interpretations")
     ),
     "econ": Example(
-        f"econ_shapes.py {GIVEN}",
+        f"econ_shapes.py {QUICK}",
         ("reconstructions", "layers_0", "completion", "experts", "recombinations", "five_objects"),
     ),
     "check": Example("posterior_predictive_check.py", ("checks", "check_count")),
@@ -101,13 +103,13 @@ def _first_sight(name: str) -> None:
     model, guide = load_pretrained(name)
     pyro.set_rng_seed(0)
     if name == "air":
-        images = multi_digits(digits().test, 6, counts=(1, 2), kind="disjoint", seed=2).floats()
+        images = multi_digits(digits().test, 8, counts=(1, 2), kind="disjoint", seed=2).floats()
         scene = evaluation.interpret(model, guide, images)
         rows, boxes = {"image, windows found": images, "redrawn": scene.canvas}, scene.boxes
         figure = viz.pictures(rows, boxes={"image, windows found": boxes})
     else:
-        make = partial(coloured_shapes, 6, colours="random")
-        scenes = make(seed=1) if name == "econ" else layered_digits(digits().test, 6, seed=3)
+        make = partial(coloured_shapes, 8, colours="random")
+        scenes = make(seed=1) if name == "econ" else layered_digits(digits().test, 8, seed=3)
         images = scenes.floats()
         if name == "econ":
             scene = evaluation.decompose(model, guide, images)

@@ -115,12 +115,12 @@ viz.pictures({"drawn": canvas[:6], "more": canvas[6:]}).savefig("drawn.png")
 # The likelihood
 # --------------
 #
-# ``image`` is a conditional like any other. The scale of the noise, .3, says
-# how exact a redrawn object must be. It can be learned as well:
+# ``image`` is a conditional like any other. The scale of its noise says how
+# exact a redrawn object must be. It can be learned as well:
 
 from pyro_scenes import Pixels
 
-model.image = Pixels(dist.Normal, scale=0.3, learn=True)
+model.image = Pixels(dist.Normal, scale=0.2, learn=True)
 optim = torch.optim.Adam(model.image.parameters(), lr=0.05)
 stream = islice(batches(train.images, 64), 30)
 for record in fit(model, guide, stream, elbo=exact, optim=optim):

@@ -65,10 +65,10 @@ viz.predictive_checks(
 ).savefig("usual.png")
 
 # %%
-# Total ink finds nothing: a missed digit would be about 60 units, twice what
-# the check can see. The unexplained spot is smaller than noise of scale .3
-# would make it: the likelihood's noise is a tolerance, not the noise of these
-# images, and the check says so.
+# Total ink finds nothing: a missed digit would be about 60 units, more than the
+# check needs to see it. Many an unexplained spot is smaller than the
+# likelihood's noise would make it: that noise is a tolerance, not the noise of
+# these images, and the check says so.
 #
 # Images that the model was not made for
 # --------------------------------------
