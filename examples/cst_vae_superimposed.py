@@ -33,8 +33,9 @@ EARLY = (0, 10, 25, 50, 100, 150, 200, 300, 400)
 
 def parser() -> argparse.ArgumentParser:
     out = "runs/cst_vae_superimposed"
-    flags = {"out": out, "steps": 8_000, "batch_size": 100}
-    parser = experiment.flags(__doc__, **flags, data_root=True, pretrained="cst_vae")
+    parser = experiment.flags(
+        __doc__, out=out, steps=8_000, batch_size=100, data_root=True, pretrained="cst_vae"
+    )
     add = parser.add_argument
     add("--model", choices=("vae", "st_vae", "cst_vae"), default="cst_vae", help="(%(default)s)")
     add("--data", choices=LAYERED, default="superimposed", help="one digit, or two (%(default)s)")

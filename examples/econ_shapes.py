@@ -129,6 +129,7 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
         scale_lr(optim, 10 ** (-drops / 2) if paper else falling(step, args.steps))
         if isinstance(guide, SpritesGuide) and not run.pretrained:
             recipes.set_experts_apart(step, args.steps, model, guide, some, optim)
+    run.figure("curves", viz.curves(run.history, marks=recipes.apart_at(guide, args.steps)))
 
 
 def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task: Any) -> None:
@@ -138,7 +139,6 @@ def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task
     answer, numbers = judge.score(model, guide, test)
     others = {f"untrained, {len(few)} scenes": judge.score(*untrained, few)[1]}
     run.write(beside(numbers, others | judge.floors(test)), run.costs())
-    run.figure("curves", viz.curves(run.history))
     for name, figure in judge.figures(model, guide, answer, test, numbers.get("wins")).items():
         run.figure(name, figure)
     pair, some = scorer.with_layers(model, guide), scorer.batch(test[:10], scorer.layers_of(model))

@@ -37,13 +37,7 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, evaluate=args.checkpoint)
     # The same test scenes for all seeds.
     test = multi_digits(digits(args.data_root).test, 8 if args.smoke else 100, seed=1_000_000)
-    settings = {
-        "image_shape": [1, 50, 50],
-        "steps": 3,
-        "window": None,
-        "scale": 1 / 3,
-        "noise": 0.2,
-    }
+    settings = run.settings | {"image_shape": [1, 50, 50]}
     model, guide = run.restore(lambda kept: air_pair(**kept), settings)
     # A checkpoint from the middle of the warm-up holds another prior.
     model.z_pres = Persist(0.01)
@@ -83,7 +77,9 @@ def counts(data: Any, test: Scenes, run: Run) -> dict[str, float]:
     shares = {
         name: np.bincount(n.ravel(), minlength=most + 1) / n.size for name, n in numbers.items()
     }
-    run.figure("check_count", viz.bars(shares, x="count", y="share of scenes"))
+    run.figure(
+        "check_count", viz.bars(shares, x="objects", headline="How many objects a scene has")
+    )
     return {f"{name}_{n}": share for name, row in shares.items() for n, share in enumerate(row)}
 
 

@@ -119,9 +119,11 @@ def learn_counts(model: AIR, guide: AIRGuide, train: Tensor, test: Scenes, run: 
     learned, q, after = measure(model, guide, test.floats(run.device))
     shares = {"prior": prior, "learned prior": learned, "guide": q}
     shares["truth"] = test.counts.bincount(minlength=model.steps + 1) / len(test)
-    run.figure("prior_counts", viz.bars(shares, x="count", y="share of scenes"))
+    run.figure("prior_counts", viz.bars(shares, x="objects", headline="Objects in a scene"))
     canvas = poutine.trace(model).get_trace(size=12).nodes["canvas"]["value"].detach()
-    run.figure("prior_samples", viz.pictures({"scenes of the learned prior": canvas}))
+    run.figure(
+        "prior_samples", viz.annotated(canvas, headline="Scenes of the learned prior, some empty")
+    )
     elbos = {"elbo": before, "elbo_learned": after, "elbo_gain": after - before}
     metrics = {name: elbo.mean().item() for name, elbo in elbos.items()}
     metrics |= {f"{k}_error": v.std().item() / len(v) ** 0.5 for k, v in elbos.items()}

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, TransformedDistribution
 
 from .random import fork_rng
 
-__all__ = ["expected", "point_estimate"]
+__all__ = ["expected", "point_estimate", "unmasked"]
 
 
 # About loc, and torch knows no icdf.
@@ -37,6 +37,21 @@ class expected(Messenger):  # noqa: N801  # a handler is named like a function, 
         fixed = msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg)
         if not fixed and not msg["infer"].get("is_auxiliary"):
             msg["value"] = point_estimate(msg["fn"])
+
+
+class unmasked(Messenger):  # noqa: N801
+    """Inside, latents of absent objects have their prior's density, not none. log p(image) stays the same.
+
+    For what draws all latents at once, whatever is present: NUTS, Pyro's AutoGuides. Under AIR's masks an
+    absent object's density is flat, so the posterior is improper, and a guide without masks has no bound.
+
+    Example:
+        ``NUTS(config_enumerate(unmasked()(model)), max_plate_nesting=1)``
+    """
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["is_observed"]:
+            msg["mask"] = None
 
 
 def point_estimate(distribution: Distribution) -> Tensor:

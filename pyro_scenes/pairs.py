@@ -1,5 +1,6 @@
 """A model and its guide, run beside each other."""
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +19,15 @@ from torch import Tensor, nn
 
 from .base import Model
 from .random import fork_rng
-from .sites import UNLIKELY, check_observed, check_pair, check_sites, latents, warn_unsupported
+from .sites import (
+    check_drawn,
+    check_observed,
+    check_pair,
+    check_sites,
+    latents,
+    warn_unsupported,
+)
+from .supports import AnyChoice, is_scalar_choice
 
 __all__ = [
     "TrainingModeWarning",
@@ -26,6 +35,7 @@ __all__ = [
     "check_same_model",
     "modules_of",
     "replay",
+    "unchanged",
     "warn_training_mode",
 ]
 
@@ -60,7 +70,7 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
     check_same_model(model, guide)
     if isinstance(poutine.unwrap(guide), Messenger):
         return  # such a guide (Pyro's AutoMessenger) runs inside the model, at its very sites
-    with torch.no_grad(), _unchanged(model, guide):
+    with torch.no_grad(), unchanged(model, guide):
         for owner in modules_of(model):
             if isinstance(owner, Model):
                 owner.check()
@@ -152,17 +162,17 @@ def replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) 
 def _compare(model: Callable, guide: Callable, *batch: Any) -> poutine.Trace:
     """Runs both as :func:`check_guide` says. Returns the model's trace at the guide's draws."""
     joint = _run(model, guide, *batch)
-    if any(_is_scalar_choice(joint.nodes[name]["fn"]) for name in joint.stochastic_nodes):
+    if any(is_scalar_choice(joint.nodes[name]["fn"]) for name in joint.stochastic_nodes):
         chance: dict[str, Tensor] = {}
         for shift in range(2):
-            with _AnyChoice(chance, shift):
+            with AnyChoice(chance, shift):
                 model(*batch)  # it chooses by the prior, and the guide follows
                 _run(model, guide, *batch)
     return joint
 
 
 def _run(model: Callable, guide: Callable, *batch: Any) -> poutine.Trace:
-    proposed = poutine.trace(guide).get_trace(*batch)
+    proposed = _propose(model, guide, *batch)
     joint = _replay(model, proposed, *batch)
     compared = joint.copy()
     for name in {*joint.stochastic_nodes} - {*proposed.nodes}:
@@ -173,56 +183,42 @@ def _run(model: Callable, guide: Callable, *batch: Any) -> poutine.Trace:
     return joint
 
 
+def _propose(model: Callable, guide: Callable, *batch: Any) -> poutine.Trace:
+    try:
+        with poutine.trace() as drawing:
+            guide(*batch)
+    except (RuntimeError, TypeError, ValueError) as error:
+        # A guide may fail in its own ways after a draw of a wrong shape.
+        prior = _prior(model, *batch)
+        check_drawn(prior, drawing.trace)
+        lacking = [name for name in latents(prior) if name not in drawing.trace]
+        if lacking and re.search("object is not callable|inside plate", str(error)):
+            shape = tuple(prior.nodes[lacking[0]]["fn"].event_shape)
+            raise ValueError(
+                f"the guide must draw {lacking[0]} from a distribution of pyro.distributions with event "
+                f"shape {shape}, see .to_event: {error}"
+            ) from error
+        raise
+    return drawing.trace
+
+
+def _prior(model: Callable, *args: Any, **kwargs: Any) -> poutine.Trace:
+    with torch.no_grad(), unchanged(model):
+        return poutine.trace(model).get_trace(*args, **kwargs)
+
+
 def _replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:
     check_observed(proposed)
     try:
         return poutine.trace(poutine.replay(model, trace=proposed)).get_trace(*args, **kwargs)
     except Exception:
         # A model may fail in its own ways at draws of wrong shapes: what is wrong is said here.
-        with torch.no_grad(), _unchanged(model):
-            prior = poutine.trace(model).get_trace(*args, **kwargs)
-        check_sites(prior, proposed)
+        check_sites(_prior(model, *args, **kwargs), proposed)
         raise
 
 
-def _is_scalar_choice(distribution: Any) -> bool:
-    return getattr(distribution, "has_enumerate_support", False) and distribution.event_dim == 0
-
-
-class _AnyChoice(Messenger):
-    """Inside, a discrete latent takes any value that is possible where it is drawn first, and keeps it.
-
-    Args:
-        chance: Uniform random numbers by site, made where there are none.
-        shift: How many values further, so that of two shifts one has an object where the other has none.
-    """
-
-    def __init__(self, chance: dict[str, Tensor], shift: int) -> None:
-        super().__init__()
-        self.chance, self.shift = chance, shift
-        self.values: dict[str, Tensor] = {}
-
-    def _pyro_sample(self, msg: Any) -> None:
-        name, fn = msg["name"], msg["fn"]
-        if msg["is_observed"] or msg["value"] is not None or not _is_scalar_choice(fn):
-            return
-        if name not in self.values:
-            self.values[name] = self.choose(name, fn)
-        msg["value"] = self.values[name]
-
-    def choose(self, name: str, distribution: Any) -> Tensor:
-        values = distribution.enumerate_support(expand=False)
-        possible = distribution.log_prob(values) >= UNLIKELY
-        if name not in self.chance:
-            self.chance[name] = torch.rand(possible.shape[1:], device=values.device)
-        count = possible.sum(0).clamp(min=1)
-        rank = ((self.chance[name] * count).long() + self.shift) % count
-        index = (possible.cumsum(0) > rank).long().argmax(0)
-        return values.expand(possible.shape).gather(0, index[None])[0]
-
-
 @contextmanager
-def _unchanged(*functions: Callable) -> Iterator[None]:
+def unchanged(*functions: Callable) -> Iterator[None]:
     """Restores random state and buffers, such as the running means of a BatchNorm."""
     modules = [module for function in functions for module in modules_of(function)]
     buffers = [part for module in modules for part in module.buffers()]

@@ -11,10 +11,12 @@ from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import TransformedDistribution, biject_to
+from torch.distributions import TransformedDistribution
+
+from .supports import is_within, unwrapped
 
 __all__ = [
-    "UNLIKELY",
+    "check_drawn",
     "check_observed",
     "check_pair",
     "check_sites",
@@ -23,8 +25,6 @@ __all__ = [
     "where_counted",
 ]
 
-#: Values of a discrete site that are less likely than this are taken for impossible (in nats).
-UNLIKELY = -12.0
 _REBUILD = "if the prior was changed after the guide was built, build a new guide"
 
 
@@ -50,10 +50,17 @@ def check_sites(joint: poutine.Trace, proposed: poutine.Trace) -> None:
             f"{sorted(proposals)}. The guide must draw each latent of the model by pyro.sample, and no "
             'other (or with infer={"is_auxiliary": True})'
         )
-    for name in drawn:
-        _check_distribution(name, drawn[name]["fn"], proposals[name])
-        _check_plates(name, drawn[name], proposals[name])
-        _check_scale(name, drawn[name], proposals[name])
+    check_drawn(joint, proposed)
+
+
+def check_drawn(joint: poutine.Trace, proposed: poutine.Trace) -> None:
+    """The same of what the guide has drawn so far, if more is to come."""
+    drawn = latents(joint)
+    for name, proposal in latents(proposed).items():
+        if name in drawn:
+            _check_distribution(name, drawn[name]["fn"], proposal)
+            _check_plates(name, drawn[name], proposal)
+            _check_scale(name, drawn[name], proposal)
 
 
 def check_observed(proposed: poutine.Trace) -> None:
@@ -72,7 +79,7 @@ def warn_unsupported(joint: poutine.Trace) -> None:
         site = joint.nodes[name]
         if not _is_supported(site):
             advice = ": round the images, or use Pixels(dist.Normal, scale=0.3)" * (name == "image")
-            support = _core(site["fn"]).support
+            support = unwrapped(site["fn"]).support
             words = (
                 f"{name} has values outside the support {support} of its distribution, so its log "
             )
@@ -81,7 +88,7 @@ def warn_unsupported(joint: poutine.Trace) -> None:
 
 def _is_supported(site: Any) -> bool:
     """Whether a site's values lie in its distribution's support, wherever they count."""
-    fn = _core(site["fn"])
+    fn = unwrapped(site["fn"])
     if isinstance(fn, dist.Unit | dist.Delta):
         return True  # a factor, or a deterministic site
     try:
@@ -108,12 +115,19 @@ def _check_distribution(name: str, prior: Distribution, proposed: Any) -> None:
             f"{name} has event shape {shapes[0]} in the model, {shapes[1]} in the guide: {_REBUILD}; "
             "else see .to_event"
         )
-    if isinstance(_core(proposal), dist.Delta):
+    if (
+        isinstance(unwrapped(prior), dist.Delta)
+        and prior.log_prob(proposed["value"]).isneginf().any()
+    ):
+        raise ValueError(
+            f"{name} is a point in the model: the guide must draw it from the same dist.Delta"
+        )
+    if isinstance(unwrapped(proposal), dist.Delta):
         if not prior.support.check(proposed["value"]).all():
             raise ValueError(f"{name} lies outside the support {prior.support} of its prior")
         return
     kinds = [fn.support.is_discrete for fn in (prior, proposal)]
-    if kinds[0] != kinds[1] or not _is_within(prior, proposal):
+    if kinds[0] != kinds[1] or not is_within(prior, proposal):
         raise ValueError(
             f"{name} has support {prior.support} in the model, {proposal.support} in the guide, which "
             f"must lie inside: {_REBUILD}"
@@ -127,40 +141,6 @@ def _check_scale(name: str, drawn: Any, proposed: Any) -> None:
             f"{name} is scaled by {own.unique().tolist()} in the model and by "
             f"{other.unique().tolist()} in the guide: scale both alike, or the result is no bound"
         )
-
-
-def _core(distribution: Any) -> Any:
-    while hasattr(distribution, "base_dist") and not isinstance(
-        distribution, TransformedDistribution
-    ):
-        distribution = distribution.base_dist  # wrapped by .to_event, .mask or .expand
-    return distribution
-
-
-def _is_within(prior: Any, proposal: Any) -> bool:
-    """Whether values from all over the proposal's support, as far as they can be had, lie in the prior's."""
-    if proposal.support.is_discrete:
-        if not proposal.has_enumerate_support or _core(proposal).event_dim < proposal.event_dim:
-            return True
-        values = proposal.enumerate_support(expand=False)
-        return not (~prior.support.check(values) & (proposal.log_prob(values) > UNLIKELY)).any()
-    if isinstance(_core(proposal), TransformedDistribution):
-        values = proposal.sample((10,))  # an affine map, for one, claims all numbers as its support
-        return bool((prior.support.check(values) | ~_is_finite(values, proposal)).all())
-    try:
-        transform = biject_to(proposal.support)
-    except NotImplementedError:
-        return True
-    size = transform.inverse_shape(proposal.event_shape)
-    ends = torch.linspace(-8.0, 8.0, 9, dtype=torch.float64)
-    ends = ends.reshape(-1, *[1] * (len(proposal.batch_shape) + len(size)))
-    values = transform(ends.expand(*ends.shape[: 1 + len(proposal.batch_shape)], *size))
-    return bool(prior.support.check(values).all())
-
-
-def _is_finite(values: Tensor, proposal: Any) -> Tensor:
-    finite = values.isfinite()
-    return finite.flatten(-proposal.event_dim).all(-1) if proposal.event_dim else finite
 
 
 def _check_plates(name: str, drawn: Any, proposed: Any) -> None:
@@ -190,7 +170,7 @@ def _check_plates(name: str, drawn: Any, proposed: Any) -> None:
 
 def _check_mask(name: str, joint: poutine.Trace, proposed: Any) -> None:
     drawn = joint.nodes[name]
-    if isinstance(_core(proposed["fn"]), dist.Delta):
+    if isinstance(unwrapped(proposed["fn"]), dist.Delta):
         return  # without a spread there is nothing to gain
     kept, counted = (where_counted(site) for site in (drawn, proposed))
     if kept is counted is None:

@@ -45,6 +45,46 @@ def test_wrong_parameters_are_refused_at_once(parameters):
         Prior(dist.Normal, **parameters)
 
 
+@pytest.mark.parametrize(
+    ("family", "parameters", "words"),
+    [
+        (
+            dist.Normal,
+            {"loc": [0.0] * 2, "scale": [1.0] * 3},
+            r"Normal of \['loc', 'scale'\]: .*size",
+        ),
+        (dist.MultivariateStudentT, {"df": 3.0, "loc": [0.0]}, "missing .* 'scale_tril'"),
+        (dist.Multinomial, {"total_count": 3, "probs": [1.0]}, "Multinomial takes .*total_count=3"),
+        (dist.RelaxedBernoulli, {"temperature": -1.0, "probs": 0.5}, "takes .*temperature=-1"),
+    ],
+)
+def test_what_a_family_cannot_be_built_of_is_refused_with_the_remedy(family, parameters, words):
+    with pytest.raises(ValueError, match=f"(?s){words}.*need a function, such as lambda scene: "):
+        Prior(family, **parameters)
+
+
+@pytest.mark.parametrize("learn", [False, True])
+@pytest.mark.parametrize(
+    ("family", "parameters", "fixed"),
+    [
+        (dist.RelaxedOneHotCategorical, {"temperature": 0.5, "probs": [0.2, 0.8]}, set()),
+        (dist.RelaxedBernoulli, {"temperature": 0.5, "logits": [1.0, 2.0]}, set()),
+        (dist.Binomial, {"total_count": [3.0], "probs": [0.2]}, {"total_count"}),
+        (dist.Delta, {"v": [0.2, 3.0]}, set()),
+        (dist.Uniform, {"low": [0.2], "high": [3.0]}, set()),
+    ],
+)
+def test_any_family_with_parameters_that_are_numbers_is_a_prior(family, parameters, fixed, learn):
+    prior = Prior(family, learn=learn, **parameters)
+    trained = {name for name, _ in prior.named_parameters()}
+    assert trained == ({*parameters} - fixed if learn else set())
+    for name, value in prior.values().items():
+        torch.testing.assert_close(value, torch.as_tensor(parameters[name]))
+    drawn = prior(None)
+    assert drawn.event_shape == (len(next(reversed(parameters.values()))),)
+    assert drawn.log_prob(drawn.sample()).isfinite()
+
+
 def test_a_family_of_torch_is_refused_with_the_remedy():
     with pytest.raises(TypeError, match="a class of pyro.distributions"):
         Prior(torch.distributions.Normal, loc=[0.0], scale=[1.0])

@@ -11,12 +11,14 @@ PACKAGE = Path(__file__).parent.parent / "pyro_scenes"
 
 ROOMS = [
     "atomic random render networks",
+    "supports",
     "checks handlers sites",
     "conditionals",
     "base",
     "pairs",
     "models data inference evaluation criticism viz",
     "recipes",
+    "pretrained",
     "experiment",
     "__init__",
 ]

@@ -23,6 +23,7 @@ from pyro_scenes.viz import (
     layer_by_layer,
     lines,
     most_hidden,
+    objects_found,
     pictures,
     predictive_checks,
     taken_apart,
@@ -68,7 +69,7 @@ def rows_of(figure):
 # sheets
 
 
-@pytest.mark.parametrize(("columns", "panels"), [(1, 5), (2, 6), (5, 5), (8, 8)])
+@pytest.mark.parametrize(("columns", "panels"), [(1, 5), (2, 6), (5, 5), (8, 5)])
 def test_a_sheet_has_every_image_once_in_rows(columns, panels):
     figure = annotated(IMAGES, columns=columns)
     assert isinstance(figure, Figure) and len(figure.axes) == panels
@@ -98,19 +99,20 @@ def test_a_reconstruction_above_full_ink_is_clipped():
 
 def test_titles_stand_above_their_images():
     axes = annotated(IMAGES, titles=list("abcde")).axes
-    assert [axis.get_title() for axis in axes] == [*"abcde", "", "", ""]
+    assert [axis.get_title() for axis in axes] == [*"abcde"]
 
 
 def test_wrong_images_are_marked_and_counted():
     correct = np.array([True, False, True, True, False])
     figure = annotated(IMAGES, titles=list("abcde"), correct=correct)
-    assert figure.get_suptitle() == "3 of 5 right"
+    assert figure.get_suptitle() == "3 of 5 images right; wrong ones are marked"
     looks = [(axis.title.get_color(), axis.spines["left"].get_edgecolor()) for axis in figure.axes]
     right = {looks[i] for i in correct.nonzero()[0]}
     wrong = {looks[i] for i in (~correct).nonzero()[0]}
     assert len(right) == len(wrong) == 1 and right.isdisjoint(wrong)
     assert annotated(IMAGES, correct=correct, headline="own").get_suptitle() == "own"
     assert annotated(IMAGES).get_suptitle() == ""
+    assert annotated(IMAGES, correct=[1] * 5).get_suptitle() == "5 of 5 images right"
 
 
 def test_wrong_counts_are_named_beside_the_truth():
@@ -118,9 +120,10 @@ def test_wrong_counts_are_named_beside_the_truth():
     figure = counted(IMAGES, boxes, torch.tensor([0, 1, 2, 0, 1]), truth=[0, 2, 2, 0, 0])
     titles = [axis.get_title() for axis in figure.axes[:5]]
     assert titles == ["0 found", "1 found, 2 there", "2 found", "0 found", "1 found, 0 there"]
-    assert figure.get_suptitle() == "3 of 5 counted right"
+    assert figure.get_suptitle().startswith("3 of 5 counts right")
     unknown = counted(IMAGES, boxes, [0, 1, 2, 0, 1])
-    assert unknown.axes[1].get_title() == "1 found" and unknown.get_suptitle() == ""
+    assert unknown.axes[1].get_title() == "1 found"
+    assert unknown.get_suptitle() == "0 to 2 found in a scene"
     with pytest.raises(ValueError, match="truth must be one for each"):
         counted(IMAGES, boxes, [0, 1, 2, 0, 1], truth=[1])
 
@@ -145,9 +148,10 @@ def test_the_legend_names_the_steps_that_are_drawn():
     boxes = np.full((5, 4, 4), np.nan)
     boxes[1, 0] = boxes[4, 2] = [0, 0, 2, 2]
     (legend,) = annotated(IMAGES, boxes).legends
-    assert labels(legend) == ["step 1", "step 3"]
+    assert labels(legend) == ["1st window", "3rd window"]
     colours = [to_rgba(line.get_color()) for line in legend.get_lines()]
     assert colours == [to_rgba(STEP_COLOURS[i]) for i in (0, 2)]
+    assert labels(two_rows(boxes).legends[0]) == ["1st window", "3rd window"]
     assert not annotated(IMAGES, boxes[:, 1:2]).legends
 
 
@@ -165,6 +169,37 @@ def test_columns_have_names_and_an_image_of_nan_leaves_its_place_empty():
     assert [axis.get_title() for axis in figure.axes] == [*"vwxyz", *[""] * 5]
     assert [len(axis.images) for axis in figure.axes] == [1, 0, 1, 1, 1] + [1] * 5
     assert figure.get_suptitle() == "all"
+
+
+def test_wrong_columns_are_marked_at_the_top():
+    figure = pictures({"a": IMAGES, "b": IMAGES}, columns=list("vwxyz"), correct=[1, 1, 0, 1, 1])
+    widths = [axis.spines["top"].get_linewidth() for axis in figure.axes]
+    assert widths[2] > max(widths[:2] + widths[3:])
+
+
+class Found(NamedTuple):
+    boxes: np.ndarray
+    counts: torch.Tensor
+    canvas: np.ndarray
+    objects: torch.Tensor
+
+
+def test_each_object_is_drawn_alone_in_its_own_window():
+    boxes, counts = np.full((5, 3, 4), np.nan), torch.tensor([1, 2, 0, 1, 1])
+    objects = torch.full((5, 3, 1, 6, 8), torch.nan)
+    for image, count in enumerate(counts):
+        boxes[image, :count] = BOXES[0, 0]
+        objects[image, :count] = torch.arange(1, count + 1)[:, None, None, None] / 10
+    figure = objects_found(IMAGES, Found(boxes, counts, IMAGES / 2, objects), counts[[0] * 5])
+    rows = rows_of(figure)
+    names = ["image", "windows found", "reconstruction", "object 1 alone", "object 2 alone"]
+    assert list(rows) == names and [len(rows[name]) for name in names] == [5, 5, 5, 4, 1]
+    assert (rows["object 2 alone"][0] == pytest.approx(0.2)) and "3 of 5" in figure.get_suptitle()
+    colours = [[colour for colour, _ in windows(axis)] for axis in figure.axes]
+    first, second = (to_rgba(colour) for colour in STEP_COLOURS[:2])
+    assert colours[6] == [first, second] and colours[16] == [first] and colours[21] == [second]
+    assert not any(colours[:5]) and not any(colours[10:15])
+    assert figure.axes[1].get_title() == "2 found,\n1 there"
 
 
 # scenes taken apart
@@ -216,24 +251,38 @@ def test_regions_are_in_the_colours_of_their_layers_before_a_dark_background(dec
     regions, masks = decomposition.regions, decomposition.masks
     rows = rows_of(taken_apart(images, decomposition, truth=regions[:, :2], painted=painted))
     assert list(rows) == [
-        *["image", "reconstruction", "regions", "true regions"],
+        *["image", "reconstruction", "regions found", "true regions"],
         "painted from full shapes",
     ]
-    picture, truth = (rows[name][0] for name in ("regions", "true regions"))
+    picture, truth = (rows[name][0] for name in ("regions found", "true regions"))
     colours = [np.unique(picture[regions[0, i] == 1], axis=0) for i in range(3)]
     assert [len(colour) for colour in colours] == [1, 1, 1]
     assert colours[2].max() < 0.2 < min(colours[0].max(), colours[1].max())
     objects = regions[0, :2].sum(0) == 1
     assert np.array_equal(truth[objects], picture[objects]) and not truth[~objects].any()
     see_through = decomposition._replace(masks=masks * 0.4)
-    bright = rows_of(taken_apart(images, see_through))["regions"][0]
+    bright = rows_of(taken_apart(images, see_through))["regions found"][0]
     assert bright[regions[0, 2] == 1].max() > 0.2
+
+
+def test_true_regions_have_the_colour_of_their_layer_in_any_order(decomposition):
+    turned = decomposition.regions[:, [1, 0]]
+    rows = rows_of(taken_apart(decomposition.canvas, decomposition, truth=turned))
+    found, true = (rows[name][0] for name in ("regions found", "true regions"))
+    objects = turned[0].sum(0) == 1
+    assert np.array_equal(found[objects], true[objects])
+    none = decomposition._replace(regions=decomposition.regions * [[[0]], [[1]], [[1]]])
+    figure = taken_apart(none.canvas, none, truth=turned[:, ::-1], correct=[0, 1])
+    missed = rows_of(figure)["true regions (white: missed)"][0]
+    assert (missed[decomposition.regions[0, 0] == 1] == 1).all()
+    assert figure.get_suptitle().startswith("1 of 2 scenes taken apart right")
 
 
 def test_layers_are_drawn_complete(layers):
     rows = rows_of(taken_apart(layers.canvas, layers))
-    assert list(rows) == ["image", "reconstruction", "layer 1 (front)", "layer 2"]
-    for i, name in enumerate(list(rows)[2:]):
+    names = ["layer 1 (front), completed", "layer 2, completed"]
+    assert list(rows) == ["image", "reconstruction", "regions found", *names]
+    for i, name in enumerate(names):
         assert np.array_equal(rows[name], layers.complete[:, i, 0])
 
 
@@ -249,8 +298,10 @@ def test_steps_of_a_scene_begin_with_all_unexplained_and_end_with_the_canvas(kin
     scene = request.getfixturevalue(kind)
     figure = layer_by_layer(scene.canvas, scene, index=1)
     rows = rows_of(figure)
-    unexplained, taken = (rows[name] for name in ("not yet explained", "taken by this layer"))
+    names = "not yet explained (white)", "taken by this layer"
+    unexplained, taken = (rows[name] for name in names)
     masks, regions = two_squares()
+    regions = regions[:, masks[1].any((1, 2))]  # a layer that is nowhere has no column
     image, first, *_ = unexplained
     canvas = np.asarray(scene.canvas[1])
     assert np.array_equal(image, np.moveaxis(canvas, 0, -1) if len(canvas) == 3 else canvas[0])
@@ -268,9 +319,18 @@ def test_columns_say_layer_and_expert(decomposition):
     figure = layer_by_layer(images, decomposition, index=1)
     titles = [axis.get_title().split("\n")[1] for axis in figure.axes[1:4]]
     assert titles == ["expert 1", "no object", "expert 2"]
-    figure = layer_by_layer(images, decomposition, experts=["discs", "squares", "background"])
+    figure = layer_by_layer(images, decomposition, experts=["discs", "squares", "the rest"])
     titles = [axis.get_title() for axis in figure.axes[1:4]]
-    assert titles == ["layer 1 (front)\nsquares", "layer 2\ndiscs", "layer 3\nbackground"]
+    assert titles == ["layer 1 (front)\nsquares", "layer 2\ndiscs", "layer 3\nthe rest"]
+    behind = decomposition._replace(experts=np.array([[1, 0, -1]] * 2))
+    assert layer_by_layer(images, behind).axes[3].get_title() == "layer 3\nbackground"
+
+
+def test_an_empty_layer_is_left_out_and_counted(decomposition):
+    masks = decomposition.masks * [[[1]], [[0]], [[1]]]
+    figure = layer_by_layer(decomposition.canvas, decomposition._replace(masks=masks))
+    titles = [axis.get_title().split("\n")[0] for axis in figure.axes[1:3]]
+    assert titles == ["layer 1 (front)", "layer 3"] and "1 left out" in figure.get_suptitle()
 
 
 def test_completion_draws_the_object_that_is_asked_for(decomposition):
@@ -308,6 +368,8 @@ class Tails(NamedTuple):
     share: float
     expected: float
     standard_error: float
+    low: float
+    high: float
     tail: float = 0.05
 
 
@@ -315,13 +377,15 @@ def checks(share=0.5, p=(0.0, 0.5, 0.6, 1.0)):
     replicates = np.linspace(0, 1, 11)[:, None] + np.arange(4.0)
     observed = np.array([9.0, 1.5, 2.4, -9.0])
     values = {"ink": observed}, {"ink": replicates[None]}, {"ink": np.array(p)}
-    return predictive_checks(*values, {"ink": Tails(share, 0.1, 0.15)})
+    return predictive_checks(*values, {"ink": Tails(share, 0.1, 0.15, share, 0.0)})
 
 
 def test_a_check_says_the_share_outside_beside_what_is_expected():
     left, right = checks().axes
-    assert left.get_title() == "ink" and left.get_xlabel() and left.get_ylabel()
-    assert right.get_title() == "50% of images outside [0.05, 0.95]\ncalibrated: 10% ± 15%"
+    assert left.get_title() == "ink\nreplicates have too little in 50% of images"
+    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in (left, right))
+    assert right.get_title() == "50% of images have p outside [0.05, 0.95]\ncalibrated: 10% ± 15%"
+    assert "no misfit" in checks(0.2).axes[0].get_title()
     assert to_rgba(right.title.get_color()) != to_rgba("black")
     assert to_rgba(checks(0.2).axes[1].title.get_color()) == to_rgba("black")
     assert sum(bar.get_height() for bar in right.patches if hasattr(bar, "get_height")) == 4
@@ -332,7 +396,7 @@ def test_a_check_draws_each_image_at_its_own_statistic():
     points = {line.get_label(): line.get_xydata() for line in left.lines}
     assert points["p within"].tolist() == [[1.5, 1.5], [2.4, 2.5]]
     assert points["p in a tail"].tolist() == [[9.0, 0.5], [-9.0, 3.5]]
-    assert labels(checks(p=[0.3, 0.5, np.nan, 0.4]).axes[0].get_legend()) == ["p within"]
+    assert labels(checks(p=[0.3, 0.5, np.nan, 0.4]).axes[0].get_legend()) == ["p within", "equal"]
 
 
 # all

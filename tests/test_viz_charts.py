@@ -17,7 +17,7 @@ def test_each_quantity_has_its_curve_with_gaps_where_it_is_missing():
         {"step": 4.0},
     ]
     figure = curves(history)
-    assert [axis.get_title() for axis in figure.axes] == ["elbo (nats)", "count accuracy"]
+    assert [axis.get_title() for axis in figure.axes] == ["ELBO (nats)", "count accuracy (share)"]
     elbo, accuracy = (axis.lines[0] for axis in figure.axes)
     assert list(elbo.get_xdata()) == list(accuracy.get_xdata()) == [1, 3, 4]
     np.testing.assert_equal(list(elbo.get_ydata()), [2, 4, np.nan])
@@ -34,9 +34,19 @@ def test_curves_are_wrapped_and_no_place_is_an_empty_panel():
 
 def test_curves_have_units_and_marks():
     figure = curves([{"hour": 1, "error": 2}], x="hour", units={"error": "px"}, marks={"end": 0.5})
-    (axis,) = figure.axes
+    (axis,), (legend,) = figure.axes, figure.legends
     assert axis.get_title() == "error (px)" and axis.get_xlabel() == "hour"
-    assert list(axis.lines[1].get_xdata()) == [0.5, 0.5] and labels(axis.get_legend()) == ["end"]
+    assert list(axis.lines[1].get_xdata()) == [0.5, 0.5] and labels(legend) == ["end"]
+
+
+def test_training_and_validation_share_a_panel():
+    row = {"step": 1, "train_elbo": 1, "mse": 3, "validation_elbo": 2}
+    elbo, mse = curves([row], marks={"now": 1}).axes
+    assert elbo.get_title() == "ELBO (nats)" and mse.get_title() == "MSE"
+    assert labels(elbo.get_legend()) == ["training batches", "validation scenes"]
+    assert [line.get_ydata()[0] for line in elbo.lines[:2]] == [1, 2] and not mse.get_legend()
+    (alone,) = curves([{"step": 1, "validation_loss": 2}]).axes
+    assert alone.get_title() == "validation loss (nats)"
 
 
 def test_a_history_of_nothing_is_an_empty_panel():
@@ -45,7 +55,8 @@ def test_a_history_of_nothing_is_an_empty_panel():
 
 def test_bars_stand_side_by_side_over_their_number():
     rows = {"truth": np.array([0.2, 0.5, 0.3]), "model": np.array([0.6, 0.4])}
-    (axis,) = bars(rows, x="count").axes
+    (axis,) = bars(rows, x="count", headline="two").axes
+    assert axis.get_title() == "two"
     assert axis.get_xlabel() == "count" and list(axis.get_xticks()) == [0, 1, 2]
     assert axis.get_ylabel() and labels(axis.get_legend()) == list(rows)
     drawn = sorted((bar.get_x(), bar.get_width(), bar.get_height()) for bar in axis.patches)

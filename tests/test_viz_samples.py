@@ -10,7 +10,7 @@ from pyro_scenes.evaluation import Decomposition, Layers, floors
 
 
 def rows(figure):
-    return [axis.get_ylabel() for axis in figure.axes if axis.get_ylabel()]
+    return [axis.get_ylabel().replace("\n", " ") for axis in figure.axes if axis.get_ylabel()]
 
 
 def test_layers_that_paint_nothing_have_no_row():
@@ -18,7 +18,12 @@ def test_layers_that_paint_nothing_have_no_row():
     masks[:, 2] = 0
     sample = SimpleNamespace(layers=torch.rand(2, 3, 3, 4, 4) * masks, masks=masks)
     figure = viz.painted_layers(sample)
-    assert rows(figure) == ["the back layer", "layer 1 in front"]
+    assert rows(figure) == ["layer 2 at the back", "layer 1 in front"]
+    named = viz.painted_layers(sample, names=["disc", "square", "none"], headline="grown")
+    assert rows(named) == ["layer 2 (square) at the back", "layer 1 (disc) in front"]
+    assert named.get_suptitle() == "grown"
+    with pytest.raises(ValueError, match="names must be one for each of 3 layers, got 1"):
+        viz.painted_layers(sample, names=["disc"])
     # The last row is the scene: the front layer is opaque.
     drawn = torch.as_tensor(figure.axes[2].images[0].get_array())
     torch.testing.assert_close(drawn.float(), sample.layers[0, 0].movedim(0, -1))

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 from torch.distributions import transform_to
+from torch.distributions.constraints import is_dependent
 
 from ..networks import CERTAIN
 
@@ -21,6 +22,8 @@ Conditional = Callable[[Any], Distribution]
 #: Probabilities of pixels are kept this far from 0 and 1, so that no pixel has log p = -inf.
 MIN_PROBABILITY = 1e-3
 
+_OTHERS = "Other arguments need a function, such as lambda scene: dist.Multinomial(3, probs)"
+
 
 class _Family(nn.Module):
     """A family of distributions whose parameters are buffers, or trained within their constraints."""
@@ -30,42 +33,38 @@ class _Family(nn.Module):
         if not (isinstance(family, type) and hasattr(family, "to_event")):
             wanted = "a class of pyro.distributions (torch's will not do), such as dist.Normal"
             raise TypeError(f"give the family, {wanted}, got {family!r:.60}")
-        self.family, self.learn = family, learn
-        names = self.constraints
+        self.family, self.learn, self._constraints = family, learn, _constraints(family)
         for name, value in parameters.items():
             value = torch.as_tensor(value, dtype=torch.get_default_dtype()).detach().clone()
-            if name not in names or value.numel() == 0 or not names[name].check(value).all():
-                got = f"{name}={value.tolist()}"
-                raise ValueError(f"{family.__name__} takes {dict(names)}, got {got}")
-            if learn:
-                self.register_parameter(name, nn.Parameter(transform_to(names[name]).inv(value)))
+            constraint = self._constraints.get(name)
+            if constraint is None or value.numel() == 0 or not constraint.check(value).all():
+                got = f"{name}={value.tolist()}. {_OTHERS}"
+                raise ValueError(f"{family.__name__} takes {self._constraints}, got {got}")
+            if learn and not constraint.is_discrete:  # such as the number of trials
+                self.register_parameter(name, nn.Parameter(transform_to(constraint).inv(value)))
             else:
                 self.register_buffer(name, value)
 
-    @property
-    def constraints(self) -> dict[str, Any]:
-        """The constraint of each parameter that the family takes."""
-        names = self.family.arg_constraints
-        if isinstance(names, property):  # Uniform's bounds constrain each other
-            names = dict.fromkeys(signature(self.family).parameters, constraints.real)
-        return names
-
     def values(self) -> dict[str, Tensor]:
         """The family's parameters, by name."""
-        stored: dict[str, Any] = {**self._parameters, **self._buffers}
-        if self.learn:
-            stored = {name: transform_to(self.constraints[name])(stored[name]) for name in stored}
-        return stored
+        trained = {n: transform_to(self._constraints[n])(p) for n, p in self._parameters.items()}
+        return {**trained, **self._buffers}
 
     def extra_repr(self) -> str:
         words = [self.family.__name__] * ("family" in signature(type(self)).parameters)
         for name, value in self.values().items():
             numbers = [f"{number:.4g}" for number in value.flatten()[:4].tolist()]
-            numbers += ["..."] * (value.numel() > 4)
-            words.append(
-                f"{name}=[{', '.join(numbers)}]" if value.dim() else f"{name}={numbers[0]}"
-            )
+            text = ", ".join([*numbers, *["..."] * (value.numel() > 4)])
+            words.append(f"{name}=[{text}]" if value.dim() else f"{name}={text}")
         return ", ".join([*words, *["learn=True"] * self.learn])
+
+
+def _constraints(family: type[Any]) -> dict[str, Any]:
+    """By parameter. Where a family has none, or parameters constrain each other, the family checks."""
+    arguments, known = signature(family).parameters, family.arg_constraints
+    known = dict.fromkeys(arguments, constraints.real) if isinstance(known, property) else known
+    relaxed = {"temperature": constraints.positive} if "temperature" in arguments else {}
+    return {n: constraints.real if is_dependent(c) else c for n, c in {**known, **relaxed}.items()}
 
 
 class Prior(_Family):
@@ -73,12 +72,12 @@ class Prior(_Family):
 
     Args:
         family: A class of ``pyro.distributions`` such as ``dist.Normal``.
-        learn: Whether the parameters are trained, within their constraints.
+        learn: Whether the parameters are trained, within their constraints; counts are not.
         parameters: The family's parameters, numbers or sequences; all their dimensions are event dimensions.
 
     Raises:
         TypeError: The family is not of ``pyro.distributions``.
-        ValueError: The family does not take a parameter, or a value is outside its constraint.
+        ValueError: The family cannot be built of these parameters, or a value is outside its constraint.
 
     Example:
         ``Prior(dist.Normal, loc=[3.0, 0.0, 0.0], scale=[0.2, 1.0, 1.0])`` draws poses.
@@ -86,7 +85,10 @@ class Prior(_Family):
 
     def __init__(self, family: type[Any], *, learn: bool = False, **parameters: Any) -> None:
         super().__init__(family, learn, parameters)
-        self(None)  # raises for parameters that do not go together
+        try:
+            self(None)
+        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{family.__name__} of {[*parameters]}: {error}. {_OTHERS}") from error
 
     def forward(self, scene: Any) -> Distribution:
         distribution = self.family(**self.values())
@@ -117,8 +119,7 @@ class Persist(_Family):
 
 def persist(logits: Float[Tensor, "*#batch"], z_pres: Float[Tensor, "*#batch"]) -> Distribution:
     """Bernoulli with these logits where ``z_pres`` of the step before is 1; certainly 0 where it is 0."""
-    # Probabilities 0 and 1 need finite logits.
-    logits = logits.clamp(-CERTAIN, CERTAIN)
+    logits = logits.clamp(-CERTAIN, CERTAIN)  # finite for probabilities 0 and 1, too
     return dist.Bernoulli(logits=torch.where(z_pres.bool(), logits, -CERTAIN))
 
 
@@ -135,7 +136,7 @@ class Pixels(_Family):
         self, family: type[Any] = dist.Normal, *, learn: bool = False, **parameters: Any
     ) -> None:
         super().__init__(family, learn, parameters)
-        names = self.constraints
+        names = self._constraints
         self.centre = "loc" if "loc" in names else "probs"
         if set(names) - {"logits"} != {self.centre, *parameters} or self.centre in parameters:
             raise ValueError(

@@ -120,9 +120,9 @@ def _check_sizes(paths: list[Path], sizes: list[tuple[int, int]]) -> None:
     usual = Counter(sizes).most_common(1)[0][0]
     other = next(i for i, size in enumerate(sizes) if size != usual)
     number = sum(size != usual for size in sizes)
-    texts = [f"{width} x {height}" for width, height in (sizes[other], usual)]
+    texts = [f"{height} x {width}" for width, height in (sizes[other], usual)]
     raise ValueError(
-        f"pictures must be of one size: {paths[other]} is {texts[0]} pixels (width x height), most are "
+        f"pictures must be of one size: {paths[other]} is {texts[0]} pixels (height x width), most are "
         f"{texts[1]}, such as {paths[sizes.index(usual)].name}; {number} of {len(paths)} differ: crop, "
         "pad or remove them"
     )

@@ -1,6 +1,6 @@
 """What examples share: their flags, an output folder, a training that survives being killed, and tasks."""
 
-from .flags import flags, launch, natural, path, positive, rate, up_to
+from .flags import checkpoint, flags, launch, natural, path, positive, rate, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
 from .layered_sheets import layered_figures
@@ -9,10 +9,12 @@ from .run import Run
 from .scoring import Scorer
 from .shapes import ShapesJudge, ShapesTask
 from .sheets import expert_roles, explained, scene_figures
+from .shown import Shown, show_air, show_cst_vae, show_econ
 from .training import Training
 from .verdict import count_verdict, layer_verdict, region_verdict
 
 __all__ = [
+    "checkpoint",
     "IMAGES",
     "LAYERED",
     "LayeredScorer",
@@ -20,6 +22,7 @@ __all__ = [
     "Scorer",
     "ShapesJudge",
     "ShapesTask",
+    "Shown",
     "Training",
     "count_verdict",
     "divide",
@@ -41,6 +44,9 @@ __all__ = [
     "scene_figures",
     "share",
     "sides",
+    "show_air",
+    "show_cst_vae",
+    "show_econ",
     "unseen",
     "up_to",
 ]

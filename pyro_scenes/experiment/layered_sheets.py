@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from .. import viz
 from ..data import Scenes
-from ..evaluation import doubt, explanations, match_layers, overlap, see_layers, solved
+from ..evaluation import (
+    Layers,
+    Match,
+    doubt,
+    explanations,
+    match_layers,
+    overlap,
+    see_layers,
+    solved,
+)
 from .sheets import SIZE, score
 
 __all__ = ["layered_figures"]
@@ -40,14 +49,15 @@ def layered_figures(
         scene = poutine.trace(poutine.replay(model, drawn)).get_trace(size=len(images[:SIZE]))
         rows = {"image": images[:SIZE], "reconstruction": scene.nodes["canvas"]["value"]}
         return figures | {"reconstructions": viz.pictures(rows)}
-    layers, truth = see_layers(model, guide, images[:SIZE]), {}
+    layers = see_layers(model, guide, images[:SIZE])
+    truth: dict[str, Any] = {}
     if some.masks is not None:
         right = solved(layers.masks.amax(2), some.masks)
         truth = {"truth": some.visible(), "correct": right, "headline": score(right)}
     figures["reconstructions"] = viz.taken_apart(images[:SIZE], layers, **truth)
     if means:
-        heads = [f"digit {n}" for n in range(10)]
-        headline = "Mean of the true digits of each class, as the guide's windows see them"
+        heads = [f"digit {n}" for n in range(max(map(len, means.values())))]
+        headline = "Mean of each class of true digits in the guide's windows: sharp once they align"
         figures["alignment"] = viz.pictures(means, columns=heads, headline=headline)
     if layers.masks.shape[1] > 1:
         figures |= _completion(model, guide, scenes)
@@ -64,6 +74,12 @@ def _completion(model: Any, guide: nn.Module, scenes: Scenes) -> dict[str, Any]:
         return {}
     layers = see_layers(model, guide, hard.floats(model.blank.device))
     match = match_layers(layers.masks.amax(2), hard.masks)
+    # Of scenes with fewer objects than others, the rest is padding, which has no layer.
+    whole = (match.layer >= 0).all(1)
+    if not whole.any():
+        return {}
+    hard, layers = hard[whole], Layers(*(part[whole] for part in layers))
+    match = Match(*(part[whole] for part in match))
     headline = f"Objects that overlap: IoU of completed and true shape {match.iou.nanmean():.2f}"
     parts = {"layer": match.layer, "truth": hard.masks, "headline": f"{headline} (1 is perfect)"}
     return {"completion": viz.completion(hard.floats(), layers, **parts)}
@@ -84,6 +100,8 @@ def _samples(model: Any) -> Any:
     codes = [nodes[name]["value"] for name in nodes if name.startswith("z_what")]
     for i, layer in enumerate(nodes["layers"]["value"].unbind(1) if "layers" in nodes else ()):
         rows[f"layer {i + 1}"] = layer
-        rows[f"layer {i + 1}, before it is placed"] = model.decoder(codes[i])
+        colour, opacity = model.decoder(codes[i]).tensor_split([layer.shape[1]], 1)
+        content = colour * opacity if opacity.numel() else colour
+        rows[f"layer {i + 1}, before it is placed"] = content
     headline = "Samples: scenes of the prior, and the layers that they are made of"
     return viz.pictures(rows, headline=headline if len(rows) > 1 else "Samples of the prior")

@@ -93,6 +93,7 @@ def _is_row(row: Any) -> bool:
 def _as_flag(name: str, value: Any) -> str:
     """A flag as one would have typed it."""
     words = f"--{name.replace('_', '-')}"
+    value = "x".join(map(str, value)) if isinstance(value, tuple) else value
     if value is None or value is False:
         return f"no {words}"
     return words if value is True else f"{words} {value}"

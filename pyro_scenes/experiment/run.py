@@ -231,8 +231,7 @@ class Run:
 
 
 def _check_settings(path: str, kept: dict[str, Any], own: dict[str, Any]) -> None:
-    # An older checkpoint may lack newer settings, of which its model has the defaults.
-    if not {"image_shape"} <= kept.keys() <= own.keys():
+    if not {"image_shape"} <= kept.keys() <= own.keys():  # an older one may lack some
         raise CheckpointError(
             f"{path} was written by another example: its settings are {', '.join(map(str, kept))}, "
             f"here they are {', '.join(own)}"

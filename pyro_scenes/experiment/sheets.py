@@ -38,15 +38,15 @@ def explained(answer: Decomposition, scenes: Scenes, size: int = SIZE) -> Any:
     if some.masks is None:
         return viz.taken_apart(some.floats(), first, painted=painted)
     right = solved(first.of_objects(first.masks), some.masks)
-    truth = {"truth": some.visible(), "correct": right, "headline": score(right)}
+    truth: dict[str, Any] = {"truth": some.visible(), "correct": right, "headline": score(right)}
     return viz.taken_apart(some.floats(), first, painted=painted, **truth)
 
 
 def score(right: Tensor) -> str:
     """How many scenes ``evaluation.solved`` holds for right, in words."""
-    marks = "" if right.all() else ". Wrong ones are marked"
-    asked = "each object has a layer with an IoU above 0.5, hidden parts included"
-    return f"{right.sum()} of {len(right)} scenes taken apart right: {asked}{marks}"
+    marks = "" if right.all() else "; wrong ones are marked"
+    asked = "right: each object has a layer with an IoU above 0.5, hidden parts included"
+    return f"{right.sum()} of {len(right)} scenes taken apart right{marks}\n({asked})"
 
 
 def scene_figures(
@@ -100,10 +100,10 @@ def _samples(model: Any, known: Roles, nouns: dict[int, str], won: list[str]) ->
     grown = paint(model, [*objects, *background], SIZE)
     layers = [names[k] for k in objects] + ["background"] * (len(grown.masks[0]) - len(objects))
     return {
-        "experts": viz.pictures(single, headline="Samples: one object of one expert"),
-        "recombinations": viz.pictures(
-            mixed, headline="Samples: objects of these experts, front to back"
+        "experts": viz.pictures(
+            single, headline="Samples of one object, and what its expert won in the test scenes"
         ),
+        "recombinations": viz.pictures(mixed, headline="Samples of several objects, front to back"),
         "layer_by_layer": viz.painted_layers(
             grown, names=layers, headline="Samples, painted from the back to the front"
         ),

@@ -31,6 +31,8 @@ CURES = {
 }
 #: A share of scenes with as many objects as there may be from which more are worth a try.
 FULL = 0.1
+#: A share of scenes with the most objects or none, from which a model does not count.
+STUCK = 0.95
 
 
 def count_verdict(model: Any, guide: nn.Module, scenes: Scenes) -> str:
@@ -95,18 +97,26 @@ def _explained(share: float | None) -> str:
 
 
 def _stuck(found: Int[Tensor, " n"], scenes: Scenes, most: int) -> str | None:
-    """If all scenes with objects were given none or the most, or counts are as one answer for all."""
+    """If scenes with objects were given the most or none, or counts are no better than one for all."""
     busy, truth = ~scenes.empty().cpu(), scenes.counts
     counts = found[busy]
-    if len(counts) == 0 or (truth is not None and bool((counts == truth[busy]).all())):
+    if len(counts) == 0 or (truth is not None and _is_better(counts, truth[busy])):
         return None
-    for count in (0, most):
-        if bool((counts == count).all()):
-            given = f"every scene with objects was given {count} of {most}: it cannot count yet"
-            return f"{given}; {CURES['counts']}"
-    if truth is not None and count_accuracy(found, truth) <= _one_for_all(truth):
-        return f"that is no better than one answer for all: {CURES['counts']}"
+    full, none = ((counts == count).double().mean().item() for count in (most, 0))
+    if full + none >= STUCK and (most > 1 or max(full, none) >= STUCK):
+        given = f"{most} of {most} ({_percent(full)}) or none ({_percent(none)})"
+        unless = "" if truth is not None else "if they differ, "
+        told = f"scenes with objects were given {given}: {unless}it cannot count yet"
+        return f"{told}\n{CURES['counts']}"
+    if truth is not None and not _is_better(found, truth):
+        return f"that is no better than one answer for all\n{CURES['counts']}"
     return None
+
+
+def _is_better(found: Int[Tensor, " n"], truth: Int[Tensor, " n"]) -> bool:
+    """Whether counts are right more often than one answer for all, or always."""
+    right = count_accuracy(found, truth)
+    return right == 1 or right > _one_for_all(truth)
 
 
 def _one_for_all(truth: Int[Tensor, " n"]) -> float:
@@ -128,4 +138,4 @@ def _full(
 def _poor(explained: float | None, cure: str) -> str | None:
     if explained is None or not explained < POOR:
         return None
-    return f"that is little: {cure}"
+    return f"that is little\n{cure}"

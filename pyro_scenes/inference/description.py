@@ -1,15 +1,22 @@
 """Describing a module in words: its parts and settings, without the values of its weights."""
 
+import re
+import sys
 from collections.abc import Callable
 from dis import get_instructions, hasconst, hasname
 from functools import partial
+from numbers import Integral, Real
 from types import CodeType
 from typing import Any
+from zlib import crc32
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 __all__ = ["describe", "differences", "text"]
+
+_WHOLE = re.compile(r"(?<=\d)\.0(?![\w.])")
+_BYTECODE = re.compile(r" \(([\w-]+):[0-9a-f]{8}\)")
 
 
 def describe(module: nn.Module) -> dict[str, str]:
@@ -17,7 +24,8 @@ def describe(module: nn.Module) -> dict[str, str]:
 
     Settings are plain attributes: numbers, strings, tuples, classes (such as a family of distributions) and
     functions: these by their names, defaults and the values that they close over, a lambda also by what is in
-    it. A module of ``torch.nn`` describes itself. Weights and buffers are not part of it.
+    it. What begins with an underscore is no setting: name a counter so. A module of ``torch.nn`` describes
+    itself. Weights and buffers are not part of it.
 
     Example:
         ``describe(VAE((1, 8, 8), code=2))["image.family"]`` is ``'Bernoulli'``.
@@ -44,8 +52,16 @@ def differences(saved: dict[Any, Any], own: dict[str, Any], name: str = "itself"
     return [
         f"{key or name} is {saved.get(key, 'absent')} in the file, {own.get(key, 'absent')} here"
         for key in sorted({*saved, *own}, key=str)
-        if saved.get(key) != own.get(key)
+        if not _are_equal(saved.get(key), own.get(key))
     ]
+
+
+def _are_equal(saved: Any, own: Any) -> bool:
+    """2.0 is 2, and bytecode is compared where it is of one version of Python."""
+    words = [_WHOLE.sub("", str(each)) for each in (saved, own)]
+    if len({*map(str, map(_BYTECODE.findall, words))}) > 1:
+        words = [_BYTECODE.sub("", each) for each in words]
+    return words[0] == words[1]
 
 
 def text(value: Any, *, values: bool = True, depth: int = 8) -> str:
@@ -56,10 +72,11 @@ def text(value: Any, *, values: bool = True, depth: int = 8) -> str:
         depth: How deep lists, dictionaries and functions are followed.
     """
     kind = type(value).__name__
-    if isinstance(value, float) and not values:
-        return "~"
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | str):
         return repr(value)
+    if isinstance(value, Real):  # also of numpy
+        number = int(value) if isinstance(value, Integral) else float(value)
+        return repr(number) if values or isinstance(number, int) else "~"
     if isinstance(value, type):
         return value.__qualname__
     if isinstance(value, Tensor):
@@ -69,18 +86,27 @@ def text(value: Any, *, values: bool = True, depth: int = 8) -> str:
     inside = partial(text, values=values, depth=depth - 1)
     if isinstance(value, list | tuple):
         return f"({', '.join(map(inside, value))})"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(inside, value)))}}}"
     if isinstance(value, dict):
         return f"({', '.join(f'{key}: {inside(item)}' for key, item in value.items())})"
     if isinstance(value, partial):
         return f"partial({inside(value.func)}, {inside(value.args)}, {inside(value.keywords)})"
     if hasattr(value, "__qualname__"):
-        parts = ", ".join([*_names_and_constants(value, inside), *map(inside, _closed_over(value))])
-        return f"function {value.__qualname__}" + (f" of {parts}" if parts else "")
+        code = value.__code__ if value.__name__ == "<lambda>" else None  # others are known by name
+        parts = [
+            *(sorted(_loaded(code, inside)) if code else []),
+            *map(inside, _closed_over(value)),
+        ]
+        checksum = f" ({_checksum(code, inside)})" if code else ""
+        return f"function {value.__qualname__}{checksum}" + f" of {', '.join(parts)}" * bool(parts)
     if isinstance(value, Distribution):
         # It computes some of its parameters at their first use: here all are, and in one order.
         named = {**vars(value), **{name: getattr(value, name) for name in value.arg_constraints}}
         return kind + inside(dict(sorted(named.items())))
-    return kind + inside(vars(value)) if hasattr(value, "__dict__") else kind
+    if hasattr(value, "__dict__"):
+        return kind + inside(vars(value))
+    return kind if " at 0x" in repr(value) else " ".join(repr(value).split())
 
 
 def _numbers(tensor: Tensor) -> str:
@@ -108,17 +134,24 @@ def _closed_over(function: Any) -> list[Any]:
     ]
 
 
-def _names_and_constants(function: Any, inside: Callable[[Any], str]) -> list[str]:
-    """Those in a lambda, each once, sorted. A function with a name is known by it.
+def _checksum(code: CodeType, inside: Callable[[Any], str]) -> str:
+    """Of bytecode, which each version of Python has its own of."""
+    return f"{sys.implementation.cache_tag}:{crc32(repr(_compiled(code, inside)).encode()):08x}"
 
-    What is done with them, and how often, is not compared: each version of Python compiles it otherwise.
-    """
-    code = getattr(function, "__code__", None)
-    return sorted(_loaded(code, inside)) if code and function.__name__ == "<lambda>" else []
+
+def _compiled(constant: Any, inside: Callable[[Any], str]) -> Any:
+    """Code as this version of Python has compiled it, or a constant in words."""
+    if isinstance(constant, CodeType):
+        inner = [_compiled(part, inside) for part in constant.co_consts]
+        return constant.co_code, constant.co_names, inner
+    return inside(constant)
 
 
 def _loaded(constant: Any, inside: Callable[[Any], str]) -> set[str]:
-    """The names and constants of code and of what is in it, or what a constant consists of."""
+    """The names and constants of code and of what is in it, or what a constant consists of.
+
+    They are those of every version of Python; what is done with them, and how often, is not.
+    """
     if isinstance(constant, CodeType):
         steps: list[Any] = [*get_instructions(constant)]
         names = {step.argval for step in steps if step.opcode in hasname}

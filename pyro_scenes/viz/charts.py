@@ -26,12 +26,12 @@ def curves(
     x: str = "step",
     columns: int = 3,
     units: Mapping[str, str] | None = None,
-    marks: Mapping[str, float] | None = None,
+    marks: Mapping[str, float | int] | None = None,
 ) -> Figure:
     """One panel for each quantity of a training's history, over ``x``; gaps where a value is missing.
 
-    ``train_elbo``, ``validation_elbo`` and ``elbo`` share a panel, and so have other names that begin so. Costs
-    (names with "seconds") are left out. Bounds and losses are said to be in nats, accuracies to be shares.
+    Names that differ by ``train_`` or ``validation_`` alone share a panel; names with "seconds" are left out.
+    Bounds and losses are said to be in nats, accuracies to be shares.
 
     Args:
         history: A record for each evaluation.
@@ -77,7 +77,11 @@ def _panels(keys: list[str]) -> dict[str, list[str]]:
 
 
 def _curve(
-    axis: Axes, history: Sequence[Mapping], x: str, names: list[str], marks: Mapping[str, float]
+    axis: Axes,
+    history: Sequence[Mapping],
+    x: str,
+    names: list[str],
+    marks: Mapping[str, float | int],
 ) -> None:
     xs = [row[x] for row in history]
     for name in names:
@@ -142,7 +146,7 @@ def lines(
 
 
 def bars(
-    rows: Mapping[str, ArrayLike], *, x: str = "", y: str = "share", headline: str = ""
+    rows: Mapping[str, ArrayLike], *, x: str = "", y: str = "share of scenes", headline: str = ""
 ) -> Figure:
     """Distributions over 0, 1, 2, ... side by side, a colour for each name.
 

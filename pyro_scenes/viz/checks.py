@@ -71,8 +71,8 @@ def _finding(name: str, tails: Any) -> str:
     """A statistic and what the check found, in words."""
     parts = {"too much": tails.high, "too little": tails.low}
     found = [f"{word} in {share:.0%}" for word, share in parts.items() if share > tails.tail]
-    words = f"replicates have {', '.join(found)}" if _misfit(tails) else "no misfit"
-    return f"{name.replace('_', ' ')}: {words}"
+    words = f"replicates have {', '.join(found)} of images" if _misfit(tails) else "no misfit seen"
+    return f"{name.replace('_', ' ')}\n{words}"
 
 
 def _intervals(axis: Axes, true: np.ndarray, drawn: np.ndarray, extreme: np.ndarray) -> None:
@@ -82,10 +82,17 @@ def _intervals(axis: Axes, true: np.ndarray, drawn: np.ndarray, extreme: np.ndar
         if some.any():
             axis.vlines(true[some], low[some], high[some], color=colour, alpha=0.4, linewidth=0.8)
             axis.plot(true[some], middle[some], ".", color=colour, alpha=0.8, label=label)
-    axis.axline((true.mean(), true.mean()), slope=1, color=SOURCE_COLOURS["observed"], linewidth=1)
+    axis.axline(
+        (true.mean(), true.mean()),
+        slope=1,
+        color=SOURCE_COLOURS["observed"],
+        linewidth=1,
+        label="equal",
+    )
     axis.locator_params(axis="x", nbins=5)  # room for long numbers
     axis.set_xlabel("observed image", fontsize=FONT)
     axis.set_ylabel("its replicates, central 90 %", fontsize=FONT)
+    axis.margins(y=0.2)  # room for the legend
     axis.legend(fontsize=FONT - 2)
 
 
@@ -103,10 +110,11 @@ def _histogram(axis: Axes, p: np.ndarray, tails: Any, draws: int) -> None:
     low, high = (len(p) * share - 2 * error).clip(min=0), len(p) * share + 2 * error
     label = "calibrated, ± 2 standard errors"
     axis.stairs(high, edges, baseline=low, fill=True, color="#7F7F7F", alpha=0.3, label=label)
+    axis.set_ylim(0, 1.25 * max(counts.max(), high.max()))
     axis.set_xlabel("p = share of draws with T(replicate) ≥ T(observed)", fontsize=FONT)
     axis.set_ylabel("images", fontsize=FONT)
     axis.set_title(
-        f"p of {tails.share:.0%} of images outside [{tails.tail:g}, {1 - tails.tail:g}]\n"
+        f"{tails.share:.0%} of images have p outside [{tails.tail:g}, {1 - tails.tail:g}]\n"
         f"calibrated: {tails.expected:.0%} ± {tails.standard_error:.0%}",
         fontsize=FONT,
         color=_colour(tails),

@@ -116,8 +116,7 @@ def panels(
     columns: int,
     *,
     width: float,
-    above: float = GAP,
-    head: float = GAP,
+    room: tuple[float, float] = (GAP, GAP),
     left: float = 0.1,
     headline: str = "",
     key: Mapping[str, Any] | None = None,
@@ -128,15 +127,16 @@ def panels(
         heights: Height of each row's images, as a share of their width.
         columns: Panels in a row.
         width: Of a panel, in inches.
-        above, head: Room above each row, and above the first, in inches, for text.
+        room: Above the first row, and above each other one, in inches, for text.
         left: Room on the left, in inches, for the names of rows.
         headline: Above all. It is wrapped.
         key: Colours that have a meaning, by name: a legend below.
     """
     wide = left + columns * (width + GAP) + 0.1
-    lines = wrap(headline, max(20, int(max(wide, 4) / 0.095)))
+    letters = int(max(wide, 4) / 0.095)
+    lines = [part for line in headline.split("\n") for part in wrap(line, letters)]
     top, bottom = 0.08 + 0.22 * len(lines), 0.1 + (0.3 if key else 0)
-    rows = len(heights)
+    rows, (head, above) = len(heights), room
     high = top + head + sum(heights) * width + (rows - 1) * above + bottom
     figure = Figure(figsize=(wide, high))
     axes = figure.subplots(
@@ -160,8 +160,8 @@ def panels(
         figure.suptitle("\n".join(lines), fontsize=HEADLINE, y=1 - 0.05 / high, va="top")
     if key:
         handles = [Line2D([], [], color=colour, lw=4) for colour in key.values()]
-        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 0.2}
-        figure.legend(handles, [*key], ncols=6, fontsize=FONT, frameon=False, **place)
+        legend = figure.legend(handles, [*key], loc="lower center", ncols=6, fontsize=FONT)
+        legend.set_frame_on(False)
     return figure
 
 
@@ -189,7 +189,7 @@ def show(axis: Axes, image: np.ndarray) -> None:
 
 def outline(axis: Axes, boxes: ArrayLike) -> None:
     """Draws boxes (steps, 4) in the colours of their steps; those that are not finite are left out."""
-    outline = [Stroke(linewidth=3.2, foreground="black"), Normal()]
+    outline = [Stroke(linewidth=2.8, foreground="black"), Normal()]
     for step, (left, top, right, bottom) in enumerate(as_array(boxes)):
         if np.isfinite([left, top, right, bottom]).all():
             colour = STEP_COLOURS[step % len(STEP_COLOURS)]

@@ -69,10 +69,13 @@ def in_colours(shares: ArrayLike, *, dark_last: bool = False) -> np.ndarray:
     return np.einsum("nlhw,lc->nchw", array, colours).clip(0, 1)
 
 
-def like_regions(truth: ArrayLike, parts: Parts) -> np.ndarray:
+def like_regions(truth: ArrayLike, parts: Parts) -> tuple[np.ndarray, bool]:
     """Pictures (n, 3, H, W) of true visible regions (n, objects, H, W), in the colours of their layers.
 
     An object has the colour of the layer that takes most of it; white if none takes half of it.
+
+    Returns:
+        The pictures, and whether there are such white ones.
     """
     objects, layers = as_array(truth).astype(float), parts.regions
     if parts.has_background():
@@ -83,4 +86,4 @@ def like_regions(truth: ArrayLike, parts: Parts) -> np.ndarray:
     colours = LAYER_COLOURS[taken.argmax(2) % len(LAYER_COLOURS)]
     missed = taken.max(2) < objects.sum((2, 3)) / 2
     colours = np.where(missed[..., None], 1.0, colours)
-    return np.einsum("nohw,noc->nchw", objects, colours).clip(0, 1)
+    return np.einsum("nohw,noc->nchw", objects, colours).clip(0, 1), bool(missed.any())

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from ..checks import check_sizes
 from .panels import LAYER_COLOURS, as_array, as_images, verdict
 from .parts import Parts, in_colours, layer_name, like_regions, parts_of
 from .sheets import pictures
@@ -30,8 +31,8 @@ def taken_apart(
     Args:
         images: (n, C, H, W) in [0, 1].
         scene: A Decomposition or Layers of them.
-        truth: True visible regions (n, objects, H, W). Each has the colour of the layer that takes most of it;
-            it is white if none takes half.
+        truth: True visible regions (n, objects, H, W). Each has the colour of the layer that takes most of
+            it; it is white if none takes half.
         painted: The scenes painted from full shapes (n, C, H, W), of ``evaluation.repaint``.
         correct: (n,) bool, as of ``evaluation.solved``: others are marked.
         headline: Above all. Default: how many are correct, if that is known.
@@ -41,7 +42,8 @@ def taken_apart(
     rows = {"image": array, "reconstruction": parts.canvas}
     rows["regions found"] = in_colours(parts.regions, dark_last=parts.has_background())
     if truth is not None:
-        rows["true regions"] = like_regions(truth, parts)
+        coloured, missed = like_regions(truth, parts)
+        rows["true regions" + " (white: missed)" * missed] = coloured
     if hasattr(scene, "complete"):
         layers = np.moveaxis(parts.complete, 1, 0)
         rows |= {f"{layer_name(i)}, completed": layer for i, layer in enumerate(layers)}
@@ -76,7 +78,7 @@ def layer_by_layer(
         scene: A Decomposition or Layers of them.
         index: Which scene.
         experts: What each expert is called, such as "squares". Default: "expert 0", ...
-        headline: Above all. Default: which scene it is.
+        headline: Above all. Default: which scene it is, and how many layers are left out.
     """
     array = as_images(images)
     parts = parts_of(scene, array)
@@ -101,7 +103,11 @@ def layer_by_layer(
     joined = {
         name: np.concatenate([first[None], rest[drawn]]) for name, (first, rest) in rows.items()
     }
-    headline = f"Scene {index + 1}, layer by layer" if headline is None else headline
+    if headline is None:
+        left = len(opaque) - len(drawn)
+        headline = (
+            f"Scene {index + 1}, layer by layer" + f" ({left} left out: nothing there)" * bool(left)
+        )
     return pictures(joined, columns=["image, and reconstruction", *names], headline=headline)
 
 
@@ -134,6 +140,7 @@ def explanations(
         most: Draws at most.
         headline: Above all.
     """
+    check_sizes(most=most)
     array, shares = as_images(images), as_array(weights)
     if shares.shape != (len(scenes), len(array)):
         raise ValueError(

@@ -60,13 +60,13 @@ def annotated(
     marks = parts.get("correct", np.ones(len(array))).astype(bool)
     if headline is None and correct is not None:
         headline = verdict(marks, "images")
+    columns = min(columns, max(3, len(array)))
     room = GAP if titles is None else LINE + 0.08
     figure = panels(
         [array.shape[2] / array.shape[3]] * -(-len(array) // columns),
         columns,
         width=min(1.8, (PAGE - 0.3) / columns - GAP),
-        above=room,
-        head=room,
+        room=(room, room),
         headline=headline or "",
         key=_key(parts.get("boxes", np.empty((0, 0, 4)))),
     )
@@ -107,7 +107,7 @@ def _compared(
     if truth is None:
         least, most = found.min(), found.max()
         number = f"{least}" if least == most else f"{least} to {most}"
-        return titles, None, f"{number} objects found in a scene"
+        return titles, None, f"{number} found in a scene"
     there = as_array(truth)
     _check({"truth": there}, len(titles), 1)
     correct = found == there
@@ -138,6 +138,7 @@ def objects_found(
         own = np.arange(boxes.shape[1])[:, None] == step
         drawn[name] = np.where(own, boxes, np.nan)
     columns = [title.replace(", ", ",\n") for title in titles]
+    headline = f"Objects found one at a time: {headline}"
     return pictures(rows, boxes=drawn, columns=columns, correct=correct, headline=headline)
 
 
@@ -228,15 +229,19 @@ def _grid(
     width = min(1.4, (PAGE - left - 0.1) / wide - GAP)
     letters = max(4, int(width / LETTER))
     heads = [
-        "\n".join(part for line in str(head).split("\n") for part in wrap(line, letters))
+        "\n".join(
+            part
+            for line in str(head).split("\n")
+            for part in wrap(line, letters, break_long_words=False)
+        )
         for head in columns or ()
     ]
     lines = max((head.count("\n") + 1 for head in heads), default=0)
     heights = [array.shape[2] / array.shape[3] for array in arrays.values()]
-    head = LINE * lines + 0.08
-    figure = panels(heights, wide, width=width, head=head, left=left, headline=headline, key=key)
+    room = LINE * lines + 0.08, GAP
+    figure = panels(heights, wide, width=width, room=room, left=left, headline=headline, key=key)
     for axis, name in zip(figure.axes[::wide], names, strict=True):
         axis.set_ylabel(name, fontsize=FONT, rotation=0, ha="right", va="center")
-    for axis, head in zip(figure.axes, heads, strict=False):
-        axis.set_title(head, fontsize=FONT, pad=3)
+    for axis, text in zip(figure.axes, heads, strict=False):
+        axis.set_title(text, fontsize=FONT, pad=3)
     return figure

@@ -208,6 +208,16 @@ def test_wrong_arguments(pair, unchecked, shape, settings, message):
         to_arviz(*pair, torch.zeros(shape), **settings)
 
 
+def test_images_that_are_no_numbers_are_named(pair, images):
+    with pytest.raises(ValueError, match="images must be finite numbers.*as_images"):
+        to_arviz(*pair, torch.where(images > images.mean(), images, torch.nan))
+
+
+def test_numbers_may_be_of_numpy(pair, images, unchecked):
+    data = to_arviz(*pair, images, draws=np.int64(2), seed=np.uint8(3))
+    assert data["posterior"].sizes["draw"] == 2
+
+
 def test_a_latent_must_come_from_the_guide(pair, images):
     model, guide = pair
     with pytest.raises(ValueError, match="do not belong together.*'z_what_0'.*must draw each"):

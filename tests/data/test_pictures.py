@@ -142,7 +142,7 @@ def test_a_folder_without_pictures_is_named(folder, tmp_path):
 def test_the_first_of_another_size_is_named(folder):
     path = folder({"a.png": COLOUR[0][:5], "b.png": COLOUR[1], "c.png": COLOUR[2]})
     error = (
-        f"{path / 'a.png'} is 8 x 5 pixels (width x height), most are 8 x 6, such as b.png; 1 of 3"
+        f"{path / 'a.png'} is 5 x 8 pixels (height x width), most are 6 x 8, such as b.png; 1 of 3"
     )
     with pytest.raises(ValueError, match=re.escape(error)):
         load_scenes(path)

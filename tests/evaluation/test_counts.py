@@ -173,6 +173,16 @@ def test_the_canvas_is_black_where_nothing_is_and_lit_only_inside_the_boxes(inte
     assert not lit.all() and not found.canvas[~lit].any()
 
 
+def test_objects_alone_make_up_the_canvas_and_lie_in_their_boxes(interpreted):
+    found, _ = interpreted
+    assert found.objects.shape == (60, 2, 1, 16, 16)
+    assert torch.equal(found.objects.isfinite().flatten(2).all(2), found.boxes.isfinite().all(2))
+    torch.testing.assert_close(found.objects.nansum(1), found.canvas)
+    for step in range(2):
+        alone = found.objects[found.counts == 2, step]
+        assert alone.flatten(1).any(1).all() and (alone != found.canvas[found.counts == 2]).any()
+
+
 def test_a_guide_without_presence_has_no_interpretation(uncounted):
     with pytest.raises(ValueError, match="it does not count objects"):
         interpret(*uncounted, torch.rand(3, 1, 4, 4))

@@ -12,6 +12,7 @@ from pyro_scenes.evaluation import (
     background_first,
     depth_order,
     object_counts,
+    solved,
     specialisation,
     visible_parts,
 )
@@ -25,6 +26,18 @@ def test_perfect_shapes_are_perfect():
     assert found.visible[0].tolist() == pytest.approx([1, 1 / 2, 1 / 3])
     assert found.occluded.tolist() == [[False, True, True]]
     assert found.invisible_iou[0, 0].isnan() and found.invisible_iou[0, 1:].tolist() == [1, 1]
+
+
+def test_a_scene_is_solved_if_each_visible_object_has_a_layer_of_its_own():
+    masks = PILE.float()
+    one_less = masks * torch.tensor([1, 0, 1])[:, None, None]
+    twice = masks[:, [0, 0, 2]]
+    scenes = torch.cat([masks, one_less, twice])
+    assert solved(scenes, PILE.expand(3, -1, -1, -1)).tolist() == [True, False, False]
+    assert not solved(masks, PILE, least=1.0).any()
+    hidden = torch.cat([PILE.any(1, keepdim=True), PILE], 1)  # the front hides all others
+    assert solved(hidden[:, :1].float(), hidden).all()
+    assert solved(masks, torch.zeros_like(PILE)).all()  # padding
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))

@@ -1,12 +1,17 @@
 """What holds for every example: it runs, in miniature, and leaves behind what it promises."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from .conftest import ROOT
 
-EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
-FLAGS = ("--out", "--seed", "--steps", "--batch-size", "--device", "--smoke", "--resume")
+#: All but the live page, which trains nothing and has its own tests.
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem != "live")
+FLAGS = ("--out", "--seed", "--device", "--smoke")
+TRAINING = ("--steps", "--batch-size", "--resume", "--pretrained", "--evaluate")
+TRAINS = ("air_multi_mnist", "cst_vae_superimposed", "econ_shapes")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -25,4 +30,16 @@ def test_it_runs_and_writes_its_metrics(example, smoked, written):
 def test_help_is_for_newcomers(example, run):
     text = run(example, "--help").stdout
     assert all(flag in text for flag in FLAGS)
+    assert all((flag in text) == (example in TRAINS) for flag in TRAINING)
     assert "None)" not in text and f"python examples/{example}.py" in text
+
+
+@pytest.mark.parametrize("example", TRAINS)
+def test_it_starts_from_the_weights_that_ship(example, run, written):
+    figureless = {"figures": lambda *args: None} if example != "econ_shapes" else {}
+    result = run(example, "--smoke", "--evaluate", "pretrained", "--out", "shipped", **figureless)
+    assert "evaluating" in result.stdout and written("shipped")["steps"] >= 400
+    assert not Path("shipped", "checkpoint.pt").exists()
+    run(example, "--smoke", "--pretrained", "--steps", "1", "--out", "on", **figureless)
+    run(example, "--smoke", "--steps", "1", "--out", "new", **figureless)
+    assert written("on")["elbo"] > written("new")["elbo"] + 10

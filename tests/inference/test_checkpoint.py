@@ -1,4 +1,5 @@
 import os
+import sys
 from argparse import Namespace
 from functools import partial
 
@@ -22,6 +23,7 @@ from pyro_scenes import (
     save_checkpoint,
 )
 from pyro_scenes.inference import CheckpointError, describe_pair, read_checkpoint
+from pyro_scenes.inference.description import describe, differences
 
 IMAGES = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 SIZES = {"image_shape": (1, 16, 16), "window": (1, 8, 8), "steps": 2, "code": 4}
@@ -230,20 +232,52 @@ LAMBDAS = [
     (lambda scene: dist.Normal(torch.zeros(3), 1), lambda scene: dist.Normal(torch.zeros(3), 2)),
     (lambda scene: scene.step, lambda scene: scene.z_pres),
     (lambda scene: (lambda: 1.0)(), lambda scene: (lambda: 2.0)()),
+    (lambda scene: scene.step, lambda scene: -scene.step),
+    (lambda scene: scene.step - scene.z_pres, lambda scene: scene.z_pres - scene.step),
+    (lambda scene: 2.0 / scene, lambda scene: scene / 2.0),
+    (lambda scene: [-s for s in scene], lambda scene: [s for s in scene]),  # noqa: C416
 ]
 
 
 @pytest.mark.parametrize(("one", "other"), LAMBDAS)
 def test_lambdas_that_say_other_things_are_described_otherwise(one, other):
-    words = [describe_pair(*pair_of(function))["model"]["z"] for function in (one, other, one)]
-    assert words[0] == words[2] != words[1]
+    words = [describe(Holder(function)) for function in (one, other, one)]
+    assert differences(words[0], words[1]) and not differences(words[0], words[2])
 
 
-def test_a_lambda_is_described_by_its_names_and_constants_alone():
-    """How they are compiled, and in which order, differs between versions of Python."""
+def described(function, monkeypatch, version):
+    monkeypatch.setattr(sys.implementation, "cache_tag", version)
+    return describe(Holder(function))
+
+
+def test_across_versions_of_python_a_lambda_is_known_by_its_names_and_constants_alone(monkeypatch):
+    """How they are compiled, and in which order, differs between versions."""
     function = lambda scene: [scene.step[1:2] + i for i in range(7)]  # noqa: E731
-    described = describe_pair(*pair_of(function))["model"]["z"]
-    assert described.endswith(" of 1, 2, 7, range, step")
+    reordered = lambda scene: [i - scene.step[2:1] for i in range(7)]  # noqa: E731
+    other = lambda scene: [scene.step[1:2] + i for i in range(8)]  # noqa: E731
+    saved = described(function, monkeypatch, "cpython-311")
+    assert saved["z"].endswith(" of 1, 2, 7, range, step")
+    assert differences(saved, described(reordered, monkeypatch, "cpython-311"))
+    assert not differences(saved, described(reordered, monkeypatch, "cpython-312"))
+    assert differences(saved, described(other, monkeypatch, "cpython-312"))
+
+
+@pytest.mark.parametrize(
+    ("one", "equal", "other"),
+    [
+        (2.0, 2, 2.1),
+        (-2.0, np.int64(-2), -2.05),
+        ((1, 0.0), (1.0, 0), (1, 1)),
+        (0.5, np.float64(0.5), np.float32(0.1)),
+        ({"a", "b"}, frozenset("ba"), {"a"}),
+        (torch.float32, torch.float, torch.float64),
+        (range(3), range(0, 3), range(4)),
+    ],
+)
+def test_settings_are_equal_as_their_values_are(one, equal, other):
+    described = [describe(Holder(value)) for value in (one, equal, other)]
+    assert not differences(described[0], described[1])
+    assert differences(described[0], described[2])
 
 
 class Holder(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO
 
-from pyro_scenes import Weighted, check_guide, recipes
+from pyro_scenes import SpritesGuide, Weighted, check_guide, recipes, sprite_scenes
 from pyro_scenes.data import coloured_shapes
 from pyro_scenes.inference import MaskLoss, Surrogate
 from pyro_scenes.recipes import schedule
@@ -59,3 +59,15 @@ def test_experts_are_set_apart_once(start, steps, expected, monkeypatch, uncheck
     for step in range(start, steps + 1):
         schedule.set_experts_apart(step, steps, model, guide, torch.zeros(0, 3, 4, 4), None)
     assert calls == expected
+
+
+@pytest.mark.parametrize("steps", [50, 101, 150, 1000])
+def test_curves_are_marked_where_experts_are_set_apart(steps, monkeypatch, unchecked):
+    calls = []
+    for name in ("separate_experts", "colour_experts"):
+        monkeypatch.setattr(schedule, name, lambda *args: calls.append(step))
+    guide = SpritesGuide(sprite_scenes((3, 16, 16)))
+    for step in range(steps + 1):
+        schedule.set_experts_apart(step, steps, guide.model, guide, torch.zeros(0, 3, 4, 4), None)
+    assert calls == list(schedule.apart_at(guide, steps).values())
+    assert schedule.apart_at(torch.nn.Identity(), steps) == {}
