@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 #: Columns of a line of code that a page of 700 pixels has room for.
 COLUMNS = 79
-#: Sources and docstrings are wider: pages show them smaller, or with a scroll bar.
-WIDE = {"dl", "process"}
+#: Docstrings and the output of tutorials may be wider: pages show them smaller, or wrap them.
+WIDE = {"dl", "process", "sphx-glr-script-out"}
 #: Attributes by which a page loads a file; of links, ``rel`` values that do not.
 LOADED = {("img", "src"), ("script", "src"), ("link", "href"), ("source", "src"), ("iframe", "src")}
 NOT_LOADED = {"canonical", "next", "prev", "search", "index", "help", "license", "author"}

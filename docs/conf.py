@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from textwrap import dedent
 
+from sphinx.ext import autosummary
 from sphinx.util.nodes import make_refnode
 from sphinx_gallery.scrapers import figure_rst
 
@@ -25,6 +26,7 @@ extensions += ["sphinx.ext.viewcode", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build", "tutorials"]
 suppress_warnings = ["config.cache"]  # of the function in the tutorials' configuration
 autosummary_generate = False
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("Eq.", "Sec.", " .")  # no sentence ends there
 nitpicky = False  # it would ask for the pages of torch and Pyro, which are not here
 html_theme = "furo"
 html_title = f"pyro_scenes {version}"

@@ -38,17 +38,21 @@ figure.savefig("found.png")
 # image were given the commonest count.
 
 with torch.no_grad():
-    print(evaluation.counting(guide, images, scenes.counts))
+    counting = evaluation.counting(guide, images, scenes.counts)
     probabilities = evaluation.count_probabilities(guide, images[:3])
+print("right counts:", counting.count_accuracy)
+print("floor:       ", counting.count_accuracy_floor)
 print(probabilities.round(decimals=3))  # of 0, 1, 2 and 3 objects
 
 # %%
-# Bounds on ``log p(image)`` are in nats per image. ``iwae`` is the tighter
-# one; ``particles`` says with how many draws.
+# Bounds on ``log p(image)`` are in nats per image. ``iwae``, the
+# importance-weighted one, is tighter.
 
 with torch.no_grad():
     weights = evaluation.log_weights(model, guide, images[:100], particles=20)
-print(evaluation.estimate(weights))
+bounds = evaluation.estimate(weights)
+print(f"ELBO    {bounds.elbo:.1f} +- {bounds.elbo_error:.1f}")
+print(f"IWAE-20 {bounds.iwae:.1f} +- {bounds.iwae_error:.1f}")
 
 # %%
 # Take overlapping digits apart
