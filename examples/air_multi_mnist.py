@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
         run.write(run.costs(), *(score(model, guide, tests[kind], kind, run) for kind in tests))
         figures(model, guide, tests[""], run)
         print(experiment.count_verdict(model, guide, tests[""]))
-    print(f"the pictures are in {run.out}: look at scenes.png first")
+    print(f"the pictures are in {run.out}: look at reconstructions.png first")
 
 
 def scenes(run: Run) -> tuple[Scenes, Scenes, dict[str, Scenes]]:

@@ -18,10 +18,11 @@ from ..evaluation import decompose, see_layers, see_steps, shape_fit
 from ..random import fork_rng
 from ..render import inverse
 
-__all__ = ["REGION_COLOURS", "Row", "Shown", "show_air", "show_cst_vae", "show_econ"]
+__all__ = ["Row", "Shown", "show_air", "show_cst_vae", "show_econ"]
 
-#: Of the first layers, from the front: red, green, blue, orange.
+#: Of the first layers, from the front.
 REGION_COLOURS = ((1.0, 0.2, 0.2), (0.2, 0.9, 0.3), (0.3, 0.6, 1.0), (1.0, 0.7, 0.1))
+REGION_CAPTION = ["from the front: red, green, blue, orange"]
 #: Radius in pixels of the shapes that the pair "econ" was trained on.
 RADIUS = 6
 
@@ -120,7 +121,7 @@ def show_econ(model: Any, guide: Any, images: Float[Tensor, "1 c h w"]) -> Shown
         f"{found}, front to back: {', '.join(names)}" if names else found,
         [
             Row("Reconstruction", scene.canvas),
-            Row("Regions", torch.einsum("lhw,lc->chw", regions, palette)[None]),
+            Row("Regions", torch.einsum("lhw,lc->chw", regions, palette)[None], REGION_CAPTION),
             Row("Completed shapes", masks[:, None] * colours, names),
             Row(
                 "Canvas after each layer", (regions[:, None] * colours).cumsum(0) + uncovered, names

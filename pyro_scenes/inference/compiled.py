@@ -14,6 +14,7 @@ from pyro.infer import (
     JitTraceMeanField_ELBO,
 )
 from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
 
 from ..pairs import modules_of
 
@@ -23,7 +24,7 @@ JIT = JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_EL
 
 # An ELBO compiles at its first step, so what it was compiled with is kept as long as it is.
 _compiled: WeakKeyDictionary[ELBO, dict] = WeakKeyDictionary()
-#: In place of what changes by itself, such as running means.
+#: In place of what changes by itself.
 _CHANGES = object()
 
 
@@ -66,9 +67,12 @@ def _contents(function: Callable) -> dict[tuple[int, str], Any]:
         public = {name: value for name, value in vars(part).items() if not name.startswith("_")}
         here = {**public, **part._parameters, **part._buffers, **part._modules}
         contents |= {(id(part), name): value for name, value in here.items()}
-        fixed = {**part._parameters, **part._buffers}.items()
-        versions = {name: v._version for name, v in fixed if v is not None and not v.requires_grad}
-        contents |= {(id(part), f"value of {name}"): versions.get(name) for name, _ in fixed}
+        if not isinstance(part, _NormBase):  # whose running means change without a new version
+            fixed = {**part._parameters, **part._buffers}.items()
+            versions = {
+                name: v._version for name, v in fixed if v is not None and not v.requires_grad
+            }
+            contents |= {(id(part), f"value of {name}"): versions.get(name) for name, _ in fixed}
     return contents
 
 

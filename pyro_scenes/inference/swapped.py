@@ -12,7 +12,7 @@ from .description import text
 __all__ = ["Parts"]
 
 _LISTS = nn.ModuleList, nn.ModuleDict
-_NONE = object(), 0, ""
+_NONE = object(), ""
 
 
 class Parts:
@@ -25,7 +25,7 @@ class Parts:
 
     def __init__(self, *programs: Callable) -> None:
         self.programs = programs
-        self.known: dict[str, tuple[Any, int, str]] = {}
+        self.known: dict[str, tuple[Any, str]] = {}
         self.changing: set[str] = set()
         self._changes()
 
@@ -43,12 +43,11 @@ class Parts:
         for number, module in enumerate(modules):
             for path, part, is_bound in _parts(module, str(number)):
                 # The object is kept, not its id: the id of one that is gone may be that of a new one.
-                old, at, words = before.get(path, _NONE)
-                version = part._version if is_bound else 0
-                if old is not part or at != version:
+                old, words = before.get(path, _NONE)
+                if old is not part:
                     told, words = words, _words(part, is_bound)
                     changes |= {path} if words != told else set()
-                self.known[path] = part, version, words
+                self.known[path] = part, words
         return changes | (before.keys() - self.known.keys())
 
 

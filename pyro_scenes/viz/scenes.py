@@ -152,7 +152,7 @@ def explanations(
     rows = {"together": [array[index], *(each.canvas[index] for each in parts)]}
     for layer in range(parts[0].complete.shape[1]):
         rows[layer_name(layer)] = [blank, *(each.complete[index, layer] for each in parts)]
-    columns = [f"weight {_percent(share)}" for share in shares[best, index]]
+    columns = [f"weight {_percent(float(share))}" for share in shares[best, index]]
     joined = {name: np.stack(row) for name, row in rows.items()}
     return pictures(joined, columns=["image", *columns], headline=headline)
 

@@ -124,7 +124,7 @@ def test_integers_of_another_kind_are_told_the_remedy(unchecked):
 
 def test_a_chunk_may_be_an_integer_of_numpy(blocks, unchecked):
     images = torch.rand(3, 3, 8, 8)
-    assert len(see_layers(*blocks, images, chunk=np.int64(2)).canvas) == 3
+    assert len(decompose(*blocks, images, chunk=np.int64(2)).canvas) == 3
 
 
 def test_letters_of_a_callers_shapes_are_its_own():

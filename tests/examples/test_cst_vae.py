@@ -155,9 +155,9 @@ def test_scenes_of_ones_own_with_masks(run, written, tmp_path):
     """And a checkpoint of images of 0 and 1 takes no others."""
     save_scenes("mine.npz", coloured_shapes(30, canvas=24, count=(0, 2), seed=1))
     words = ["cst_vae_superimposed", "--smoke", "--images", "mine.npz", "--out", "out"]
-    said = run(*words, figures=nothing).stdout
+    said = run(*words).stdout
     known = {name for name, value in written("out").items() if value is not None}
-    assert {"layer_iou", "layer_iou: image cut in two", "attribution"} <= known
+    assert {"layer_iou", "layer_iou: image cut in two"} <= known
     assert not known & {"shapes_read", "centre_r2", "code_accuracy"}
     assert "layers fit the true shapes by an IoU of" in said
     np.save("grey.npy", np.random.default_rng(0).random((9, 50, 50)))

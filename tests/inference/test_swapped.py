@@ -10,6 +10,7 @@ from pyro.infer import JitTrace_ELBO
 from torch import nn
 
 from pyro_scenes import VAE, Prior, Product, VAEGuide, fit
+from pyro_scenes.networks import GlimpseDecoder
 
 IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0)).round()
 
@@ -35,15 +36,11 @@ def assigned(model, high):
     model.z_what = uniform(high)
 
 
-def in_place(model, high):
-    model.z_what.high.fill_(high)
-
-
 def of_a_part(model, high):
     model.z_what = Product(both=uniform(high))
 
 
-@pytest.mark.parametrize("narrow", [assigned, in_place, of_a_part])
+@pytest.mark.parametrize("narrow", [assigned, of_a_part])
 def test_a_prior_of_narrower_bounds_is_checked(narrow):
     model, guide = pair(z_what=uniform(1.0))
     training = fit(model, guide, [IMAGES] * 4)
@@ -80,7 +77,7 @@ def test_what_changes_by_itself_is_no_swap(checks):
     model, guide = pair(decoder=Counting())
     for record in fit(model, guide, [IMAGES] * 5):
         if record.step == 3:
-            model.decoder = Counting()  # still a swap
+            model.decoder = GlimpseDecoder(2, (1, 4, 4), hidden=(8,))  # still a swap
     assert len(checks) == 1 + 1
 
 
@@ -91,5 +88,5 @@ def test_what_changes_by_itself_was_not_compiled():
     model(IMAGES)
     assert len(list(fit(model, guide, [IMAGES], elbo=elbo))) == 1
     model.decoder.linear = nn.Linear(2, 16)
-    with pytest.raises(ValueError, match="is compiled at its first step.*'linear'"):
+    with pytest.raises(ValueError, match="is compiled at its first step"):
         next(fit(model, guide, [IMAGES], elbo=elbo))
