@@ -11,11 +11,14 @@ ARGS ?=
 BIN := .venv/bin
 # setuptools warns of editable installs in general, on a dozen lines.
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check --quiet install -c .ci/constraints.txt
-SOURCES := $(wildcard pyro_scenes examples benchmarks tests docs/conf.py .ci/style.py setup.py)
+SOURCES := $(wildcard pyro_scenes examples benchmarks tests docs/*.py .ci/*.py setup.py)
 BLACK := $(BIN)/black --quiet --line-length 100
+# Of tutorials, by what a page of 700 pixels has room for.
+TUTORIALS := docs/tutorials
+NARROW := $(BIN)/black --quiet --line-length 79
 
 .DEFAULT_GOAL := help
-.PHONY: help install air cst_vae econ test lint format style docs clean
+.PHONY: help install air cst_vae econ live test lint format style docs pictures clean
 .SILENT:
 
 help:  ## list the targets
@@ -32,6 +35,9 @@ cst_vae: install  ## train CST-VAE on overlapping digits; goes on where it stopp
 econ: install  ## train ECON, competing experts, on coloured shapes; goes on where it stopped
 	$(BIN)/python examples/econ_shapes.py --resume $(ARGS)
 
+live: .venv/extra-live  ## open a page on which models explain what you draw
+	$(BIN)/python examples/live.py $(ARGS)
+
 # Two halves at a time, for two cores: the output of the one is shown when the other is done.
 APART := tests/examples
 test: .venv/extra-test  ## run the tests
@@ -42,8 +48,9 @@ test: .venv/extra-test  ## run the tests
 
 lint: .venv/extra-lint  ## check format, style, types, floors and lengths
 	$(BLACK) --check --diff $(SOURCES)
+	$(NARROW) --check --diff $(TUTORIALS)
 	$(BIN)/isort --check-only --diff --quiet $(SOURCES)
-	$(BIN)/flake8 $(SOURCES)
+	$(BIN)/flake8 $(SOURCES) $(TUTORIALS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python .ci/style.py
@@ -51,16 +58,23 @@ lint: .venv/extra-lint  ## check format, style, types, floors and lengths
 format: .venv/extra-lint  ## rewrite the sources in black's and isort's format
 	$(BIN)/isort --quiet $(SOURCES)
 	$(BLACK) $(SOURCES)
+	$(NARROW) $(TUTORIALS)
 
 style:  ## check the lengths of files and functions, and the number of parameters
 	$(PYTHON) .ci/style.py
 
-docs: .venv/extra-docs  ## build the pages into docs/_build/html
-	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+# Tutorials are run anew: their pages, where they are old, refer to labels that are gone.
+docs: .venv/extra-docs  ## build the pages into docs/_build/html, tutorials run; check their links
+	rm -rf docs/_build docs/auto_tutorials
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python .ci/pages.py docs/_build/html
 	echo "docs/_build/html/index.html"
 
+pictures: .venv/extra-docs  ## make docs/pictures again, by the examples and the weights that ship; needs dot
+	$(BIN)/python docs/pictures.py
+
 clean:  ## remove what was built; .venv stays
-	rm -rf build dist docs/_build .pytest_cache .mypy_cache .import_linter_cache
+	rm -rf build dist docs/_build docs/auto_tutorials .pytest_cache .mypy_cache .import_linter_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -print | xargs rm -rf
 
 # Stamps: nothing is installed again until what it is made from changes.

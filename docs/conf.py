@@ -3,32 +3,36 @@
 import ast
 import inspect
 import re
-import shutil
 import tokenize
 from importlib import import_module
 from importlib.metadata import metadata
 from io import StringIO
+from pathlib import Path
 from textwrap import dedent
 
+from sphinx.ext import autosummary
 from sphinx.util.nodes import make_refnode
+from sphinx_gallery.scrapers import figure_rst
 
 about = metadata("pyro-scenes")
 project = "pyro_scenes"
 version = release = about["Version"]
 copyright = "the pyro_scenes authors, Apache-2.0"
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-# Formulas in docstrings are monospace text. MathJax would be fetched by every reader's browser, so
-# other mathematics is pictures, where LaTeX is there to draw them.
-if shutil.which("latex") and shutil.which("dvisvgm"):
-    extensions += ["sphinx.ext.imgmath"]
-    imgmath_image_format, imgmath_embed = "svg", True
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+extensions += ["sphinx.ext.viewcode", "sphinx_gallery.gen_gallery"]
 
-exclude_patterns = ["_build"]
+# Sources of the tutorials; their pages are written into auto_tutorials.
+exclude_patterns = ["_build", "tutorials"]
+suppress_warnings = ["config.cache"]  # of the function in the tutorials' configuration
+autosummary_generate = False
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("Eq.", "Sec.", " .")  # no sentence ends there
 nitpicky = False  # it would ask for the pages of torch and Pyro, which are not here
 html_theme = "furo"
 html_title = f"pyro_scenes {version}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
 autodoc_inherit_docstrings = False  # nn.Module would explain every forward in the same words
@@ -40,6 +44,32 @@ napoleon_use_rtype = False
 napoleon_custom_sections = ["Departs from the paper"]
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
+
+
+def saved_pictures(block, block_vars, gallery_conf):
+    """The PNG files that a block of a tutorial saved, for its page."""
+    found = sorted(
+        Path(block_vars["src_file"]).parent.glob("*.png"), key=lambda p: p.stat().st_mtime_ns
+    )
+    return figure_rst(
+        [str(path.rename(next(block_vars["image_path_iterator"]))) for path in found],
+        gallery_conf["src_dir"],
+        block_vars["src_file"],
+    )
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorials",
+    "gallery_dirs": "auto_tutorials",
+    "filename_pattern": r"/\d_",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": (saved_pictures,),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "min_reported_time": 3600,
+}
 
 
 def setup(app):

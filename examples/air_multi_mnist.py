@@ -16,17 +16,19 @@ metrics.json has the figures on test scenes, metrics.csv those on validation sce
 
 import argparse
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor
 
-from pyro_scenes import AIR, AIRGuide, Persist, adam, evaluation, experiment, to_arviz, viz, warm_up
+from pyro_scenes import AIR, AIRGuide, Persist, Pixels, adam, evaluation, experiment, viz
+from pyro_scenes.criticism import to_arviz
 from pyro_scenes.data import Scenes, digits, multi_digits
 from pyro_scenes.experiment import Run, flags, launch, path, rate, remember, share, sides, up_to
-from pyro_scenes.inference import falling, scale_lr
+from pyro_scenes.inference import falling, scale_lr, warm_up
 from pyro_scenes.random import fork_rng
-from pyro_scenes.recipes import air_pair
+from pyro_scenes.recipes import air_pair, noise_at
 
 ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO()}
 
@@ -58,13 +60,14 @@ def main(args: argparse.Namespace) -> None:
     if not args.evaluate:
         learn(model, guide, train, validation, run)
     print("measuring on the test scenes, and drawing", flush=True)
-    # A checkpoint from the middle of the warm-up holds another prior.
+    # A checkpoint from the middle of a training holds other ones.
     model.z_pres = Persist(0.01)
+    model.image = Pixels(dist.Normal, scale=run.settings["noise"])
     with torch.no_grad(), fork_rng(args.seed):
         run.write(run.costs(), *(score(model, guide, tests[kind], kind, run) for kind in tests))
         figures(model, guide, tests[""], run)
         print(experiment.count_verdict(model, guide, tests[""]))
-    print(f"the pictures are in {run.out}: look at scenes.png first")
+    print(f"the pictures are in {run.out}: look at reconstructions.png first")
 
 
 def scenes(run: Run) -> tuple[Scenes, Scenes, dict[str, Scenes]]:
@@ -85,22 +88,26 @@ def scenes(run: Run) -> tuple[Scenes, Scenes, dict[str, Scenes]]:
 
 
 def learn(model: AIR, guide: AIRGuide, train: Scenes, validation: Scenes, run: Run) -> None:
-    """Trains both. What an object looks like is learned before whether there is one: see warm_up."""
-    steps, over = run.args.steps, 0 if run.pretrained else min(500, run.args.steps // 2 + 1)
+    """Trains both: first that there are objects (warm_up), then how many, then their details (noise_at)."""
+    steps, noise = run.args.steps, run.settings["noise"]
+    over = min(500, steps // 2 + 1)
     remember(run, train, validation)
     optim, elbo = adam(model, guide, lr=run.args.lr), ELBOS[run.args.elbo]
     training = run.training(model, guide, train.images, optim=optim, elbo=elbo)
     images = validation.floats(run.device)
     for step in training:
         scale_lr(optim, falling(step, steps))
-        model.z_pres = Persist(warm_up(step, over=over) if over else 0.01)
+        if not run.pretrained:
+            model.z_pres = Persist(warm_up(step, over=over))
+            model.image = Pixels(dist.Normal, scale=noise_at(step, steps, noise))
         if training.due(early=(0, 50, 100)):
             with training.row() as row:
                 row["validation_elbo"] = evaluation.log_weights(model, guide, images).mean()
                 if validation.counts is not None:
                     right = evaluation.counting(guide, images, validation.counts)
                     row["count_accuracy"] = right.count_accuracy
-    run.figure("curves", viz.curves(run.history, marks={"warm-up ends": over} if over else None))
+    marks = {"warm-up ends": over, f"noise is {noise:g}": 0.6 * steps}
+    run.figure("curves", viz.curves(run.history, marks=None if run.pretrained else marks))
 
 
 def score(model: AIR, guide: AIRGuide, test: Scenes, kind: str, run: Run) -> dict:

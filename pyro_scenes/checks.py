@@ -1,6 +1,7 @@
 """Checks of images, sizes, tensors and parts, where they enter."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ __all__ = [
     "check_sizes",
     "check_tensors",
     "is_integer",
+    "is_whole",
 ]
 
 
@@ -50,9 +52,14 @@ def check_sizes(**sizes: Any) -> None:
     for name, size in sizes.items():
         length = 3 if "shape" in name or name == "window" else 1
         numbers = size if isinstance(size, list | tuple) else [size]
-        if len(numbers) != length or any(type(n) is not int or n < 1 for n in numbers):
+        if len(numbers) != length or not all(is_whole(n, 1) for n in numbers):
             kind = "(channels, height, width)" if length == 3 else "a whole number"
             raise ValueError(f"{name} must be {kind}, from 1 up, got {size!r}")
+
+
+def is_whole(number: Any, least: int) -> bool:
+    """Whether it is a whole number from ``least`` up, also one of numpy."""
+    return isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= least
 
 
 def check_tensors(valid: object, wanted: str, *tensors: Tensor) -> None:

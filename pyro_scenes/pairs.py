@@ -35,6 +35,7 @@ __all__ = [
     "check_same_model",
     "modules_of",
     "replay",
+    "unchanged",
     "warn_training_mode",
 ]
 
@@ -69,7 +70,7 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
     check_same_model(model, guide)
     if isinstance(poutine.unwrap(guide), Messenger):
         return  # such a guide (Pyro's AutoMessenger) runs inside the model, at its very sites
-    with torch.no_grad(), _unchanged(model, guide):
+    with torch.no_grad(), unchanged(model, guide):
         for owner in modules_of(model):
             if isinstance(owner, Model):
                 owner.check()
@@ -202,7 +203,7 @@ def _propose(model: Callable, guide: Callable, *batch: Any) -> poutine.Trace:
 
 
 def _prior(model: Callable, *args: Any, **kwargs: Any) -> poutine.Trace:
-    with torch.no_grad(), _unchanged(model):
+    with torch.no_grad(), unchanged(model):
         return poutine.trace(model).get_trace(*args, **kwargs)
 
 
@@ -217,7 +218,7 @@ def _replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any)
 
 
 @contextmanager
-def _unchanged(*functions: Callable) -> Iterator[None]:
+def unchanged(*functions: Callable) -> Iterator[None]:
     """Restores random state and buffers, such as the running means of a BatchNorm."""
     modules = [module for function in functions for module in modules_of(function)]
     buffers = [part for module in modules for part in module.buffers()]

@@ -1,11 +1,12 @@
 """What every model and guide does: checks in evaluation mode, and parts swapped by assignment."""
 
+import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
 from torch import nn
 
-from pyro_scenes import VAE, Amortised, Prior, VAEGuide
+from pyro_scenes import VAE, Amortised, Prior, VAEGuide, fit
 
 SHAPE, CODE = (1, 6, 6), 3
 
@@ -26,6 +27,19 @@ def test_a_check_leaves_modes_buffers_and_the_random_state(layer):
     assert model.training and layer.training and not model.decoder[0].training
     VAEGuide(model)  # one code at a time: in training mode a BatchNorm refuses it
     assert layer.training
+
+
+def test_sizes_may_be_integers_of_numpy(unchecked):
+    model = VAE(tuple(np.array(SHAPE)), np.int64(CODE))
+    images = torch.rand(2, *SHAPE).round()
+    (record,) = fit(model, VAEGuide(model, hidden=np.int32(8)), [images], start=np.int64(3))
+    assert record.step == 4 and len(model(size=np.uint8(2))) == 2
+
+
+@pytest.mark.parametrize("size", [True, 2.0, np.float64(2), np.int64(0), "2", None])
+def test_other_sizes_are_refused(size, unchecked):
+    with pytest.raises(ValueError, match="code must be a whole number, from 1 up"):
+        VAE(SHAPE, size)
 
 
 def test_a_part_that_is_swapped_in_takes_dtype_and_may_be_a_function():

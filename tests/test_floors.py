@@ -18,6 +18,7 @@ ROOMS = [
     "pairs",
     "models data inference evaluation criticism viz",
     "recipes",
+    "pretrained",
     "experiment",
     "__init__",
 ]

@@ -37,6 +37,11 @@ def test_the_image_that_is_asked_for_is_drawn():
     np.testing.assert_allclose(greys, [0.1, 0.3, 0.6, 0.6], rtol=1e-6)
 
 
+def test_no_rows_are_no_sheet():
+    with pytest.raises(ValueError, match="most must be a whole number, from 1 up, got 0"):
+        explanations(IMAGE, [layers_of(0.2)], [[1.0]], most=0)
+
+
 @pytest.mark.parametrize("images", [IMAGE, IMAGE.repeat(2, 1, 1, 1)])
 def test_other_numbers_are_named(images):
     with pytest.raises(ValueError, match=rf"draw and image, \(2, {len(images)}\), got \(1, 1\)"):

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from pyro.distributions import Distribution, constraints
 from torch import Tensor, nn
 from torch.distributions import transform_to
+from torch.distributions.constraints import is_dependent
 
 from ..networks import CERTAIN
 
@@ -53,8 +54,7 @@ class _Family(nn.Module):
         words = [self.family.__name__] * ("family" in signature(type(self)).parameters)
         for name, value in self.values().items():
             numbers = [f"{number:.4g}" for number in value.flatten()[:4].tolist()]
-            numbers += ["..."] * (value.numel() > 4)
-            text = ", ".join(numbers)
+            text = ", ".join([*numbers, *["..."] * (value.numel() > 4)])
             words.append(f"{name}=[{text}]" if value.dim() else f"{name}={text}")
         return ", ".join([*words, *["learn=True"] * self.learn])
 
@@ -64,8 +64,7 @@ def _constraints(family: type[Any]) -> dict[str, Any]:
     arguments, known = signature(family).parameters, family.arg_constraints
     known = dict.fromkeys(arguments, constraints.real) if isinstance(known, property) else known
     relaxed = {"temperature": constraints.positive} if "temperature" in arguments else {}
-    known = {**known, **relaxed}
-    return {n: constraints.real if constraints.is_dependent(c) else c for n, c in known.items()}
+    return {n: constraints.real if is_dependent(c) else c for n, c in {**known, **relaxed}.items()}
 
 
 class Prior(_Family):

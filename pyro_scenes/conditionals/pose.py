@@ -7,6 +7,7 @@ from jaxtyping import Float
 from pyro.distributions import Distribution
 from torch import Tensor, nn
 
+from ..checks import is_whole
 from ..handlers import point_estimate
 from ..networks import GlimpseEncoder, PoseEncoder
 from ..render import inverse, warp
@@ -43,7 +44,7 @@ class PoseProposal(nn.Module):
         looks: int = 2,
     ) -> None:
         super().__init__()
-        if type(looks) is not int or looks < 0:
+        if not is_whole(looks, 0):
             raise ValueError(f"looks must be a whole number from 0 up, got {looks!r}")
         self.window, self.looks = (picture_shape[0], *window), looks
         self.embed = PoseEncoder(picture_shape, hidden)

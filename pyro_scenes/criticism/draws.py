@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
+from ..checks import is_whole
 from ..pairs import check_guide, check_same_model, warn_training_mode
 from ..random import fork_rng
 from ..sites import where_counted
@@ -75,9 +75,11 @@ def _check(
             f"images must be (n, C, H, W) with n > 0, got {tuple(images.shape)}: give one image as "
             "image[None], grey images as images[:, None]"
         )
-    if not isinstance(draws, Integral) or draws < 1:
+    if not images.isfinite().all():
+        raise ValueError("images must be finite numbers, found NaN or infinity: see data.as_images")
+    if not is_whole(draws, 1):
         raise ValueError(f"draws must be a whole number, at least 1, got {draws!r:.60}")
-    if not (seed is None or (isinstance(seed, Integral) and 0 <= seed < 2**63)):
+    if not (seed is None or (is_whole(seed, 0) and seed < 2**63)):
         raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r:.60}")
     labels = np.arange(len(images)) if image_ids is None else np.asarray(image_ids)
     if labels.shape != (len(images),):

@@ -58,6 +58,7 @@ from .samples import (
 from .segments import adjusted_rand, mean_iou, segments, visible_parts
 from .shapes import ShapeFit, SingleShapes, shape_fit, single_shapes
 from .specialisation import Specialisation, count_classes, describe_wins, specialisation
+from .steps import Steps, see_steps
 
 __all__ = [
     "Agreement",
@@ -84,6 +85,7 @@ __all__ = [
     "ShapeReader",
     "SingleShapes",
     "Specialisation",
+    "Steps",
     "adjusted_rand",
     "agreement",
     "alignment",
@@ -131,6 +133,7 @@ __all__ = [
     "roles",
     "sample_counts",
     "see_layers",
+    "see_steps",
     "segments",
     "shape_fit",
     "single_shapes",

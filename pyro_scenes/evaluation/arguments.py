@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast, get_args
 from jaxtyping import AbstractArray, Float, UInt8, jaxtyped
 from torch import Tensor
 
-from ..checks import check_sizes
+from ..checks import check_sizes, is_integer
 
 __all__ = ["checked", "split"]
 
@@ -22,7 +22,7 @@ def checked(function: Function) -> Function:
     Each is looked at alone: whether they fit each other is the function's own to say. It then raises
 
     * a TypeError where an argument is no tensor, or not that named tuple;
-    * a ValueError where a tensor has another dtype or rank.
+    * a ValueError where a tensor has another dtype or rank, or ``images`` are not finite.
     """
     arguments = signature(function)
     hints = {name: _classes(p.annotation) for name, p in arguments.parameters.items()}
@@ -47,7 +47,7 @@ def split(
     check_sizes(chunk=size)
     if len(images) == 0:
         raise ValueError("images is an empty batch: at least one image is needed")
-    return iter(images.split(size))
+    return iter(images.split(int(size)))
 
 
 def _classes(hint: Any) -> tuple[type, ...]:
@@ -64,11 +64,15 @@ def _is_array(kind: Any) -> bool:
 def _check(name: str, value: Any, classes: tuple[type, ...]) -> None:
     # A context of its own: a caller's shapes may have the same letters.
     with jaxtyped("context"):
-        if not classes or isinstance(value, classes):
-            return
+        fits = not classes or isinstance(value, classes)
+    if fits and name == "images" and isinstance(value, Tensor) and not value.isfinite().all():
+        raise ValueError("images must be finite numbers, found NaN or infinity: see data.as_images")
+    if fits:
+        return
     wanted = " or ".join(_words(kind) for kind in classes)
     if isinstance(value, Tensor) and any(map(_is_array, classes)):
-        raise ValueError(f"{name} must be {wanted}, got {value.dtype} {tuple(value.shape)}")
+        hint = f": give {name}.long()" * (is_integer(value) and "integers" in wanted)
+        raise ValueError(f"{name} must be {wanted}, got {value.dtype} {tuple(value.shape)}{hint}")
     raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
 
 

@@ -52,7 +52,7 @@ def log_weights(
 
     Raises:
         ValueError: The guide is of another model, or the two do not agree in what they draw (see
-            :func:`pyro_scenes.check_guide`); a latent is shared by several images.
+            :func:`pyro_scenes.check_guide`); a latent is shared by several images; a weight is NaN.
 
     Warns:
         TrainingModeWarning: The model or the guide is in training mode.
@@ -61,7 +61,13 @@ def log_weights(
     check_same_model(model, guide)
     warn_training_mode(model, guide)
     proposals = (poutine.trace(guide).get_trace(images, *rest) for _ in range(particles))
-    return stack([log_weight(model, proposed, images, *rest) for proposed in proposals])
+    weights = stack([log_weight(model, proposed, images, *rest) for proposed in proposals])
+    if weights.isnan().any():
+        raise ValueError(
+            "log weights are NaN: a parameter of the model or the guide is not finite, or the likelihood "
+            "is not defined at these images"
+        )
+    return weights
 
 
 def log_weight(

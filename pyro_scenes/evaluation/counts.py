@@ -19,8 +19,10 @@ __all__ = [
     "count_accuracy",
     "count_probabilities",
     "counting",
+    "drawn_objects",
     "interpret",
     "likeliest_counts",
+    "presence_sites",
     "sample_counts",
 ]
 
@@ -88,7 +90,7 @@ def count_probabilities(
     """
     warn_training_mode(guide)
     check_sizes(draws=draws)
-    names = _presence(poutine.trace(guide).get_trace(images))
+    names = presence_sites(poutine.trace(guide).get_trace(images))
     for first in range(len(names) - 1):
         later = _goes_on(guide, images, names, first)[:, first + 1 :]
         if later.max() > IMPOSSIBLE:
@@ -129,10 +131,11 @@ def sample_counts(guide: Callable, images: Float[Tensor, "n c h w"]) -> Int[Tens
     """
     warn_training_mode(guide)
     trace = poutine.trace(guide).get_trace(images)
-    return sum(trace.nodes[name]["value"] for name in _presence(trace)).long()
+    return sum(trace.nodes[name]["value"] for name in presence_sites(trace)).long()
 
 
-def _presence(trace: poutine.Trace) -> list[str]:
+def presence_sites(trace: poutine.Trace) -> list[str]:
+    """The names z_pres_0, z_pres_1, ... of a guide's trace, in its order; a ValueError if there are none."""
     names = [name for name in trace.stochastic_nodes if name.startswith("z_pres_")]
     if not names:
         raise ValueError(
@@ -174,7 +177,7 @@ def interpret(model: Callable, guide: Callable, images: Float[Tensor, "n c h w"]
     check_same_model(model, guide)
     warn_training_mode(guide)
     trace = poutine.trace(guide).get_trace(images)
-    present, poses = _objects(trace)
+    present, poses = drawn_objects(trace)
     boxes = box(poses, images.shape).where(present.bool()[..., None], torch.nan)
     scene = replay(model, trace, size=len(images))
     if "canvas" not in scene.nodes:
@@ -189,7 +192,7 @@ def _alone(
     model: Callable, trace: poutine.Trace, present: Float[Tensor, "n steps"], canvas: Tensor
 ) -> Float[Tensor, "n steps c h w"]:
     """The canvas if of all objects of a trace but one were there."""
-    objects, names = [], _presence(trace)
+    objects, names = [], presence_sites(trace)
     for step, own in enumerate(present.unbind(1)):
         alone = canvas
         if (present.sum(1) > own).logical_and(own > 0).any():  # another object is there as well
@@ -201,11 +204,11 @@ def _alone(
     return torch.stack(objects, 1)
 
 
-def _objects(
+def drawn_objects(
     trace: poutine.Trace,
 ) -> tuple[Float[Tensor, "n steps"], Float[Tensor, "n steps 3"]]:
-    """Presences and poses of the objects in a trace of the guide."""
-    names = _presence(trace)
+    """Presences and poses of the objects in a trace of the guide; a ValueError if it has none."""
+    names = presence_sites(trace)
     where = [name.replace("z_pres", "z_where") for name in names]
     shapes = {
         tuple(trace.nodes[name]["fn"].event_shape) if name in trace else None for name in where

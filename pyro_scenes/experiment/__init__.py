@@ -9,6 +9,7 @@ from .run import Run
 from .scoring import Scorer
 from .shapes import ShapesJudge, ShapesTask
 from .sheets import expert_roles, explained, scene_figures
+from .shown import Shown, show_air, show_cst_vae, show_econ
 from .training import Training
 from .verdict import count_verdict, layer_verdict, region_verdict
 
@@ -21,6 +22,7 @@ __all__ = [
     "Scorer",
     "ShapesJudge",
     "ShapesTask",
+    "Shown",
     "Training",
     "count_verdict",
     "divide",
@@ -42,6 +44,9 @@ __all__ = [
     "scene_figures",
     "share",
     "sides",
+    "show_air",
+    "show_cst_vae",
+    "show_econ",
     "unseen",
     "up_to",
 ]

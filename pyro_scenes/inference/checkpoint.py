@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..atomic import write_whole
+from ..checks import is_whole
 from .description import describe, differences
 from .optimiser import kind, pack, unpack
 
@@ -75,7 +76,7 @@ def save_checkpoint(
     """
     if not (extra is None or isinstance(extra, dict)):
         raise TypeError(f"extra must be a dictionary, got {extra!r:.60}")
-    if type(step) is not int or step < 0:
+    if not is_whole(step, 0):
         raise ValueError(f"step must be a whole number from 0 up, got {step!r:.60}")
     if not (optim is None or isinstance(optim, Optimizer)):
         raise TypeError(f"optim must be a torch optimiser, got {optim!r:.60}")
@@ -90,7 +91,7 @@ def save_checkpoint(
         "model": model.state_dict(),
         "guide": guide.state_dict(),
         "optim": None if optim is None else pack(optim, _names(model, guide)),
-        "step": step,
+        "step": int(step),
         "random": _random_state(),
         "extra": extra or {},
     }

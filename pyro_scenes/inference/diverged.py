@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from ..pairs import modules_of
+from ..pairs import modules_of, unchanged
 
 __all__ = ["NOT_FINITE", "Diverged", "Step", "diverge", "divergence"]
 
@@ -63,15 +66,48 @@ def diverge(step: Step, what: str, cause: Exception | None = None) -> None:
 
 
 def _sources(step: Step) -> list[str]:
-    """Names of parts of the batch, buffers and parameters that are not finite."""
+    """Names of parts of the batch, and of buffers and parameters in use, that are not finite."""
     named: list[tuple[str, Tensor]] = [
         (f"part {i + 1} of the batch", part)
         for i, part in enumerate(step.parts)
         if isinstance(part, Tensor)
     ]
     wrong = [name for name, part in named if not part.isfinite().all()]
+    used = _used(step)
     for module in [*modules_of(step.model), *modules_of(step.guide)]:
+        buffers, weights = (
+            [(name, part) for name, part in parts if _memory(part) in used]
+            for parts in (module.named_buffers(), module.named_parameters())
+        )
         # A buffer may hold infinities on purpose, such as the mask of an attention.
-        wrong += [f"buffer {name}" for name, part in module.named_buffers() if part.isnan().any()]
-        wrong += [name for name, part in module.named_parameters() if not part.isfinite().all()]
+        wrong += [f"buffer {name}" for name, part in buffers if part.isnan().any()]
+        wrong += [name for name, part in weights if not part.isfinite().all()]
     return wrong
+
+
+def _used(step: Step) -> set[int]:
+    """The memory of the tensors that guide and model use, as far as they run."""
+    with torch.no_grad(), unchanged(step.model, step.guide), _Use() as use:
+        for program in (step.guide, step.model):
+            with suppress(Exception):
+                program(*step.parts)
+    return use.memory
+
+
+class _Use(TorchDispatchMode):
+    """Collects what torch's operations are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        leaves = tree_leaves((args, kwargs))
+        self.memory |= {_memory(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
+        return func(*args, **(kwargs or {}))
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

@@ -1,7 +1,7 @@
 """``fit``: stochastic variational inference as a generator; between steps it is the caller's loop."""
 
 from collections.abc import Callable, Iterable, Iterator
-from inspect import signature
+from inspect import Parameter, signature
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -12,8 +12,9 @@ from pyro.infer import ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..checks import is_whole
 from ..pairs import check_guide, check_same_model
-from .compiled import check_compiled
+from .compiled import compiled
 from .diverged import Diverged, Step, diverge, divergence
 from .parameters import Parameters
 from .swapped import Parts
@@ -81,9 +82,14 @@ def fit(
         raise TypeError(
             f"optim must be a torch optimiser, such as adam(model, guide), got {optim!r:.60}"
         )
+    if optim is not None and signature(optim.step).parameters["closure"].default is Parameter.empty:
+        raise TypeError(
+            f"{type(optim).__name__} computes the loss several times a step, which fit does not: use "
+            "another optimiser, such as adam(model, guide)"
+        )
     if not (isinstance(clip, Real) and clip > 0):
         raise ValueError(f"clip must be a number above 0, got {clip!r:.60}")
-    if type(start) is not int or start < 0:
+    if not is_whole(start, 0):
         raise ValueError(f"start must be a whole number from 0 up, got {start!r:.60}")
     if not isinstance(batches, Iterable) or (isinstance(batches, Tensor) and batches.dim() < 5):
         kind = type(batches).__name__
@@ -97,19 +103,22 @@ def fit(
     proposal = (
         poutine.infer_config(guide, _enumerated) if isinstance(inner, TraceEnum_ELBO) else guide
     )
-    parameters, own = None, Parts(model, guide)
+    parameters = own = None
     for number, batch in enumerate(batches, start + 1):
         parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
         if not torch.is_grad_enabled():
             raise RuntimeError("fit needs gradients: take its steps outside torch.no_grad()")
         step = Step(number, parameters is None, model, guide, parts)
-        if parameters is None:
-            parameters = _first(step, optim)
+        if parameters is None or own is None:
+            own, parameters = Parts(model, guide), _first(step, optim)
         elif own.have_changed():
             with divergence(step):
                 check_guide(model, guide, *parts)
-        check_compiled(inner, model, guide, *parts)
-        yield _step(step, proposal, elbo, parameters, clip)
+        with compiled(inner, model, guide, *parts):
+            record = _step(step, proposal, elbo, parameters, clip)
+        if step.is_first:
+            own.ignore_changes()
+        yield record
 
 
 def _first(step: Step, optim: Optimizer | None) -> Parameters:

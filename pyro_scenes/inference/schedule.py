@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from ..checks import is_whole
+
 __all__ = ["falling", "plateaus", "ramp", "scale_lr", "warm_up"]
 
 
@@ -69,7 +71,7 @@ def plateaus(losses: Iterable[float], *, patience: int = 5) -> int:
     """
     if not isinstance(losses, Iterable):
         raise TypeError(f"losses must be numbers in order, such as a list, got {losses!r:.60}")
-    if type(patience) is not int or patience < 1:
+    if not is_whole(patience, 1):
         raise ValueError(f"patience must be a whole number from 1 up, got {patience!r:.60}")
     best, waited, count = math.inf, 0, 0
     for loss in losses:

@@ -1,6 +1,6 @@
 """What a training does between its gradient steps, and pairs and objectives of papers."""
 
-from .air import air_pair
+from .air import air_pair, noise_at
 from .econ import BETA_GAMMA, given_regions_econ, objective, paper_econ
 from .layered_digits import layered_digits_pair
 from .schedule import apart_at, set_experts_apart
@@ -13,6 +13,7 @@ __all__ = [
     "colour_experts",
     "given_regions_econ",
     "layered_digits_pair",
+    "noise_at",
     "objective",
     "paper_econ",
     "separate_experts",

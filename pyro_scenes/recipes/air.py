@@ -1,14 +1,17 @@
-"""An AIR that is sized by its images, and by how large objects are in them."""
+"""An AIR that is sized by its images, and how its training sharpens objects."""
 
 import pyro.distributions as dist
 
 from ..conditionals import Pixels, Prior
+from ..inference.schedule import ramp
 from ..models import AIR, AIRGuide
 
-__all__ = ["air_pair"]
+__all__ = ["air_pair", "noise_at"]
 
 #: Sides of the default window, relative to an object's: 28 pixels on a canvas of 50 for objects of a third.
 MARGIN = 1.68
+#: Noise of pixels while AIR learns to count. With less, two objects for one digit pay from the start.
+FIRST_NOISE = 0.3
 
 
 def air_pair(
@@ -37,3 +40,12 @@ def air_pair(
     image = Pixels(dist.Normal, scale=noise)
     model = AIR(tuple(image_shape), (channels, *size), steps, z_where=z_where, image=image)
     return model, AIRGuide(model)
+
+
+def noise_at(step: int, steps: int, noise: float) -> float:
+    """The noise of pixels at a step: 0.3 for 40 % of the training, then linearly to ``noise`` at 60 %.
+
+    First what to count is learned, then what digits look like. Noise above 0.3 does not change.
+    """
+    first = max(FIRST_NOISE, noise)
+    return ramp(max(0, step - round(0.4 * steps)), over=0.2 * steps, start=first, end=noise)

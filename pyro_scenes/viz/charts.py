@@ -30,7 +30,7 @@ def curves(
 ) -> Figure:
     """One panel for each quantity of a training's history, over ``x``; gaps where a value is missing.
 
-    Names that differ by "train_" or "validation_" alone share a panel; names with "seconds" are left out.
+    Names that differ by ``train_`` or ``validation_`` alone share a panel; names with "seconds" are left out.
     Bounds and losses are said to be in nats, accuracies to be shares.
 
     Args:

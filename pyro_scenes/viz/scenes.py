@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from ..checks import check_sizes
 from .panels import LAYER_COLOURS, as_array, as_images, verdict
 from .parts import Parts, in_colours, layer_name, like_regions, parts_of
 from .sheets import pictures
@@ -139,6 +140,7 @@ def explanations(
         most: Draws at most.
         headline: Above all.
     """
+    check_sizes(most=most)
     array, shares = as_images(images), as_array(weights)
     if shares.shape != (len(scenes), len(array)):
         raise ValueError(

@@ -107,6 +107,26 @@ def test_tensors_are_of_the_annotated_dtype_and_rank(unchecked):
             shape(*wrong)
 
 
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+@pytest.mark.parametrize("take_apart", [decompose, see_layers, evaluation.log_weights])
+def test_images_that_are_not_finite_are_named_before_a_guide_runs(take_apart, number):
+    images = torch.zeros(2, 3, 8, 8)
+    images[1, 2, 3, 4] = number
+    with pytest.raises(ValueError, match="images must be finite numbers.*as_images"):
+        take_apart(torch.nn.Identity(), torch.nn.Identity(), images)
+
+
+def test_integers_of_another_kind_are_told_the_remedy(unchecked):
+    counts = torch.zeros(2, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"signed integers, got torch.uint8 \(2,\): give \w+.long"):
+        evaluation.count_accuracy(counts, counts)
+
+
+def test_a_chunk_may_be_an_integer_of_numpy(blocks, unchecked):
+    images = torch.rand(3, 3, 8, 8)
+    assert len(decompose(*blocks, images, chunk=np.int64(2)).canvas) == 3
+
+
 def test_letters_of_a_callers_shapes_are_its_own():
     """With shapes checked, as everywhere in the tests: n is 2 here and 3 there."""
     masks = torch.rand(2, 1, 4, 4) > 0.5

@@ -52,6 +52,17 @@ def test_under_the_exact_posterior_every_weight_is_the_evidence():
     torch.testing.assert_close(weights, evidence(IMAGES).expand(4, 3))
 
 
+def test_weights_that_are_no_numbers_are_named():
+    def model(images):
+        with pyro.plate("images", len(images), dim=-1):
+            pyro.sample("z", dist.Normal(torch.tensor(0.0), 1.0))
+            pyro.factor("broken", torch.tensor(torch.nan))
+
+    wrong = pytest.raises(ValueError, match="log weights are NaN: a parameter of the model")
+    with pyro.validation_enabled(False), wrong:  # which would notice it before
+        log_weights(model, LevelGuide(), IMAGES)
+
+
 def test_weights_average_to_evidence_less_divergence_and_their_bound_nears_the_evidence():
     guide = LevelGuide(shift=0.3, stretch=1.5)
     weights = log_weights(Level(), guide, IMAGES, particles=1000)

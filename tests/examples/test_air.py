@@ -123,7 +123,7 @@ def test_a_folder_of_pictures(run, tmp_path):
     assert "12 colour images of 20 x 24 pixels" in first.stdout
     *_, verdict, advice, last = first.stdout.splitlines()
     assert verdict.startswith("reconstructions ") and "take more --steps" in advice
-    assert "look at scenes.png first" in last
+    assert "look at reconstructions.png first" in last
     kept = torch.load("out/checkpoint.pt")
     settings = {"image_shape": [3, 20, 24], "steps": 2, "window": (9, 12), "scale": 0.5}
     assert kept["extra"]["settings"] == settings

@@ -7,7 +7,8 @@ import pytest
 
 from .conftest import ROOT
 
-EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+#: All but the live page, which trains nothing and has its own tests.
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem != "live")
 FLAGS = ("--out", "--seed", "--device", "--smoke")
 TRAINING = ("--steps", "--batch-size", "--resume", "--pretrained", "--evaluate")
 TRAINS = ("air_multi_mnist", "cst_vae_superimposed", "econ_shapes")

@@ -99,6 +99,6 @@ def test_figures_of_any_scenes(pair, scenes, monkeypatch):
     assert any("won 2 squares" in " ".join(label.split()) for label in labels)
     titles = " ".join(axis.get_title() for axis in figures["layers_0"].axes).split()
     assert {"squares", "circles"} & set(titles)
-    assert "of 2 scenes taken apart right" in figures["reconstructions"].get_suptitle()
+    assert "scenes taken apart right" in figures["reconstructions"].get_suptitle()
     bare = type(scenes)(scenes.images)
     assert "completion" not in scene_figures(model, ideal, bare)

@@ -19,10 +19,12 @@ def pair():
 
 def nan_buffer(pair):
     pair[0].z_what.loc.fill_(torch.nan)
+    pair[1].register_buffer("unused", torch.full((), torch.nan))
 
 
 def infinite_weight(pair):
     pair[1].z_pres[0].weight.data.fill_(torch.inf)
+    pair[0].unused = torch.nn.Parameter(torch.full((), torch.nan))
 
 
 @pytest.mark.filterwarnings("ignore:Encountered")
@@ -32,7 +34,7 @@ def infinite_weight(pair):
     ("change", "batch", "words"),
     [
         (nan_buffer, IMAGES, "Not finite before it: buffer z_what.loc. No training"),
-        (infinite_weight, IMAGES, r"Not finite before it: z_pres.0.weight"),
+        (infinite_weight, IMAGES, r"Not finite before it: z_pres.0.weight\. (Try|Nothing)"),
         (lambda pair: None, IMAGES / 0, "Not finite before it: part 1 of the batch. No training"),
     ],
 )
@@ -45,6 +47,15 @@ def test_divergence_names_its_source(pair, validation, first, change, batch, wor
         kind = ValueError if first and batch is not IMAGES else Diverged
         with pytest.raises(kind, match="first batch has" if kind is ValueError else words):
             next(training)
+
+
+def test_a_buffer_that_nothing_reads_is_no_source(pair):
+    pair[0].register_buffer("unused", torch.full((), torch.nan))
+    pair[1].z_pres[0].weight.register_hook(lambda grad: grad * torch.nan)
+    with pytest.raises(
+        Diverged, match=r"parameters are those of step 0\. Nothing has been learned"
+    ):
+        next(fit(*pair, [IMAGES]))
 
 
 def test_a_finite_number_outside_its_constraint_is_no_divergence_at_the_first_step(pair):

@@ -231,6 +231,12 @@ def test_an_objective_of_two_losses_is_refused():
 # What a batch is.
 
 
+def test_an_optimiser_that_asks_for_the_loss_is_refused(pair):
+    optim = torch.optim.LBFGS(pair[1].parameters())
+    with pytest.raises(TypeError, match="LBFGS computes the loss several times.*adam"):
+        next(fit(*pair, [IMAGES], optim=optim))
+
+
 def test_a_batch_of_several_parts_is_passed_on(pair):
     model, guide = pair
     shapes = []

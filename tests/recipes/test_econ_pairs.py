@@ -62,7 +62,7 @@ def test_experts_are_set_apart_once(start, steps, expected, monkeypatch, uncheck
 
 
 @pytest.mark.parametrize("steps", [50, 101, 150, 1000])
-def test_curves_are_marked_where_experts_are_set_apart(steps, monkeypatch):
+def test_curves_are_marked_where_experts_are_set_apart(steps, monkeypatch, unchecked):
     calls = []
     for name in ("separate_experts", "colour_experts"):
         monkeypatch.setattr(schedule, name, lambda *args: calls.append(step))
