@@ -61,9 +61,8 @@ def ship(name: str, source: Path, target: Path, command: str, metrics: dict[str,
     """Writes a run's checkpoint without its optimiser and the scenes that it knows, in half precision."""
     pair = PAIRS[name]()
     content = load_checkpoint(source, *pair)
-    extra = content["extra"] | {"command": command, "metrics": metrics}
-    if "known" in extra["state"]:
-        extra["state"] = extra["state"] | {"known": torch.zeros(0, dtype=torch.int64)}
+    state = content["extra"]["state"] | {"known": torch.zeros(0, dtype=torch.int64)}
+    extra = content["extra"] | {"command": command, "metrics": metrics, "state": state}
     model, guide = (module.half() for module in pair)
     save_checkpoint(target, model, guide, step=content["step"], extra=extra)
 
