@@ -129,7 +129,8 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
         scale_lr(optim, 10 ** (-drops / 2) if paper else falling(step, args.steps))
         if isinstance(guide, SpritesGuide) and not run.pretrained:
             recipes.set_experts_apart(step, args.steps, model, guide, some, optim)
-    run.figure("curves", viz.curves(run.history, marks=recipes.apart_at(guide, args.steps)))
+    marks = recipes.apart_at(None if run.pretrained else guide, args.steps)
+    run.figure("curves", viz.curves(run.history, marks=marks))
 
 
 def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task: Any) -> None:

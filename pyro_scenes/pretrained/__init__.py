@@ -50,21 +50,16 @@ def load_pretrained(name: str) -> tuple[Any, Any]:
 
 
 def start_from(name: str, model: Model, guide: Guide) -> None:
-    """Loads these weights into a pair of one's own, which keeps its constants.
+    """Loads these weights into a pair of one's own.
 
     Raises:
-        ValueError: The pair has other parts, sizes or constants (of a prior or likelihood, say).
+        ValueError: The pair has other parts or sizes, or the model other constants, of a prior, say.
     """
-    content = read_checkpoint(pretrained_path(name))
-    for part, module in (("model", model), ("guide", guide)):
-        for key, own in module.state_dict().items():
-            theirs = content[part].get(key)
-            is_constant = key in dict(module.named_buffers()) and theirs is not None
-            if is_constant and not torch.equal(theirs.to(own), own):
-                raise ValueError(
-                    f"the weights of {name} are of a {part} whose {key} is {theirs.tolist()}, here it is "
-                    f"{own.tolist()}: leave out what changes it"[:400]
-                )
+    theirs = read_checkpoint(pretrained_path(name))["model"]
+    for key, own in model.named_buffers():
+        if key in theirs and not torch.equal(theirs[key].to(own), own):
+            numbers = f"{theirs[key].tolist()}, here it is {own.tolist()}"[:300]
+            raise ValueError(f"the weights of {name} are of a model whose {key} is {numbers}")
     load_checkpoint(pretrained_path(name), model, guide)
 
 
