@@ -10,8 +10,6 @@ Colours that tell the class, given regions, the paper's procedure, or pictures o
     python examples/econ_shapes.py --regions given --out runs/econ_given
     python examples/econ_shapes.py --recipe paper --objective paper --steps 50000 --out runs/econ_paper
     python examples/econ_shapes.py --images FOLDER --experts 3 --layers 5 --out runs/mine
-
-The output folder gets metrics.json, metrics.csv, checkpoint.pt, figures and inference_data.nc.
 """
 
 import argparse
