@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import socket
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -46,6 +45,7 @@ WORKER = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
 #: Bytes of a message, at most. A drawing has 3072 or fewer.
 LONGEST = 2**16
 PAGE = Path(__file__).with_name("live_page")
+ASK = {"Cache-Control": "no-cache"}  # browsers ask each time whether a file has changed
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,12 +74,14 @@ def main(args: argparse.Namespace) -> None:
 def application(host: str) -> Starlette:
     images, labels = strokes(40, seed=3)
     palette = b"".join(images[labels == k][0].numpy().tobytes() for k in range(10))
-    binary = "application/octet-stream"
     colours = (255 * LAYER_COLOURS).round().astype(int).tolist()
     files = {f"/{file.name}": file for file in PAGE.iterdir()} | {"/": PAGE / "index.html"}
     routes = [
-        *(Route(at, lambda _, file=file: FileResponse(file)) for at, file in files.items()),
-        Route("/digits", lambda request: Response(palette, media_type=binary)),
+        *(
+            Route(at, lambda _, file=file: FileResponse(file, headers=ASK))
+            for at, file in files.items()
+        ),
+        Route("/digits", lambda request: Response(palette)),
         Route("/colours", lambda request: JSONResponse(colours)),
         WebSocketRoute("/explain/{model}", talk),
     ]
