@@ -25,7 +25,7 @@ QUARTERS = (5, 6, 7, 8)
 
 
 def read_pictures(folder: Path) -> UInt8[Tensor, "n c h w"]:
-    """The PNG and JPEG files of a folder, grey (C = 1) or colour (C = 3), as :func:`load_scenes` describes them.
+    """The PNG and JPEG files of a folder, grey (C = 1) or colour (C = 3): see :func:`load_scenes`.
 
     Raises:
         FileNotFoundError: The folder has no such files, or one of them is gone.
