@@ -41,9 +41,12 @@ def parser() -> argparse.ArgumentParser:
     add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
     add("--objects", type=up_to(100), default=3, metavar="N", help="most in a scene (%(default)s)")
     add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
-    add("--scale", type=share, default=1 / 3, metavar="S", help="size of objects (0.33 of all)")
-    add("--window", type=sides, metavar="HxW", help="pixels of a glimpse (1.7 times an object's)")
-    add("--noise", type=rate, default=0.2, metavar="S", help="of a pixel (%(default)s)")
+    text = "width of an object, as a share of the image's (a third)"
+    add("--scale", type=share, default=1 / 3, metavar="S", help=text)
+    text = "height and width of a glimpse in pixels (1.7 times an object's)"
+    add("--window", type=sides, metavar="HxW", help=text)
+    text = "standard deviation of a pixel (%(default)s)"
+    add("--noise", type=rate, default=0.2, metavar="S", help=text)
     add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
     return parser
 
@@ -62,9 +65,10 @@ def main(args: argparse.Namespace) -> None:
     print("measuring on the test scenes, and drawing", flush=True)
     as_trained(model, run.settings.get("noise", 0.3))
     with torch.no_grad(), fork_rng(args.seed):
-        run.write(run.costs(), *(score(model, guide, tests[kind], kind, run) for kind in tests))
+        numbers = {kind: score(model, guide, tests[kind], kind, run) for kind in tests}
+        run.write(run.costs(), *numbers.values())
         figures(model, guide, tests[""], run)
-        print(experiment.count_verdict(model, guide, tests[""]))
+        print(experiment.count_verdict(model, guide, tests[""], numbers[""]))
     print(f"the pictures are in {run.out}: look at reconstructions.png first")
 
 
