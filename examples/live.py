@@ -42,8 +42,6 @@ from pyro_scenes.viz import LAYER_COLOURS
 SHOWN = {"air": show_air, "cst_vae": show_cst_vae, "econ": show_econ}
 #: One thread runs all models: Pyro's stack of effect handlers is one for all threads.
 WORKER = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-#: Bytes of a message, at most. A drawing has 3072 or fewer.
-LONGEST = 2**16
 PAGE = Path(__file__).with_name("live_page")
 ASK = {"Cache-Control": "no-cache"}  # browsers ask each time whether a file has changed
 
@@ -64,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
     if not args.host or ":" in args.host:  # an empty one would let every machine in
         sys.exit(f"error: --host needs a name or an IPv4 address, got {args.host!r}")
     WORKER.submit(pair, args.model).result()
-    config = uvicorn.Config(application(args.host), log_level="warning", ws_max_size=LONGEST)
+    config = uvicorn.Config(application(args.host), log_level="warning", ws_max_size=2**16)
     config.timeout_graceful_shutdown = 1  # seconds; pages may still be open
     with socket.create_server((args.host, args.port)) as listener, suppress(KeyboardInterrupt):
         print(f"http://{args.host}:{args.port}/#{args.model}    (Ctrl-C ends it)", flush=True)
@@ -76,11 +74,11 @@ def application(host: str) -> Starlette:
     palette = b"".join(images[labels == k][0].numpy().tobytes() for k in range(10))
     colours = (255 * LAYER_COLOURS).round().astype(int).tolist()
     files = {f"/{file.name}": file for file in PAGE.iterdir()} | {"/": PAGE / "index.html"}
-    routes = [
-        *(
-            Route(at, lambda _, file=file: FileResponse(file, headers=ASK))
-            for at, file in files.items()
-        ),
+    routes: list[Any] = [
+        Route(at, lambda _, file=file: FileResponse(file, headers=ASK))
+        for at, file in files.items()
+    ]
+    routes += [
         Route("/digits", lambda request: Response(palette)),
         Route("/colours", lambda request: JSONResponse(colours)),
         WebSocketRoute("/explain/{model}", talk),
@@ -99,8 +97,7 @@ async def talk(page: WebSocket) -> None:
     answering = asyncio.create_task(answer(page, page.path_params["model"], latest))
     try:
         for number in count():
-            message = await page.receive()
-            if message["type"] != "websocket.receive":
+            if (message := await page.receive())["type"] != "websocket.receive":
                 break
             if latest.full():
                 latest.get_nowait()
