@@ -34,14 +34,15 @@ except ImportError as error:
 import pyro
 import torch
 
-from pyro_scenes import load_pretrained
+from pyro_scenes import load_pretrained, viz
 from pyro_scenes.data import strokes
 from pyro_scenes.experiment import launch, show_air, show_cst_vae, show_econ, up_to
-from pyro_scenes.viz import LAYER_COLOURS
 
 SHOWN = {"air": show_air, "cst_vae": show_cst_vae, "econ": show_econ}
 #: One thread runs all models: Pyro's stack of effect handlers is one for all threads.
 WORKER = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+#: Bytes of a message, at most. A drawing has 3072 or fewer.
+LONGEST = 2**16
 PAGE = Path(__file__).with_name("live_page")
 ASK = {"Cache-Control": "no-cache"}  # browsers ask each time whether a file has changed
 
@@ -62,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
     if not args.host or ":" in args.host:  # an empty one would let every machine in
         sys.exit(f"error: --host needs a name or an IPv4 address, got {args.host!r}")
     WORKER.submit(pair, args.model).result()
-    config = uvicorn.Config(application(args.host), log_level="warning", ws_max_size=2**16)
+    config = uvicorn.Config(application(args.host), log_level="warning", ws_max_size=LONGEST)
     config.timeout_graceful_shutdown = 1  # seconds; pages may still be open
     with socket.create_server((args.host, args.port)) as listener, suppress(KeyboardInterrupt):
         print(f"http://{args.host}:{args.port}/#{args.model}    (Ctrl-C ends it)", flush=True)
@@ -72,13 +73,10 @@ def main(args: argparse.Namespace) -> None:
 def application(host: str) -> Starlette:
     images, labels = strokes(40, seed=3)
     palette = b"".join(images[labels == k][0].numpy().tobytes() for k in range(10))
-    colours = (255 * LAYER_COLOURS).round().astype(int).tolist()
+    colours = (255 * viz.LAYER_COLOURS).round().tolist()
     files = {f"/{file.name}": file for file in PAGE.iterdir()} | {"/": PAGE / "index.html"}
-    routes: list[Any] = [
-        Route(at, lambda _, file=file: FileResponse(file, headers=ASK))
-        for at, file in files.items()
-    ]
-    routes += [
+    routes = [
+        *(Route(at, lambda _, at=at: FileResponse(files[at], headers=ASK)) for at in files),
         Route("/digits", lambda request: Response(palette)),
         Route("/colours", lambda request: JSONResponse(colours)),
         WebSocketRoute("/explain/{model}", talk),
@@ -97,7 +95,8 @@ async def talk(page: WebSocket) -> None:
     answering = asyncio.create_task(answer(page, page.path_params["model"], latest))
     try:
         for number in count():
-            if (message := await page.receive())["type"] != "websocket.receive":
+            message = await page.receive()
+            if message["type"] != "websocket.receive":
                 break
             if latest.full():
                 latest.get_nowait()
@@ -117,11 +116,11 @@ def refusal(page: WebSocket) -> str:
 
 async def answer(page: WebSocket, name: str, latest: asyncio.Queue) -> None:
     """Sends what is shown of the latest drawing, and which message that was, from 0."""
-    loop = asyncio.get_running_loop()
+    run = asyncio.get_running_loop().run_in_executor
     while True:
         number, drawing = await latest.get()
         try:
-            said = await loop.run_in_executor(WORKER, explain, name, drawing)
+            said = await run(WORKER, explain, name, drawing)
         except Exception as error:
             said = {"error": f"this drawing cannot be explained: {error}"}
         with suppress(WebSocketDisconnect, RuntimeError):  # it was closed meanwhile
@@ -138,8 +137,9 @@ def pair(name: str) -> tuple[Any, Any]:
 def explain(name: str, drawing: bytes | None) -> dict[str, Any]:
     """What is shown of a drawing: grey levels, or all of red, then of green, then of blue."""
     model, guide = pair(name)
-    shape, got = model.image_shape, "text" if drawing is None else f"{len(drawing)} bytes"
+    shape = model.image_shape
     if drawing is None or len(drawing) != prod(shape):
+        got = "text" if drawing is None else f"{len(drawing)} bytes"
         wanted = f"{prod(shape)} bytes, one for each of {shape} (channels, height, width)"
         raise ValueError(f"a drawing must be {wanted}, got {got}")
     levels = torch.frombuffer(bytearray(drawing), dtype=torch.uint8)

@@ -319,9 +319,7 @@ class Browser:
         """From now on the page keeps what it sends, and its timers wait for ``ring()``."""
         self.js("""
             const send = WebSocket.prototype.send, waiting = [];
-            WebSocket.prototype.send = function (drawing) {
-                window.sent = drawing; send.call(this, drawing);
-            };
+            WebSocket.prototype.send = function (d) { window.sent = d; send.call(this, d); };
             window.setTimeout = action => waiting.push(action);
             window.ring = () => waiting.splice(0).forEach(action => action());
             // How many rows have ink between two columns.
