@@ -56,8 +56,8 @@ def counting(
     """
     mode = likeliest_counts(guide, images, draws=draws)
     sample = torch.cat([sample_counts(guide, each) for each in split(images, CHUNK)])
-    right = (count_accuracy(each, truth) for each in (mode, sample))
-    return Counting(*right, count_accuracy_floor(truth))
+    right, right_sample = (count_accuracy(each, truth) for each in (mode, sample))
+    return Counting(right, right_sample, count_accuracy_floor(truth))
 
 
 @checked
