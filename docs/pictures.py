@@ -103,10 +103,10 @@ def _first_sight(name: str) -> None:
     model, guide = load_pretrained(name)
     pyro.set_rng_seed(0)
     if name == "air":
-        images = multi_digits(digits().test, 8, counts=(1, 2), kind="disjoint", seed=2).floats()
-        scene = evaluation.interpret(model, guide, images)
-        rows, boxes = {"image, windows found": images, "redrawn": scene.canvas}, scene.boxes
-        figure = viz.pictures(rows, boxes={"image, windows found": boxes})
+        scenes = multi_digits(digits().test, 8, counts=(1, 2), seed=2)
+        images = scenes.floats()
+        found = evaluation.interpret(model, guide, images)
+        figure = viz.objects_found(images, found, scenes.counts)
     else:
         make = partial(coloured_shapes, 8, colours="random")
         scenes = make(seed=1) if name == "econ" else layered_digits(digits().test, 8, seed=3)

@@ -275,7 +275,7 @@ def test_true_regions_have_the_colour_of_their_layer_in_any_order(decomposition)
     figure = taken_apart(none.canvas, none, truth=turned[:, ::-1], correct=[0, 1])
     missed = rows_of(figure)["true regions (white: missed)"][0]
     assert (missed[decomposition.regions[0, 0] == 1] == 1).all()
-    assert figure.get_suptitle().startswith("1 of 2 scenes taken apart right")
+    assert figure.get_suptitle().startswith("1 of 2 scenes taken apart right; wrong ones")
 
 
 def test_layers_are_drawn_complete(layers):

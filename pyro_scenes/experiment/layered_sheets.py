@@ -18,7 +18,7 @@ from ..evaluation import (
     see_layers,
     solved,
 )
-from .sheets import SIZE, score
+from .sheets import SIZE
 
 __all__ = ["layered_figures"]
 
@@ -53,7 +53,7 @@ def layered_figures(
     truth: dict[str, Any] = {}
     if some.masks is not None:
         right = solved(layers.masks.amax(2), some.masks)
-        truth = {"truth": some.visible(), "correct": right, "headline": score(right)}
+        truth = {"truth": some.visible(), "correct": right}
     figures["reconstructions"] = viz.taken_apart(images[:SIZE], layers, **truth)
     if means:
         heads = [f"digit {n}" for n in range(max(map(len, means.values())))]

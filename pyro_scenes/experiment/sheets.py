@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .. import viz
 from ..data import Scenes
@@ -19,7 +18,7 @@ from ..evaluation import (
     solved,
 )
 
-__all__ = ["expert_roles", "explained", "scene_figures", "score"]
+__all__ = ["expert_roles", "explained", "scene_figures"]
 
 #: Scenes of a figure.
 SIZE = 8
@@ -38,15 +37,8 @@ def explained(answer: Decomposition, scenes: Scenes, size: int = SIZE) -> Any:
     if some.masks is None:
         return viz.taken_apart(some.floats(), first, painted=painted)
     right = solved(first.of_objects(first.masks), some.masks)
-    truth: dict[str, Any] = {"truth": some.visible(), "correct": right, "headline": score(right)}
-    return viz.taken_apart(some.floats(), first, painted=painted, **truth)
-
-
-def score(right: Tensor) -> str:
-    """How many scenes ``evaluation.solved`` holds for right, in words."""
-    marks = "" if right.all() else "; wrong ones are marked"
-    asked = "right: each object has a layer with an IoU above 0.5, hidden parts included"
-    return f"{right.sum()} of {len(right)} scenes taken apart right{marks}\n({asked})"
+    truth = some.visible()
+    return viz.taken_apart(some.floats(), first, painted=painted, truth=truth, correct=right)
 
 
 def scene_figures(

@@ -14,6 +14,9 @@ from .sheets import pictures
 
 __all__ = ["explanations", "layer_by_layer", "taken_apart"]
 
+#: What ``evaluation.solved`` holds for right.
+SOLVED = "\n(right: each object has a layer with an IoU above 0.5, hidden parts included)"
+
 
 def taken_apart(
     images: ArrayLike,
@@ -34,8 +37,8 @@ def taken_apart(
         truth: True visible regions (n, objects, H, W). Each has the colour of the layer that takes most of
             it; it is white if none takes half.
         painted: The scenes painted from full shapes (n, C, H, W), of ``evaluation.repaint``.
-        correct: (n,) bool, as of ``evaluation.solved``: others are marked.
-        headline: Above all. Default: how many are correct, if that is known.
+        correct: (n,) bool, of ``evaluation.solved``: others are marked.
+        headline: Above all. Default: how many are correct, and what that means, if that is known.
     """
     array = as_images(images)
     parts = parts_of(scene, array)
@@ -50,7 +53,7 @@ def taken_apart(
     if painted is not None:
         rows["painted from full shapes"] = as_array(painted)
     if headline is None and correct is not None:
-        headline = verdict(as_array(correct).astype(bool), "scenes taken apart")
+        headline = verdict(as_array(correct).astype(bool), "scenes taken apart") + SOLVED
     return pictures(rows, correct=correct, headline=headline, key=_key(parts))
 
 
