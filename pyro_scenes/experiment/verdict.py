@@ -74,15 +74,18 @@ def layer_verdict(numbers: Mapping[str, Any], layers: int) -> str:
 
 
 def region_verdict(answer: Decomposition, scenes: Scenes, extra_share: float) -> str:
-    """Of scenes taken apart into regions of experts, and of the share of pixels that spare layers take."""
+    """Of scenes taken apart into regions of experts, and of the share of pixels that spare layers take.
+
+    Judged are scenes painted from full shapes, as regions alone explain an image before any training.
+    """
     found, most = count_layers(answer), answer.regions.shape[1] - 1
-    explained = canvas_error(answer.canvas, scenes.floats()).explained_variance
+    explained = canvas_error(repaint(answer), scenes.floats()).explained_variance
     spare = f"spare layers take {_percent(extra_share)} of the pixels"
     if scenes.counts is not None:
         counts, advice = _right(count_accuracy(found, scenes.counts), scenes.counts), None
     else:
         counts, advice = _found(found), _full(found, most, "--layers", 3)
-    lines = [counts, f"{_explained(explained)}; {spare}"]
+    lines = [counts, _explained(explained, "scenes painted from full shapes"), spare]
     return _text(lines, advice or _poor(explained, CURES["regions"]))
 
 
