@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
 
 @contextmanager
 def server(core: int | None) -> Iterator[tuple[str, float]]:
-    """The address for websockets, and the seconds from the command to the printed address."""
+    """The address for websockets, and the seconds from the command until the page is served."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command, start = [sys.executable, str(PAGE), "--port", str(port)], time.perf_counter()
@@ -70,6 +71,8 @@ def server(core: int | None) -> Iterator[tuple[str, float]]:
                 os.sched_setaffinity(process.pid, {core})
             assert process.stdout is not None
             process.stdout.readline()
+            with urlopen(f"http://127.0.0.1:{port}/") as page:
+                page.read()
             yield f"ws://127.0.0.1:{port}/", time.perf_counter() - start
         finally:
             process.terminate()

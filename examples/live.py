@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import socket
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -26,7 +25,7 @@ try:
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.responses import FileResponse, PlainTextResponse, Response
+    from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
     from starlette.routing import Route, WebSocketRoute
     from starlette.websockets import WebSocket, WebSocketDisconnect
 except ImportError as error:
@@ -35,7 +34,7 @@ except ImportError as error:
 import pyro
 import torch
 
-from pyro_scenes import load_pretrained
+from pyro_scenes import load_pretrained, viz
 from pyro_scenes.data import strokes
 from pyro_scenes.experiment import launch, show_air, show_cst_vae, show_econ, up_to
 
@@ -44,9 +43,8 @@ SHOWN = {"air": show_air, "cst_vae": show_cst_vae, "econ": show_econ}
 WORKER = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
 #: Bytes of a message, at most. A drawing has 3072 or fewer.
 LONGEST = 2**16
-PAGE = Path(__file__).with_suffix(".html")
-ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="none" stroke-width="2">
-<path d="M2 2h8v8h-8z" stroke="#e33"/><path d="M6 6h8v8h-8z" stroke="#2b6"/></svg>"""
+PAGE = Path(__file__).with_name("live_page")
+ASK = {"Cache-Control": "no-cache"}  # browsers ask each time whether a file has changed
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,11 +54,14 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", choices=SHOWN, default="air", help="that the page begins with (%(default)s)")
     add("--port", type=up_to(65535), default=8000, metavar="N", help="of the page (%(default)s)")
-    add("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in too (%(default)s)")
+    everyone = "0.0.0.0 lets other machines in, at http://THIS-MACHINE:PORT, under any name"
+    add("--host", default="127.0.0.1", help=f"{everyone} (%(default)s)")
     return parser
 
 
 def main(args: argparse.Namespace) -> None:
+    if not args.host or ":" in args.host:  # an empty one would let every machine in
+        sys.exit(f"error: --host needs a name or an IPv4 address, got {args.host!r}")
     WORKER.submit(pair, args.model).result()
     config = uvicorn.Config(application(args.host), log_level="warning", ws_max_size=LONGEST)
     config.timeout_graceful_shutdown = 1  # seconds; pages may still be open
@@ -72,11 +73,12 @@ def main(args: argparse.Namespace) -> None:
 def application(host: str) -> Starlette:
     images, labels = strokes(40, seed=3)
     palette = b"".join(images[labels == k][0].numpy().tobytes() for k in range(10))
-    binary = "application/octet-stream"
+    colours = (255 * viz.LAYER_COLOURS).round().tolist()
+    files = {f"/{file.name}": file for file in PAGE.iterdir()} | {"/": PAGE / "index.html"}
     routes = [
-        Route("/", lambda request: FileResponse(PAGE)),
-        Route("/digits", lambda request: Response(palette, media_type=binary)),
-        Route("/favicon.ico", lambda request: Response(ICON, media_type="image/svg+xml")),
+        *(Route(at, lambda _, at=at: FileResponse(files[at], headers=ASK)) for at in files),
+        Route("/digits", lambda request: Response(palette)),
+        Route("/colours", lambda request: JSONResponse(colours)),
         WebSocketRoute("/explain/{model}", talk),
     ]
     # A page elsewhere whose name is made to point to this machine is refused by its name.
@@ -89,44 +91,40 @@ async def talk(page: WebSocket) -> None:
     if reason := refusal(page):
         return await page.send_denial_response(PlainTextResponse(reason, 403))
     await page.accept()
-    name, latest = page.path_params["model"], asyncio.Queue[tuple[int, bytes]](1)
-    shape = (await in_turn(pair, name))[0].image_shape
-    answering = asyncio.create_task(answer(page, name, latest))
-    for number in count():
-        message = await page.receive()
-        if message["type"] != "websocket.receive":
-            break
-        drawing = message.get("bytes")
-        if drawing is None or len(drawing) != prod(shape):
-            got = "text" if drawing is None else f"{len(drawing)} bytes"
-            wanted = f"{prod(shape)} bytes, one for each of {shape} (channels, height, width)"
-            await page.send_json({"error": f"a drawing must be {wanted}, got {got}"})
-            continue
-        if latest.full():
-            latest.get_nowait()
-        latest.put_nowait((number, drawing))
-    answering.cancel()
+    latest = asyncio.Queue[tuple[int, bytes | None]](1)
+    answering = asyncio.create_task(answer(page, page.path_params["model"], latest))
+    try:
+        for number in count():
+            message = await page.receive()
+            if message["type"] != "websocket.receive":
+                break
+            if latest.full():
+                latest.get_nowait()
+            latest.put_nowait((number, message.get("bytes")))
+    finally:
+        answering.cancel()
 
 
 def refusal(page: WebSocket) -> str:
     """Why a page may not talk to this server, if so. Browsers say of which Origin it is."""
-    origin, host = page.headers.get("origin"), page.headers["host"]
+    origin, host = page.headers.get("origin"), page.headers.get("host", "")
     if origin is not None and urlsplit(origin).netloc != host:
         return f"a page of {origin} may not talk to http://{host}: open http://{host} itself"
     name = page.path_params["model"]
     return "" if name in SHOWN else f"there is no model {name!r}: take one of {', '.join(SHOWN)}"
 
 
-async def answer(page: WebSocket, name: str, latest: asyncio.Queue[tuple[int, bytes]]) -> None:
+async def answer(page: WebSocket, name: str, latest: asyncio.Queue) -> None:
     """Sends what is shown of the latest drawing, and which message that was, from 0."""
-    with suppress(WebSocketDisconnect, RuntimeError):  # it was closed meanwhile
-        while True:
-            number, drawing = await latest.get()
-            await page.send_json(await in_turn(explain, name, drawing) | {"number": number})
-
-
-def in_turn(function: Callable, *args: Any) -> asyncio.Future:
-    return asyncio.get_running_loop().run_in_executor(WORKER, function, *args)
+    run = asyncio.get_running_loop().run_in_executor
+    while True:
+        number, drawing = await latest.get()
+        try:
+            said = await run(WORKER, explain, name, drawing)
+        except Exception as error:
+            said = {"error": f"this drawing cannot be explained: {error}"}
+        with suppress(WebSocketDisconnect, RuntimeError):  # it was closed meanwhile
+            await page.send_json(said | {"number": number})
 
 
 @cache
@@ -136,11 +134,16 @@ def pair(name: str) -> tuple[Any, Any]:
     return tuple(part.requires_grad_(False) for part in load_pretrained(name))
 
 
-def explain(name: str, drawing: bytes) -> dict[str, Any]:
+def explain(name: str, drawing: bytes | None) -> dict[str, Any]:
     """What is shown of a drawing: grey levels, or all of red, then of green, then of blue."""
     model, guide = pair(name)
+    shape = model.image_shape
+    if drawing is None or len(drawing) != prod(shape):
+        got = "text" if drawing is None else f"{len(drawing)} bytes"
+        wanted = f"{prod(shape)} bytes, one for each of {shape} (channels, height, width)"
+        raise ValueError(f"a drawing must be {wanted}, got {got}")
     levels = torch.frombuffer(bytearray(drawing), dtype=torch.uint8)
-    return SHOWN[name](model, guide, levels.view(1, *model.image_shape) / 255).plain()
+    return SHOWN[name](model, guide, levels.view(1, *shape) / 255).plain()
 
 
 if __name__ == "__main__":

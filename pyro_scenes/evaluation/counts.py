@@ -56,7 +56,7 @@ def counting(
     """
     mode = likeliest_counts(guide, images, draws=draws)
     sample = torch.cat([sample_counts(guide, each) for each in split(images, CHUNK)])
-    right, right_sample = (count_accuracy(each, truth) for each in (mode, sample))
+    right, right_sample = count_accuracy(mode, truth), count_accuracy(sample, truth)
     return Counting(right, right_sample, count_accuracy_floor(truth))
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -30,7 +31,7 @@ class Steps(NamedTuple):
 def see_steps(model: Any, guide: Any, images: Float[Tensor, "n c h w"]) -> Steps:
     """Explains images by 0, 1, ... objects, in one run of the guide and one of the model.
 
-    Nothing is drawn: an image always gets the same answer.
+    Nothing is drawn: an image always gets the same answer. The memory that it takes grows with n * (N + 1).
 
     Args:
         model: With the attribute ``steps`` and the site ``canvas`` of ``AIR``.
@@ -53,7 +54,7 @@ def see_steps(model: Any, guide: Any, images: Float[Tensor, "n c h w"]) -> Steps
     present = {
         f"z_pres_{t}": (t < counts).to(images).repeat(len(images)) for t in range(model.steps)
     }
-    with poutine.trace() as proposed, _Chosen(present):
+    with poutine.trace() as proposed, expected(), _Chosen(present):
         guide(copies)
     goes_on = _goes_on(proposed.trace, len(counts))
     _, poses = drawn_objects(proposed.trace)
@@ -67,8 +68,8 @@ def see_steps(model: Any, guide: Any, images: Float[Tensor, "n c h w"]) -> Steps
     return Steps(reached[:, :-1] - reached[:, 1:], boxes, canvases)
 
 
-class _Chosen(expected):
-    """As :class:`expected`, but some sites take given values."""
+class _Chosen(Messenger):
+    """Inside, some sites take given values. They are no data, as those of ``poutine.condition`` are."""
 
     def __init__(self, values: dict[str, Tensor]) -> None:
         super().__init__()
@@ -76,7 +77,6 @@ class _Chosen(expected):
 
     def _pyro_sample(self, msg: Any) -> None:
         msg["value"] = self.values.get(msg["name"], msg["value"])
-        super()._pyro_sample(msg)
 
 
 def _goes_on(proposed: poutine.Trace, counts: int) -> Float[Tensor, "n steps"]:

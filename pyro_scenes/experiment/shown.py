@@ -6,6 +6,7 @@ image gets the same answer.
 
 from base64 import b64encode
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import torch
@@ -17,12 +18,12 @@ from ..data.coloured_shapes import CLASSES
 from ..evaluation import decompose, see_layers, see_steps, shape_fit
 from ..random import fork_rng
 from ..render import inverse
+from ..viz import in_colours
 
 __all__ = ["Row", "Shown", "show_air", "show_cst_vae", "show_econ"]
 
-#: Of the first layers, from the front.
-REGION_COLOURS = ((1.0, 0.2, 0.2), (0.2, 0.9, 0.3), (0.3, 0.6, 1.0), (1.0, 0.7, 0.1))
-REGION_CAPTION = ["from the front: red, green, blue, orange"]
+#: In words, what viz.LAYER_COLOURS are.
+COLOUR_NAMES = ("red", "green", "blue", "yellow", "magenta", "cyan")
 #: Radius in pixels of the shapes that the pair "econ" was trained on.
 RADIUS = 6
 
@@ -87,11 +88,11 @@ def show_cst_vae(model: Any, guide: Any, images: Float[Tensor, "1 c h w"]) -> Sh
     images = (images > 0.5).to(images)
     scene = see_layers(model, guide, images)
     ink, canvas = images[0] > 0.5, scene.canvas[0] > 0.5
-    iou = (ink & canvas).sum() / (ink | canvas).sum().clamp(min=1)
+    shared, union = (ink & canvas).sum(), (ink | canvas).sum()
     number = len(scene.complete[0])
     names = [f"layer {i + 1}{', front' * (i == 0)}" for i in range(number)]
     return Shown(
-        f"{number} layers: {iou:.2f} IoU with the drawing",
+        f"{number} layers" + (f": {shared / union:.2f} IoU with the drawing" if union else ""),
         [
             Row("Reconstruction", scene.canvas),
             Row("Completed digits", scene.complete[0], names),
@@ -115,13 +116,13 @@ def show_econ(model: Any, guide: Any, images: Float[Tensor, "1 c h w"]) -> Shown
     )
     names = [CLASSES[k] for k in shape_fit(masks, shape_masks(RADIUS)).label]
     uncovered = (1 - regions.cumsum(0))[:, None] * scene.colours[0, -1]
-    palette = torch.tensor(REGION_COLOURS)[torch.arange(len(names)) % len(REGION_COLOURS)]
+    coloured = [f"{colour}: {name}" for colour, name in zip(cycle(COLOUR_NAMES), names)]
     found = f"{len(names)} shape{_plural(len(names))}"
     return Shown(
         f"{found}, front to back: {', '.join(names)}" if names else found,
         [
             Row("Reconstruction", scene.canvas),
-            Row("Regions", torch.einsum("lhw,lc->chw", regions, palette)[None], REGION_CAPTION),
+            Row("Regions", torch.from_numpy(in_colours(regions[None])), [", ".join(coloured)]),
             Row("Completed shapes", masks[:, None] * colours, names),
             Row(
                 "Canvas after each layer", (regions[:, None] * colours).cumsum(0) + uncovered, names

@@ -1,5 +1,6 @@
 """The live page: its server over real websockets, and the page in a real browser."""
 
+import asyncio
 import base64
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.request
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -56,8 +58,6 @@ def chromium(tmp_path_factory):
     browser = Browser(program, tmp_path_factory.mktemp("chromium"))
     yield browser
     browser.stack.close()
-    browser.process.kill()
-    browser.process.communicate()
 
 
 def talk(server, model, **options):
@@ -156,6 +156,33 @@ def test_its_own_page_is_let_in(server):
         assert ask(page, bytes(2500))["text"].startswith("0 digits")
 
 
+def test_a_drawing_that_cannot_be_explained_gets_a_reason_and_the_next_an_answer(load, monkeypatch):
+    live = load("examples/live.py")
+    faults = {b"0": RuntimeError("no inverse"), b"1": ValueError("not finite")}
+
+    def explain(name, drawing):
+        if drawing in faults:
+            raise faults[drawing]
+        return {"text": name}
+
+    async def ask_all(*drawings):
+        latest, said = asyncio.Queue(), asyncio.Queue()
+        for numbered in enumerate(drawings):
+            latest.put_nowait(numbered)
+        page = SimpleNamespace(send_json=said.put)
+        answering = asyncio.create_task(live.answer(page, "air", latest))
+        answers = [await asyncio.wait_for(said.get(), LIMIT) for _ in drawings]
+        answering.cancel()
+        return answers
+
+    monkeypatch.setattr(live, "explain", explain)
+    assert asyncio.run(ask_all(b"0", b"1", b"2")) == [
+        {"error": "this drawing cannot be explained: no inverse", "number": 0},
+        {"error": "this drawing cannot be explained: not finite", "number": 1},
+        {"text": "air", "number": 2},
+    ]
+
+
 def test_of_drawings_that_come_too_fast_the_last_is_answered(server, pen):
     drawings = [*multi_digits(pen, 199, counts=(0,), seed=1).images]
     drawings += [*multi_digits(pen, 1, counts=(2,), kind="disjoint", seed=2).images]
@@ -180,7 +207,7 @@ def test_pages_that_leave_in_the_middle_disturb_nobody(server):
 
 
 def test_the_icon_and_the_palette_are_there(server):
-    with urllib.request.urlopen(server + "favicon.ico") as icon:
+    with urllib.request.urlopen(server + "icon.svg") as icon:
         assert icon.headers["content-type"] == "image/svg+xml" and b"<svg" in icon.read()
     with urllib.request.urlopen(server + "digits") as palette:
         levels = torch.frombuffer(bytearray(palette.read()), dtype=torch.uint8).view(10, 28 * 28)
@@ -201,19 +228,45 @@ def test_a_port_in_use_is_said_in_one_line(server, run):
     assert "in use" in result.stderr and "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("host", ["", "::1"])
+def test_other_hosts_are_refused_in_one_line(host, run):
+    result = run("live", "--host", host, fails=True)
+    assert f"needs a name or an IPv4 address, got {host!r}" in result.stderr
+
+
+def test_a_page_that_names_no_host_is_let_in_only_without_an_origin(load):
+    refusal = load("examples/live.py").refusal
+    page = SimpleNamespace(headers={}, path_params={"model": "air"})
+    assert refusal(page) == ""
+    page.headers["origin"] = "http://elsewhere.example"
+    assert "may not talk" in refusal(page)
+
+
 class Browser:
     """Headless Chromium, by the Chrome DevTools protocol."""
 
     def __init__(self, program, folder):
         flags = "--headless=new --no-sandbox --disable-gpu --remote-debugging-port=0 about:blank"
         command = [program, f"--user-data-dir={folder}", *flags.split()]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        found = next(filter(None, (re.search(r"ws://([^/]+)/", x) for x in self.process.stderr)))
-        with urllib.request.urlopen(f"http://{found[1]}/json") as tabs:
-            tab = next(tab for tab in json.load(tabs) if tab["type"] == "page")
-        self.stack, self.number, self.events = ExitStack(), 0, []
-        line = connect(tab["webSocketDebuggerUrl"], max_size=None)
-        self.socket = self.stack.enter_context(line)
+        log = folder / "stderr"
+        with ExitStack() as stack, log.open("w") as stderr:
+            process = stack.enter_context(subprocess.Popen(command, stderr=stderr))
+            stack.callback(process.kill)
+            with urllib.request.urlopen(f"http://{self.debugger(process, log)}/json") as tabs:
+                tab = next(tab for tab in json.load(tabs) if tab["type"] == "page")
+            line = connect(tab["webSocketDebuggerUrl"], max_size=None)
+            self.socket = stack.enter_context(line)
+            self.stack, self.number, self.events = stack.pop_all(), 0, []
+
+    @staticmethod
+    def debugger(process, log):
+        """Its host and port, which Chromium writes when it has started."""
+        end = time.monotonic() + LIMIT
+        while not (found := re.search(r"ws://([^/]+)/", log.read_text())):
+            alive = process.poll() is None and time.monotonic() < end
+            assert alive, f"{process.args[0]} does not start: {log.read_text()}"
+            time.sleep(0.05)
+        return found[1]
 
     def __call__(self, method, **params):
         self.number += 1
@@ -241,18 +294,38 @@ class Browser:
         self("Page.navigate", url=address)
         self.wait("document.querySelector('#verdict')?.textContent > ''")
 
-    def draw(self, points):
-        """A stroke through points in [0, 1] of the board."""
+    def draw(self, points, meanwhile=lambda: None):
+        """A stroke through points in [0, 1] of the board; something happens before the pen is lifted."""
+        self.mouse("mousePressed", points[0], 1)
+        for point in points[1:]:
+            self.mouse("mouseMoved", point, 1)
+        meanwhile()
+        self.mouse("mouseReleased", points[-1], 0)
+
+    def mouse(self, kind, point, buttons):
+        event = {"type": kind, "button": "left", "buttons": buttons, "clickCount": 1}
+        self("Input.dispatchMouseEvent", **event, **self.on_board(point))
+
+    def touch(self, kind, *points):
+        fingers = [{**self.on_board(point), "id": i} for i, point in enumerate(points)]
+        self("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
+
+    def on_board(self, point):
         box = "document.querySelector('#board').getBoundingClientRect()"
         left, top, side = self.js(f"(box => [box.left, box.top, box.width])({box})")
-        for i, (x, y) in enumerate(points):
-            kind, buttons = ("mousePressed", 1) if i == 0 else ("mouseMoved", 1)
-            self.mouse(kind, left + x * side, top + y * side, buttons)
-        self.mouse("mouseReleased", left + x * side, top + y * side, 0)
+        return {"x": left + point[0] * side, "y": top + point[1] * side}
 
-    def mouse(self, kind, x, y, buttons):
-        event = {"type": kind, "x": x, "y": y, "button": "left", "buttons": buttons}
-        self("Input.dispatchMouseEvent", **event, clickCount=1)
+    def record(self):
+        """From now on the page keeps what it sends, and its timers wait for ``ring()``."""
+        self.js("""
+            const send = WebSocket.prototype.send, waiting = [];
+            WebSocket.prototype.send = function (d) { window.sent = d; send.call(this, d); };
+            window.setTimeout = action => waiting.push(action);
+            window.ring = () => waiting.splice(0).forEach(action => action());
+            // How many rows have ink between two columns.
+            window.rows = (from, to) => [...Array(50).keys()].filter(
+                y => sent.slice(50 * y + from, 50 * y + to).some(level => level > 0)).length;
+        """)
 
     def press(self, key):
         for kind in ("keyDown", "keyUp"):
@@ -283,6 +356,29 @@ def test_a_digit_drawn_by_mouse_is_counted_and_nothing_leaves_the_host(server, c
     assert all(url.split(":", 1)[1].startswith(server.split(":", 1)[1]) for url in sent), sent
     faults = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
     assert not [event for event in chromium.events if event["method"] in faults]
+
+
+def test_of_two_large_digits_each_is_shrunk_though_the_pen_was_down_in_its_time(server, chromium):
+    chromium.open(f"{server}?two")
+    chromium.record()
+    chromium.js("document.querySelector('#clear').click()")
+    chromium.draw([(0.15, 0.1), (0.15, 0.5), (0.15, 0.9)])
+    chromium.draw([(0.85, 0.1), (0.85, 0.5), (0.85, 0.9)], lambda: chromium.js("ring()"))
+    chromium.wait("rows(0, 25) > 35 && rows(25, 50) > 35")
+    chromium.js("ring()")
+    chromium.wait("rows(0, 25) < 20 && rows(25, 50) < 20")
+
+
+def test_a_second_finger_draws_nothing(server, chromium):
+    chromium.open(f"{server}?touch")
+    chromium.record()
+    chromium.js("document.querySelector('#clear').click()")
+    chromium.touch("touchStart", (0.2, 0.2))
+    chromium.touch("touchStart", (0.2, 0.2), (0.8, 0.2))
+    chromium.touch("touchMove", (0.2, 0.5), (0.8, 0.5))
+    chromium.touch("touchEnd")
+    chromium.wait("rows(0, 25) > 15")
+    assert chromium.js("rows(25, 50)") == 0
 
 
 def test_digits_are_added_moved_and_removed_by_keys(server, chromium):

@@ -73,6 +73,11 @@ def test_cst_vae_completes_two_layers_and_windows_hold_their_ink(pairs, pen):
             assert (sides > 0).all() or (sides < 0).all()  # on one side of all edges: within
 
 
+def test_cst_vae_gives_no_iou_where_neither_drawing_nor_canvas_has_ink(pairs):
+    shown = show_cst_vae(*pairs["cst_vae"], torch.zeros(1, *pairs["cst_vae"][0].image_shape))
+    assert ("IoU" in shown.text) == bool((shown.rows[0].pictures > 0.5).any())
+
+
 def scene_of(*objects):
     """An image of shapes (class, left, top, colour), the last in front."""
     image = torch.tensor([0.15, 0.17, 0.24])[:, None, None].repeat(1, 32, 32)
@@ -88,6 +93,7 @@ def test_econ_names_shapes_from_front_to_back_and_completes_them(pairs):
     assert shown.text == "2 shapes, front to back: circle, square"
     rows = titles(shown)
     assert rows["Completed shapes"].captions == ["circle", "square"]
+    assert rows["Regions"].captions == ["red: circle, green: square"]
     square = rows["Completed shapes"].pictures[1].amax(0) > 0.5
     assert square.sum() == shape_masks(6)[1].sum()  # with the part that the circle hides
     canvas = rows["Canvas after each layer"].pictures[-1]

@@ -1,150 +1,3 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'self' 'unsafe-inline'">
-<title>pyro_scenes, live</title>
-<link rel="icon" href="/favicon.ico">
-<style>
-:root {
-  --paper: #fbfaf7; --card: #fff; --text: #1d1e22; --quiet: #5d606b; --line: #dedcd5; --accent: #2457d6;
-  --bar: #2457d6; --track: #ebe9e2;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #141518; --card: #1d1f24; --text: #eceae4; --quiet: #a3a6b1; --line: #363942; --accent: #8fb0ff;
-    --bar: #7aa0ff; --track: #2a2d34;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0; background: var(--paper); color: var(--text);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
-}
-.page { max-width: 1120px; margin: 0 auto; padding: 28px 16px 40px; }
-h1 { font-size: clamp(1.5rem, 4.5vw, 2.1rem); line-height: 1.2; letter-spacing: -0.02em; margin: 0 0 14px; }
-h2 { font-size: 0.85rem; font-weight: 600; color: var(--quiet); margin: 0 0 6px; }
-p { margin: 0; }
-.quiet { color: var(--quiet); font-size: 0.9rem; }
-.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-
-fieldset { border: 0; padding: 0; margin: 0; min-width: 0; }
-.choice { display: inline-flex; border: 1px solid var(--line); border-radius: 10px; background: var(--card); padding: 3px; }
-.choice label { padding: 5px 16px; border-radius: 7px; cursor: pointer; font-weight: 600; }
-.choice input { position: absolute; opacity: 0; }
-.choice label:has(:checked) { background: var(--text); color: var(--paper); }
-.choice label:has(:focus-visible) { outline: 3px solid var(--accent); outline-offset: 2px; }
-#about { margin: 10px 0 22px; min-height: 3em; max-width: 92ch; }
-
-main { display: grid; grid-template-columns: clamp(340px, 100vh - 340px, 520px) minmax(0, 1fr); gap: 20px 44px; align-items: start; }
-@media (max-width: 800px) {  /* the result right below the board, then what it is drawn with */
-  main { display: flex; flex-direction: column; align-items: stretch; gap: 0; }
-  main > section { display: contents; }
-  #board { order: -2; }
-  #verdict, #counts { order: -1; }
-  #verdict { margin-top: 12px; }
-  #hint { margin-bottom: 24px; }
-  #about { min-height: 0; }
-}
-#board {
-  display: block; width: 100%; aspect-ratio: 1; border-radius: 12px; background: #000; touch-action: none;
-  cursor: crosshair;
-}
-#board.grab { cursor: grab; }
-.under { user-select: none; display: flex; flex-wrap: wrap; justify-content: space-between; gap: 8px 16px; margin: 10px 0 16px; }
-#legend { display: flex; flex-wrap: wrap; gap: 2px 14px; list-style: none; padding: 0; margin: 5px 0; font-size: 0.9rem; }
-#legend i { display: inline-block; width: 0.8em; height: 0.8em; border: 3px solid; border-radius: 3px; margin-right: 5px; }
-button { font: inherit; color: inherit; cursor: pointer; }
-.tools { display: flex; gap: 6px; }
-.tools button { padding: 3px 12px; border: 1px solid var(--line); border-radius: 8px; background: var(--card); font-size: 0.9rem; }
-.tools button:disabled { opacity: 0.45; cursor: default; }
-#pieces { display: flex; flex-wrap: wrap; gap: 8px 18px; align-items: center; margin-bottom: 8px; user-select: none; }
-#palette { display: grid; grid-template-columns: repeat(3, 44px); gap: 6px; }
-#palette.many { width: 100%; grid-template-columns: repeat(10, minmax(0, 46px)); }
-#palette button {
-  aspect-ratio: 1; min-width: 0; padding: 0; border: 2px solid var(--line); border-radius: 9px; background: #000;
-  touch-action: none; overflow: hidden;
-}
-#palette button[aria-pressed=true] { border-color: var(--accent); }
-#palette canvas { display: block; width: 100%; height: 100%; pointer-events: none; }
-#colours { display: flex; gap: 6px; }
-#colours[hidden] { display: none; }
-#colours input { appearance: none; width: 30px; height: 30px; margin: 0; border-radius: 50%; border: 3px solid var(--paper);
-  background: var(--colour); box-shadow: 0 0 0 1px var(--line); cursor: pointer; }
-#colours input:checked { box-shadow: 0 0 0 2px var(--text); }
-.ghost { position: fixed; z-index: 2; pointer-events: none; opacity: 0.85; transform: translate(-50%, -50%); }
-
-#verdict { font-size: 1.35rem; font-weight: 650; line-height: 1.3; letter-spacing: -0.01em; margin-bottom: 14px; }
-#counts { list-style: none; padding: 0; margin: 0 0 20px; max-width: 420px; font-variant-numeric: tabular-nums; }
-#counts[hidden] { display: none; }
-#counts li { display: grid; grid-template-columns: 1.2em 1fr 2.6em; gap: 8px; align-items: center; }
-#counts b { background: var(--track); border-radius: 4px; height: 14px; overflow: hidden; }
-#counts b::before { content: ""; display: block; height: 100%; width: calc(100% * var(--p)); background: var(--bar); border-radius: 4px; }
-#rows { display: flex; flex-wrap: wrap; gap: 18px 26px; }
-#rows section > div { display: flex; flex-wrap: wrap; gap: 8px; }
-#rows figure { margin: 0; width: 124px; }
-#rows section:first-child figure { width: 190px; }
-#rows canvas { display: block; width: 100%; border-radius: 7px; background: #000; image-rendering: pixelated; }
-#rows figcaption { font-size: 0.82rem; color: var(--quiet); font-variant-numeric: tabular-nums; }
-#rows .faint canvas { filter: brightness(0.45); }
-footer { margin-top: 34px; padding-top: 14px; border-top: 1px solid var(--line); display: flex; flex-wrap: wrap;
-  justify-content: space-between; gap: 6px 24px; }
-kbd { font: inherit; border: 1px solid var(--line); border-radius: 5px; padding: 0 5px; background: var(--card); white-space: nowrap; }
-#status.bad { color: #c2410c; font-weight: 600; }
-@media (prefers-color-scheme: dark) { #status.bad { color: #ff9d66; } }
-@media (max-width: 800px) {
-  #rows figure { width: min(124px, (100vw - 48px) / 3); }
-  #counts { max-width: none; margin-bottom: 6px; }
-  #palette.many { grid-template-columns: repeat(5, minmax(0, 52px)); }
-}
-</style>
-</head>
-<body>
-<div class="page">
-<header>
-  <h1>Draw, and see what the model sees</h1>
-  <fieldset class="choice"><legend class="hidden">Model</legend>
-    <label><input type="radio" name="model" value="air">AIR</label>
-    <label><input type="radio" name="model" value="cst_vae">CST-VAE</label>
-    <label><input type="radio" name="model" value="econ">ECON</label>
-  </fieldset>
-  <p id="about" class="quiet"></p>
-</header>
-<main>
-  <section aria-label="Drawing">
-    <canvas id="board" tabindex="0" role="application" aria-describedby="keys"></canvas>
-    <div class="under">
-      <ul id="legend" aria-label="Colours"></ul>
-      <div class="tools">
-        <button id="front">To front</button>
-        <button id="remove">Remove</button>
-        <button id="clear">Clear</button>
-      </div>
-    </div>
-    <div id="pieces">
-      <div id="palette" role="group"></div>
-      <fieldset id="colours"><legend class="hidden">Colour of the next shape</legend></fieldset>
-    </div>
-    <p id="hint" class="quiet"></p>
-  </section>
-  <section aria-label="Result">
-    <p id="verdict"></p>
-    <ul id="counts" aria-label="Probability of each count"></ul>
-    <div id="rows"></div>
-    <p id="said" class="hidden" aria-live="polite"></p>
-  </section>
-</main>
-<footer class="quiet">
-  <span id="keys"><kbd>Enter</kbd> adds, <kbd>arrows</kbd> move, <kbd>Delete</kbd> removes,
-    <kbd>Page Up</kbd> and <kbd>Page Down</kbd> select.</span>
-  <span id="status" role="status">connecting</span>
-</footer>
-</div>
-<script type="module">
-const WINDOWS = ["rgb(255 51 51)", "rgb(51 230 77)", "rgb(77 153 255)", "rgb(255 179 26)"];
 const SHAPES = ["circle", "square", "triangle"];
 const PAUSE = 900;  // milliseconds after a stroke in which another may belong to the same digit
 const RADIUS = 6;  // of a shape, in pixels of the canvas
@@ -177,7 +30,7 @@ const MODELS = {
 const $ = id => document.getElementById(id);
 const board = $("board"), screen_ = board.getContext("2d");
 const ink = document.createElement("canvas"), paint = ink.getContext("2d", { willReadFrequently: true });
-let name, model, scale, selected = null, chosen = 0, tint = "coral", pictures = [], shown = null;
+let name, model, scale, selected = null, chosen = 0, tint = "coral", pictures = [], windowColours, shown = null;
 
 // What is on the canvas: {kind, x, y, ...}, the last in front. A pen's strokes are lists of points.
 function extent(item) {
@@ -196,8 +49,9 @@ function shift(item, dx, dy) {  // never over the edge
   else { item.x += dx; item.y += dy; }
 }
 function shrink(item, most = 1.1 * model.tall) {  // a digit drawn too large, frame by frame, about its middle
+  if (held) { item.pause = setTimeout(() => shrink(item, most), PAUSE); return; }
   const [left, top, right, bottom] = extent(item), side = Math.max(right - left, bottom - top);
-  if (side < most || held || !model.items.includes(item)) return;
+  if (side < most || !model.items.includes(item)) return;
   const factor = Math.max(0.88, model.tall / side), x = (left + right) / 2, y = (top + bottom) / 2;
   item.strokes = item.strokes.map(stroke => stroke.map(p => [x + factor * (p[0] - x), y + factor * (p[1] - y)]));
   change();
@@ -292,11 +146,11 @@ function paintBoard() {
     screen_.fillRect(0, k * side / model.cells, side, pixel);
   }
   const windows = (shown?.windows ?? []).map(corners => corners.map(([x, y]) => [x * unit, y * unit]));
-  windows.forEach((points, k) => outline(screen_, points, WINDOWS[k % WINDOWS.length], 2.5 * pixel));
+  windows.forEach((points, k) => outline(screen_, points, windowColours[k % windowColours.length], 2.5 * pixel));
   windows.forEach(([corner], k) => {
     const size = 17 * pixel, inside = v => Math.max(0, Math.min(v, side - size));
     const left = inside(corner[0]), top = inside(corner[1] - size);
-    screen_.fillStyle = WINDOWS[k % WINDOWS.length]; screen_.fillRect(left, top, size, size);
+    screen_.fillStyle = windowColours[k % windowColours.length]; screen_.fillRect(left, top, size, size);
     screen_.fillStyle = "black"; screen_.font = `bold ${13 * pixel}px system-ui, sans-serif`;
     screen_.textAlign = "center"; screen_.textBaseline = "middle";
     screen_.fillText(k + 1, left + size / 2, top + size / 2 + pixel);
@@ -401,7 +255,7 @@ function pieceAt(point) {
 }
 let held = null;  // {item, dx, dy}, or {stroke}
 board.onpointerdown = event => {
-  if (event.button) return;
+  if (event.button || !event.isPrimary) return;  // a second finger draws nothing
   event.preventDefault();
   board.focus({ focusVisible: false });
   board.setPointerCapture(event.pointerId);
@@ -422,7 +276,7 @@ board.onpointerdown = event => {
 };
 board.onpointermove = event => {
   board.classList.toggle("grab", !held && !(model.fresh && !model.colour) && Boolean(pieceAt(place(event))));
-  if (!held) return;
+  if (!held || !event.isPrimary) return;
   const [x, y] = place(event);
   if (held.item) put(held.item, x + held.dx, y + held.dy);
   else for (const each of event.getCoalescedEvents?.() ?? [event]) {
@@ -432,6 +286,7 @@ board.onpointermove = event => {
   change();
 };
 board.onpointerup = board.onpointercancel = event => {
+  if (!event.isPrimary) return;
   const item = held?.stroke && model.items.at(-1);
   held = null;
   if (!item) return;
@@ -516,7 +371,7 @@ function open() {
   $("counts").hidden = true;
   $("legend").replaceChildren(...model.legend.map((text, k) => {
     const entry = document.createElement("li"), sign = document.createElement("i");
-    sign.style.borderColor = WINDOWS[k];
+    sign.style.borderColor = windowColours[k];
     entry.append(sign, text);
     return entry;
   }));
@@ -561,6 +416,7 @@ for (const [label, colour] of Object.entries(COLOURS)) {
 }
 for (const input of document.querySelectorAll("[name=model]")) input.onchange = () => { location.hash = input.value; };
 async function begin() {
+  windowColours = (await (await fetch("/colours")).json()).map(rgb);
   const bytes = new Uint8Array(await (await fetch("/digits")).arrayBuffer());
   pictures = Array.from({ length: 10 }, (_, k) => {
     const canvas = document.createElement("canvas"), image = new ImageData(28, 28);
@@ -577,6 +433,3 @@ async function begin() {
   }).observe(board);
 }
 begin();
-</script>
-</body>
-</html>
