@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
 from sweep import flags, sweep, table
 
 from pyro_scenes.experiment import path
@@ -58,13 +57,13 @@ def main(args: argparse.Namespace) -> None:
 
 
 def ship(name: str, source: Path, target: Path, command: str, metrics: dict[str, Any]) -> None:
-    """Writes a run's checkpoint without its optimiser and the scenes that it knows, in half precision."""
-    pair = PAIRS[name]()
-    content = load_checkpoint(source, *pair)
+    """Writes a run's checkpoint without its optimiser and scenes, and with weights in half precision."""
+    model, guide = PAIRS[name]()
+    content = load_checkpoint(source, model, guide)
     extra = content["extra"] | {"command": command, "metrics": metrics}
-    if "known" in extra["state"]:
-        extra["state"] = extra["state"] | {"known": torch.zeros(0, dtype=torch.int64)}
-    model, guide = (module.half() for module in pair)
+    extra["state"] = {key: part for key, part in extra["state"].items() if key != "known"}
+    for weight in [*model.parameters(), *guide.parameters()]:
+        weight.data = weight.data.half()
     save_checkpoint(target, model, guide, step=content["step"], extra=extra)
 
 

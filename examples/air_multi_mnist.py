@@ -28,7 +28,7 @@ from pyro_scenes.data import Scenes, digits, multi_digits
 from pyro_scenes.experiment import Run, flags, launch, path, rate, remember, share, sides, up_to
 from pyro_scenes.inference import falling, scale_lr, warm_up
 from pyro_scenes.random import fork_rng
-from pyro_scenes.recipes import air_pair, noise_at
+from pyro_scenes.recipes import air_pair, as_trained, noise_at
 
 ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO()}
 
@@ -41,9 +41,12 @@ def parser() -> argparse.ArgumentParser:
     add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
     add("--objects", type=up_to(100), default=3, metavar="N", help="most in a scene (%(default)s)")
     add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
-    add("--scale", type=share, default=1 / 3, metavar="S", help="size of objects (0.33 of all)")
-    add("--window", type=sides, metavar="HxW", help="pixels of a glimpse (1.7 times an object's)")
-    add("--noise", type=rate, default=0.2, metavar="S", help="of a pixel (%(default)s)")
+    text = "width of an object, as a share of the image's (a third)"
+    add("--scale", type=share, default=1 / 3, metavar="S", help=text)
+    text = "height and width of a glimpse in pixels (1.7 times an object's)"
+    add("--window", type=sides, metavar="HxW", help=text)
+    text = "standard deviation of a pixel (%(default)s)"
+    add("--noise", type=rate, default=0.2, metavar="S", help=text)
     add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
     return parser
 
@@ -60,13 +63,12 @@ def main(args: argparse.Namespace) -> None:
     if not args.evaluate:
         learn(model, guide, train, validation, run)
     print("measuring on the test scenes, and drawing", flush=True)
-    # A checkpoint from the middle of a training holds other ones.
-    model.z_pres = Persist(0.01)
-    model.image = Pixels(dist.Normal, scale=run.settings["noise"])
+    as_trained(model, run.settings.get("noise", 0.3))
     with torch.no_grad(), fork_rng(args.seed):
-        run.write(run.costs(), *(score(model, guide, tests[kind], kind, run) for kind in tests))
+        numbers = {kind: score(model, guide, tests[kind], kind, run) for kind in tests}
+        run.write(run.costs(), *numbers.values())
         figures(model, guide, tests[""], run)
-        print(experiment.count_verdict(model, guide, tests[""]))
+        print(experiment.count_verdict(model, guide, tests[""], numbers[""]))
     print(f"the pictures are in {run.out}: look at reconstructions.png first")
 
 
@@ -84,7 +86,7 @@ def scenes(run: Run) -> tuple[Scenes, Scenes, dict[str, Scenes]]:
     kinds = {"": "touching", "_disjoint": "disjoint"}
     tests = {k: multi_digits(pen.test, held_out, kind=kinds[k], seed=1_000_000) for k in kinds}
     validation = multi_digits(pen.validation, min(held_out, 1000), seed=2_000_000)
-    return multi_digits(pen.train, size, seed=args.seed), validation, tests
+    return multi_digits(pen.train, 1 if args.evaluate else size, seed=args.seed), validation, tests
 
 
 def learn(model: AIR, guide: AIRGuide, train: Scenes, validation: Scenes, run: Run) -> None:
@@ -106,7 +108,9 @@ def learn(model: AIR, guide: AIRGuide, train: Scenes, validation: Scenes, run: R
                 if validation.counts is not None:
                     right = evaluation.counting(guide, images, validation.counts)
                     row["count_accuracy"] = right.count_accuracy
-    marks = {"warm-up ends": over, f"noise is {noise:g}": 0.6 * steps}
+    marks = {"warm-up ends": over}
+    if noise_at(0, steps, noise) != noise:
+        marks[f"noise is {noise:g}: another bound"] = 0.6 * steps
     run.figure("curves", viz.curves(run.history, marks=None if run.pretrained else marks))
 
 

@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
     add("--lr", type=rate, metavar="RATE", help="of Adam (0.001, or 0.002 with --quick)")
     add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
     add("--layers", type=up_to(10), metavar="N", help="objects in each scene (as the data have; 2)")
-    add("--window", type=sides, metavar="HxW", help="pixels of an object (28; own: half of all)")
+    text = "height and width of an object in pixels (28, or half of your --images)"
+    add("--window", type=sides, metavar="HxW", help=text)
     return parser
 
 

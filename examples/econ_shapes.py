@@ -10,8 +10,6 @@ Colours that tell the class, given regions, the paper's procedure, or pictures o
     python examples/econ_shapes.py --regions given --out runs/econ_given
     python examples/econ_shapes.py --recipe paper --objective paper --steps 50000 --out runs/econ_paper
     python examples/econ_shapes.py --images FOLDER --experts 3 --layers 5 --out runs/mine
-
-The output folder gets metrics.json, metrics.csv, checkpoint.pt, figures and inference_data.nc.
 """
 
 import argparse
@@ -129,7 +127,8 @@ def learn(run: Run, model: ECON, guide: Any, scorer: Scorer, scenes: Split) -> N
         scale_lr(optim, 10 ** (-drops / 2) if paper else falling(step, args.steps))
         if isinstance(guide, SpritesGuide) and not run.pretrained:
             recipes.set_experts_apart(step, args.steps, model, guide, some, optim)
-    run.figure("curves", viz.curves(run.history, marks=recipes.apart_at(guide, args.steps)))
+    marks = recipes.apart_at(None if run.pretrained else guide, args.steps)
+    run.figure("curves", viz.curves(run.history, marks=marks))
 
 
 def report(run: Run, model: ECON, guide: Any, scorer: Scorer, test: Scenes, task: Any) -> None:

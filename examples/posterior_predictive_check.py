@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from pyro_scenes import Persist, criticism, viz
+from pyro_scenes import criticism, viz
 from pyro_scenes.data import Scenes, digits, multi_digits
 from pyro_scenes.experiment import Run, checkpoint, flags, launch
-from pyro_scenes.recipes import air_pair
+from pyro_scenes.recipes import air_pair, as_trained
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,8 +39,7 @@ def main(args: argparse.Namespace) -> None:
     test = multi_digits(digits(args.data_root).test, 8 if args.smoke else 100, seed=1_000_000)
     settings = run.settings | {"image_shape": [1, 50, 50]}
     model, guide = run.restore(lambda kept: air_pair(**kept), settings)
-    # A checkpoint from the middle of the warm-up holds another prior.
-    model.z_pres = Persist(0.01)
+    as_trained(model, run.settings.get("noise", 0.3))
     images, draws = test.floats(run.device), 5 if args.smoke else 100
     data = criticism.to_arviz(model, guide, images, draws=draws, seed=args.seed)
     run.netcdf("inference_data", data)

@@ -9,7 +9,8 @@ import pyro_scenes
 from pyro_scenes import evaluation, load_pretrained
 from pyro_scenes.data import coloured_shapes, digits, layered_digits, multi_digits
 from pyro_scenes.inference import CheckpointError
-from pyro_scenes.pretrained import PAIRS, pretrained_card, pretrained_path
+from pyro_scenes.pretrained import PAIRS, pretrained_card, pretrained_path, start_from
+from pyro_scenes.recipes import air_pair
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,15 @@ def test_the_files_are_small_and_in_the_package():
     files = [pretrained_path(name) for name in PAIRS]
     assert sum(file.stat().st_size for file in files) < 10e6
     assert all(Path(pyro_scenes.__file__).parent in file.parents for file in files)
+
+
+def test_a_training_starts_from_them_with_its_own_constants_or_not_at_all(pairs):
+    model, guide = air_pair((1, 50, 50))
+    start_from("air", model, guide)
+    assert all(map(torch.equal, guide.parameters(), pairs["air"][1].parameters()))
+    for settings, name in (({"noise": 0.4}, "image.scale"), ({"scale": 0.3}, "z_where.loc")):
+        with pytest.raises(ValueError, match=f"whose {name} is .* here it is"):
+            start_from("air", *air_pair((1, 50, 50), window=(28, 28), **settings))
 
 
 def test_an_unknown_name_lists_those_there_are():

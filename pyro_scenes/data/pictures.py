@@ -25,14 +25,10 @@ QUARTERS = (5, 6, 7, 8)
 
 
 def read_pictures(folder: Path) -> UInt8[Tensor, "n c h w"]:
-    """The PNG and JPEG files of a folder, in the order of their names, which must agree in size.
-
-    They are grey (C = 1) if all channels of all pictures are equal, and colour (C = 3) otherwise. Transparent
-    parts become black. Palettes and CMYK become RGB. A picture is turned as its EXIF data say. Links are
-    followed; sub-folders, hidden files, and files of other names are left out.
+    """The PNG and JPEG files of a folder, grey (C = 1) or colour (C = 3): see :func:`load_scenes`.
 
     Raises:
-        FileNotFoundError: The folder has no such files.
+        FileNotFoundError: The folder has no such files, or one of them is gone.
         PermissionError: A file must not be read.
         ValueError: A file is damaged, no PNG or JPEG, of 16 bits a channel, or larger than others; or all
             are larger than memory. The file is named.
@@ -86,6 +82,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise ValueError(
             f"{path} is no PNG or JPEG, whatever its name says: save it as one, or remove it"
         ) from error
+    except (FileNotFoundError, MemoryError):
+        raise
     except Exception as error:  # there is no saying what a damaged file raises
         raise ValueError(f"{path} is damaged ({error}): save it again, or remove it") from error
 

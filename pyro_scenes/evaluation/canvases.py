@@ -13,7 +13,7 @@ from ..handlers import expected
 from ..pairs import check_same_model, replay, warn_training_mode
 from .arguments import checked, split
 
-__all__ = ["Canvases", "canvas_error", "reconstruct"]
+__all__ = ["Canvases", "canvas_error", "canvas_of", "reconstruct"]
 
 
 @checked
@@ -41,11 +41,15 @@ def reconstruct(
     for part in split(images, chunk):
         with poutine.trace() as proposed, expected():
             guide(part)
-        nodes = replay(model, proposed.trace, size=len(part)).nodes
-        if "canvas" not in nodes:
-            raise ValueError("this model has no site canvas: there is no reconstruction to show")
-        parts.append(nodes["canvas"]["value"].cpu())
+        parts.append(canvas_of(replay(model, proposed.trace, size=len(part))).cpu())
     return torch.cat(parts)
+
+
+def canvas_of(trace: poutine.Trace) -> Tensor:
+    """The canvas in a trace of a model; a ValueError if it has none."""
+    if "canvas" not in trace.nodes:
+        raise ValueError("this model has no site canvas: there is no reconstruction to show")
+    return trace.nodes["canvas"]["value"]
 
 
 class Canvases(NamedTuple):
@@ -67,6 +71,8 @@ def canvas_error(canvas: Float[Tensor, "n c h w"], images: Float[Tensor, "n c h 
     alike = canvas.shape == images.shape and len(images) > 0
     check_tensors(alike, "canvases and images of one shape, one at least", canvas, images)
     images = images.cpu()
+    # Rounding leaves a variance about the mean of an image of one colour.
+    varied = (images != images[..., :1, :1]).any()
     flat = images - images.mean((2, 3), keepdim=True)
     error, variance = ((canvas.cpu() - images).square().mean(), flat.square().mean())
-    return Canvases(error.item(), (1 - error / variance).item() if variance > 0 else torch.nan)
+    return Canvases(error.item(), (1 - error / variance).item() if varied else torch.nan)

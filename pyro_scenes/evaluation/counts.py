@@ -12,11 +12,13 @@ from ..checks import check_sizes
 from ..pairs import check_same_model, replay, warn_training_mode
 from ..render import box
 from .arguments import checked, split
+from .canvases import canvas_of
 
 __all__ = [
     "Counting",
     "Interpretation",
     "count_accuracy",
+    "count_accuracy_floor",
     "count_probabilities",
     "counting",
     "drawn_objects",
@@ -54,9 +56,8 @@ def counting(
     """
     mode = likeliest_counts(guide, images, draws=draws)
     sample = torch.cat([sample_counts(guide, each) for each in split(images, CHUNK)])
-    commonest = truth.bincount().argmax().expand_as(truth) if len(truth) else truth
-    counts = mode, sample, commonest
-    return Counting(*(count_accuracy(each, truth) for each in counts))
+    right, right_sample = count_accuracy(mode, truth), count_accuracy(sample, truth)
+    return Counting(right, right_sample, count_accuracy_floor(truth))
 
 
 @checked
@@ -152,6 +153,13 @@ def count_accuracy(counts: Int[Tensor, " n"], truth: Int[Tensor, " n"]) -> float
     return (counts == truth.to(counts.device)).double().mean().item()
 
 
+@checked
+def count_accuracy_floor(truth: Int[Tensor, " n"]) -> float:
+    """The share of images, in [0, 1], that have the commonest count: one answer for all reaches it."""
+    commonest = truth.bincount().argmax().expand_as(truth) if len(truth) else truth
+    return count_accuracy(commonest, truth)
+
+
 class Interpretation(NamedTuple):
     """One draw of the guide for each image, and what the model makes of it."""
 
@@ -180,9 +188,7 @@ def interpret(model: Callable, guide: Callable, images: Float[Tensor, "n c h w"]
     present, poses = drawn_objects(trace)
     boxes = box(poses, images.shape).where(present.bool()[..., None], torch.nan)
     scene = replay(model, trace, size=len(images))
-    if "canvas" not in scene.nodes:
-        raise ValueError("this model has no site canvas: there is no reconstruction to show")
-    canvas = scene.nodes["canvas"]["value"]
+    canvas = canvas_of(scene)
     return Interpretation(
         boxes, present.sum(1).long(), canvas, _alone(model, trace, present, canvas)
     )

@@ -1,20 +1,19 @@
 """What examples share: their flags, an output folder, a training that survives being killed, and tasks."""
 
-from .flags import checkpoint, flags, launch, natural, path, positive, rate, up_to
+from .flags import checkpoint, flags, launch, natural, path, positive, rate, share, sides, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
 from .layered_sheets import layered_figures
-from .own import IMAGES, divide, is_binary, own_scenes, share, sides
+from .own import IMAGES, divide, is_binary, own_scenes
 from .run import Run
 from .scoring import Scorer
 from .shapes import ShapesJudge, ShapesTask
 from .sheets import expert_roles, explained, scene_figures
-from .shown import Shown, show_air, show_cst_vae, show_econ
+from .shown import show_air, show_cst_vae, show_econ
 from .training import Training
 from .verdict import count_verdict, layer_verdict, region_verdict
 
 __all__ = [
-    "checkpoint",
     "IMAGES",
     "LAYERED",
     "LayeredScorer",
@@ -22,8 +21,8 @@ __all__ = [
     "Scorer",
     "ShapesJudge",
     "ShapesTask",
-    "Shown",
     "Training",
+    "checkpoint",
     "count_verdict",
     "divide",
     "expert_roles",
@@ -43,10 +42,10 @@ __all__ = [
     "remember",
     "scene_figures",
     "share",
-    "sides",
     "show_air",
     "show_cst_vae",
     "show_econ",
+    "sides",
     "unseen",
     "up_to",
 ]

@@ -10,7 +10,18 @@ from typing import Any
 from ..inference import Diverged
 from ..pretrained import pretrained_path
 
-__all__ = ["checkpoint", "flags", "launch", "natural", "path", "positive", "rate", "up_to"]
+__all__ = [
+    "checkpoint",
+    "flags",
+    "launch",
+    "natural",
+    "path",
+    "positive",
+    "rate",
+    "share",
+    "sides",
+    "up_to",
+]
 
 
 def flags(
@@ -119,6 +130,22 @@ def rate(text: str) -> float:
         value = float("nan")
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"needs a number above 0, got {text!r}")
+    return value
+
+
+def sides(text: str) -> tuple[int, int]:
+    """A flag's height and width in pixels: ``28``, or ``28x20``."""
+    numbers = [up_to(10_000)(part) for part in text.lower().split("x")]
+    if len(numbers) > 2:
+        raise argparse.ArgumentTypeError(f"needs a height and a width such as 28x20, got {text!r}")
+    return numbers[0], numbers[-1]
+
+
+def share(text: str) -> float:
+    """A flag's number above 0, at most 1."""
+    value = rate(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"needs a number above 0, at most 1, got {text!r}")
     return value
 
 

@@ -24,12 +24,15 @@ def unseen(run: Run, scenes: Scenes) -> Scenes:
     """The scenes that the run under evaluation has not used; prints how many it has.
 
     Raises:
-        CheckpointError: Its checkpoint has no fingerprints.
+        CheckpointError: Its fingerprints are damaged.
         ValueError: It has used them all.
     """
     known = run.state.get("known")
+    if known is None:
+        print(f"{run.evaluate} does not say which scenes it was trained on: all are evaluated")
+        return scenes
     if not isinstance(known, Tensor) or known.dtype != torch.int64:
-        raise CheckpointError(f"{run.evaluate} does not say which scenes it was trained on")
+        raise CheckpointError(f"what {run.evaluate} says of its scenes is damaged")
     others = scenes.unseen(known)
     if len(others) == 0:
         raise ValueError(

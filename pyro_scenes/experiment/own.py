@@ -1,16 +1,14 @@
-"""Scenes of one's own, ``--images``: the flags that go with them, and how they are read and divided."""
+"""Scenes of one's own, ``--images``: how they are read and divided."""
 
-import argparse
 from dataclasses import replace
 
 import torch
 
 from ..data import Scenes, Split, load_scenes
-from .flags import rate, up_to
 from .held_out import unseen
 from .run import Run
 
-__all__ = ["IMAGES", "divide", "is_binary", "own_scenes", "share", "sides"]
+__all__ = ["IMAGES", "divide", "is_binary", "own_scenes"]
 
 #: The help of ``--images``.
 IMAGES = "your scenes: a folder of PNG or JPEG files, an .npz or an .npy"
@@ -18,22 +16,6 @@ IMAGES = "your scenes: a folder of PNG or JPEG files, an .npz or an .npy"
 LARGE = 256
 #: A brighter median pixel is told to be no black background.
 DARK = 0.4
-
-
-def sides(text: str) -> tuple[int, int]:
-    """A flag's height and width in pixels: ``28``, or ``28x20``."""
-    numbers = [up_to(10_000)(part) for part in text.lower().split("x")]
-    if len(numbers) > 2:
-        raise argparse.ArgumentTypeError(f"needs a height and a width such as 28x20, got {text!r}")
-    return numbers[0], numbers[-1]
-
-
-def share(text: str) -> float:
-    """A flag's number above 0, at most 1."""
-    value = rate(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"needs a number above 0, at most 1, got {text!r}")
-    return value
 
 
 def own_scenes(run: Run, *, most: int | None = None, on_black: bool = False) -> Scenes | None:
@@ -57,7 +39,7 @@ def own_scenes(run: Run, *, most: int | None = None, on_black: bool = False) -> 
     kind = "colour" if channels == 3 else "grey"
     print(f"{size:,} {kind} images of {height} x {width} pixels (height x width) from {path}")
     if max(height, width) > LARGE:
-        print("they are large, and slow to learn from: objects of 10 to 30 pixels are enough")
+        print("they are large, so training is slow: objects 10 to 30 pixels wide are enough")
     median = float(scenes[:1000].floats().median())
     if on_black and median > DARK:
         print(

@@ -11,7 +11,7 @@ import torch
 from ..inference import CheckpointError, read_checkpoint
 from .progress import Row
 
-__all__ = ["Kept", "check_same_run", "read_kept", "resume_key", "usable_device"]
+__all__ = ["Kept", "check_same_run", "check_settings", "read_kept", "resume_key", "usable_device"]
 
 #: Flags that may differ between a training and its continuation. Images are compared themselves.
 FREE = ("out", "steps", "resume", "device", "images", "data_root")
@@ -56,6 +56,21 @@ def check_same_run(out: Path, kept: dict[str, Any], own: dict[str, Any]) -> None
     if other:
         flags = ", ".join(_as_flag(str(name), kept.get(name)) for name in other)
         raise ValueError(f"the run in {out} had {flags}: resume it with the same")
+
+
+def check_settings(path: str, kept: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raises a CheckpointError unless a checkpoint has this example's settings and images of this shape."""
+    if not {"image_shape"} <= kept.keys() <= own.keys():  # an older one may lack some
+        raise CheckpointError(
+            f"{path} was written by another example: its settings are {', '.join(map(str, kept))}, "
+            f"here they are {', '.join(own)}"
+        )
+    of, here = (part["image_shape"] for part in (kept, own))
+    if not isinstance(of, list | tuple) or tuple(of) != tuple(here):
+        raise CheckpointError(
+            f"{path} is of images {of} (channels, height, width), these are {here}: give images of the "
+            "same shape"
+        )
 
 
 def resume_key(args: argparse.Namespace) -> dict[str, Any]:

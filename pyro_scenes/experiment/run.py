@@ -18,9 +18,9 @@ from torch.optim import Optimizer
 
 from ..data import batches, fingerprints
 from ..inference import CheckpointError, fit, load_checkpoint
-from ..pretrained import pretrained_path
+from ..pretrained import start_from
 from .folder import Folder
-from .preflight import Kept, check_same_run, read_kept, resume_key, usable_device
+from .preflight import Kept, check_same_run, check_settings, read_kept, resume_key, usable_device
 from .progress import Row, as_table
 from .training import Training
 
@@ -48,6 +48,10 @@ class Run:
 
     def __init__(self, args: argparse.Namespace, *, evaluate: str | None = None) -> None:
         self.trains = evaluate is None and "steps" in args
+        if evaluate and getattr(args, "pretrained", None):
+            raise ValueError(
+                "--pretrained starts a training, --evaluate does not train: give one of them"
+            )
         if args.smoke and "steps" in args:
             args.steps, args.batch_size = min(args.steps, 10), min(args.batch_size, 8)
         self.args, self.key = args, resume_key(args)
@@ -80,7 +84,7 @@ class Run:
         """
         source = self.evaluate or self.checkpoints[0]
         if self.kept:
-            _check_settings(str(source), self.settings, settings)
+            check_settings(str(source), self.settings, settings)
         self.settings = self.settings or settings
         try:
             model, guide = (module.to(self.device) for module in build(self.settings))
@@ -93,7 +97,7 @@ class Run:
             print(f"evaluating {self.evaluate}, trained for {self.history[-1]['step']} steps")
             load_checkpoint(self.evaluate, model.eval(), guide.eval())
         elif self.pretrained and not self.kept:
-            load_checkpoint(pretrained_path(self.pretrained), model, guide)
+            start_from(self.pretrained, model, guide)
         return model, guide
 
     def training(
@@ -228,20 +232,6 @@ class Run:
         if step >= self.args.steps:
             print(f"it has taken its {step} steps already; for more, raise --steps")
         return step
-
-
-def _check_settings(path: str, kept: dict[str, Any], own: dict[str, Any]) -> None:
-    if not {"image_shape"} <= kept.keys() <= own.keys():  # an older one may lack some
-        raise CheckpointError(
-            f"{path} was written by another example: its settings are {', '.join(map(str, kept))}, "
-            f"here they are {', '.join(own)}"
-        )
-    of, here = (part["image_shape"] for part in (kept, own))
-    if not isinstance(of, list | tuple) or tuple(of) != tuple(here):
-        raise CheckpointError(
-            f"{path} is of images {of} (channels, height, width), these are {here}: give images of the "
-            "same shape"
-        )
 
 
 def _plain_number(value: Any) -> Any:

@@ -12,6 +12,7 @@ from ..evaluation import (
     Decomposition,
     canvas_error,
     count_accuracy,
+    count_accuracy_floor,
     count_layers,
     likeliest_counts,
     reconstruct,
@@ -35,13 +36,25 @@ FULL = 0.1
 STUCK = 0.95
 
 
-def count_verdict(model: Any, guide: nn.Module, scenes: Scenes) -> str:
-    """Of a model that counts by ``z_pres_t``, such as ``AIR``. Use ``torch.no_grad()``."""
+def count_verdict(model: Any, guide: nn.Module, scenes: Scenes, numbers: Mapping[str, Any]) -> str:
+    """Of a model that counts by ``z_pres_t``, such as ``AIR``. Use ``torch.no_grad()``.
+
+    Args:
+        model: With its number of ``steps``.
+        guide: Of this model.
+        scenes: What was measured.
+        numbers: With ``count_accuracy``, as ``evaluation.counting`` measured it, if the counts are known.
+    """
     images = scenes.floats(model.blank.device)
-    found = likeliest_counts(guide, images).cpu()
     canvas = canvas_error(reconstruct(model, guide, images[:SOME]), images[:SOME])
-    lines = [_counts(found, scenes.counts), _explained(canvas.explained_variance)]
-    advice = _stuck(found, scenes, model.steps) or _full(found, scenes, model.steps, "--objects")
+    if scenes.counts is not None:
+        counts = _right(numbers["count_accuracy"], scenes.counts)
+        advice = _no_better(numbers["count_accuracy"], scenes.counts)
+    else:
+        found = likeliest_counts(guide, images).cpu()
+        counts, busy = _found(found), found[~scenes.empty().cpu()]
+        advice = _stuck(busy, model.steps) or _full(found, model.steps, "--objects", 2)
+    lines = [counts, _explained(canvas.explained_variance)]
     return _text(lines, advice or _poor(canvas.explained_variance, CURES["counts"]))
 
 
@@ -55,7 +68,7 @@ def layer_verdict(numbers: Mapping[str, Any], layers: int) -> str:
         )
     elif "layers_in_use" in numbers:
         used = f"{numbers['layers_in_use']:.1f} of {layers} layers show something in a scene"
-        lines.append(f"{used}; whether each is one object, the pictures tell")
+        lines.append(f"{used}; see in the pictures whether each is one object")
     return _text(lines, _poor(numbers["explained_variance"], CURES["layers"]))
 
 
@@ -63,10 +76,13 @@ def region_verdict(answer: Decomposition, scenes: Scenes, extra_share: float) ->
     """Of scenes taken apart into regions of experts, and of the share of pixels that spare layers take."""
     found, most = count_layers(answer), answer.regions.shape[1] - 1
     explained = canvas_error(answer.canvas, scenes.floats()).explained_variance
-    lines = [_counts(found, scenes.counts), _explained(explained)]
-    lines[1] += f"; spare layers take {_percent(extra_share)} of the pixels"
-    advice = _full(found, scenes, most, "--layers", 1) or _poor(explained, CURES["regions"])
-    return _text(lines, advice)
+    spare = f"spare layers take {_percent(extra_share)} of the pixels"
+    if scenes.counts is not None:
+        counts, advice = _right(count_accuracy(found, scenes.counts), scenes.counts), None
+    else:
+        counts, advice = _found(found), _full(found, most, "--layers", 3)
+    lines = [counts, f"{_explained(explained)}; {spare}"]
+    return _text(lines, advice or _poor(explained, CURES["regions"]))
 
 
 def _text(lines: list[str], advice: str | None) -> str:
@@ -77,14 +93,20 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _counts(found: Int[Tensor, " n"], truth: Int[Tensor, " n"] | None) -> str:
-    size = f"{len(found):,} scene{'s' * (len(found) > 1)}"
-    if truth is None:
-        low, high = int(found.min()), int(found.max())
-        number = f"{low} to {high}" if low < high else f"{low}"
-        return f"found {number} objects a scene (mean {found.double().mean():.1f}) in {size}"
-    right = f"counts right in {_percent(count_accuracy(found, truth))} of {size}"
-    return f"{right} (one answer for all: {_percent(_one_for_all(truth))})"
+def _right(accuracy: float, truth: Int[Tensor, " n"]) -> str:
+    floor = _percent(count_accuracy_floor(truth))
+    return f"counts right in {_percent(accuracy)} of {_size(truth)} (one answer for all: {floor})"
+
+
+def _found(counts: Int[Tensor, " n"]) -> str:
+    low, high, mean = int(counts.min()), int(counts.max()), counts.double().mean()
+    if low == high:
+        return f"found {low} object{'s' * (low != 1)} a scene in {_size(counts)}"
+    return f"found {low} to {high} objects a scene (mean {mean:.1f}) in {_size(counts)}"
+
+
+def _size(counts: Int[Tensor, " n"]) -> str:
+    return f"{len(counts):,} scene{'s' * (len(counts) > 1)}"
 
 
 def _explained(share: float | None) -> str:
@@ -96,43 +118,34 @@ def _explained(share: float | None) -> str:
     return f"{told} (one flat colour each: 0 %)"
 
 
-def _stuck(found: Int[Tensor, " n"], scenes: Scenes, most: int) -> str | None:
-    """If scenes with objects were given the most or none, or counts are no better than one for all."""
-    busy, truth = ~scenes.empty().cpu(), scenes.counts
-    counts = found[busy]
-    if len(counts) == 0 or (truth is not None and _is_better(counts, truth[busy])):
+def _no_better(accuracy: float, truth: Int[Tensor, " n"]) -> str | None:
+    """If counts are no better than the commonest one for each scene with objects, and 0 for others."""
+    commonest = truth.bincount(minlength=2)[1:].argmax() + 1
+    if accuracy == 1 or accuracy > count_accuracy(commonest.where(truth > 0, 0), truth):
+        return None
+    told = "counts are no better than one answer for all scenes with objects: it cannot count yet"
+    return f"{told}\n{CURES['counts']}"
+
+
+def _stuck(counts: Int[Tensor, " n"], most: int) -> str | None:
+    """If scenes with objects were given the most or none."""
+    if len(counts) == 0:
         return None
     full, none = ((counts == count).double().mean().item() for count in (most, 0))
-    if full + none >= STUCK and (most > 1 or max(full, none) >= STUCK):
-        given = f"{most} of {most} ({_percent(full)}) or none ({_percent(none)})"
-        unless = "" if truth is not None else "if they differ, "
-        told = f"scenes with objects were given {given}: {unless}it cannot count yet"
-        return f"{told}\n{CURES['counts']}"
-    if truth is not None and not _is_better(found, truth):
-        return f"that is no better than one answer for all\n{CURES['counts']}"
-    return None
+    if full + none < STUCK or (most == 1 and max(full, none) < STUCK):
+        return None
+    got = f"all {most} or none" if most > 1 else "the same count"
+    told = f"{'nearly ' * (full + none < 1)}every scene with objects got {got}"
+    return f"{told}: if that is wrong, it cannot count yet\n{CURES['counts']}"
 
 
-def _is_better(found: Int[Tensor, " n"], truth: Int[Tensor, " n"]) -> bool:
-    """Whether counts are right more often than one answer for all, or always."""
-    right = count_accuracy(found, truth)
-    return right == 1 or right > _one_for_all(truth)
-
-
-def _one_for_all(truth: Int[Tensor, " n"]) -> float:
-    """The share of scenes in which the commonest count is right."""
-    return count_accuracy(truth.bincount().argmax().expand_as(truth), truth)
-
-
-def _full(
-    found: Int[Tensor, " n"], scenes: Scenes, most: int, flag: str, more: int = 0
-) -> str | None:
+def _full(counts: Int[Tensor, " n"], most: int, flag: str, more: int) -> str | None:
     """If many scenes have as many objects as there may be, and nobody knows that these are all."""
-    share = (found == most).double().mean().item()
-    if scenes.counts is not None or share < FULL:
+    share = (counts == most).double().mean().item()
+    if share < FULL:
         return None
     full = f"{_percent(share)} of the scenes have the most objects there may be, {most}"
-    return f"{full}: if some show more, give {flag} {most + more + 2}"
+    return f"{full}: if some show more, give {flag} {most + more}"
 
 
 def _poor(explained: float | None, cure: str) -> str | None:

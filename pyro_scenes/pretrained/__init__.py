@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..base import Guide, Model
 from ..inference import load_checkpoint, read_checkpoint
 from ..models import SpritesGuide, sprite_scenes
 from ..random import fork_rng
 from ..recipes import air_pair, layered_digits_pair
 
-__all__ = ["PAIRS", "load_pretrained", "pretrained_card", "pretrained_path"]
+__all__ = ["PAIRS", "load_pretrained", "pretrained_card", "pretrained_path", "start_from"]
 
 
 def _econ() -> tuple[Model, Guide]:
@@ -47,6 +49,20 @@ def load_pretrained(name: str) -> tuple[Any, Any]:
     return model, guide
 
 
+def start_from(name: str, model: Model, guide: Guide) -> None:
+    """Loads these weights into a pair of one's own.
+
+    Raises:
+        ValueError: The pair has other parts or sizes, or the model other constants, of a prior, say.
+    """
+    theirs = read_checkpoint(pretrained_path(name))["model"]
+    for key, own in model.named_buffers():
+        if key in theirs and not torch.equal(theirs[key].to(own), own):
+            numbers = f"{theirs[key].tolist()}, here it is {own.tolist()}"[:300]
+            raise ValueError(f"the weights of {name} are of a model whose {key} is {numbers}")
+    load_checkpoint(pretrained_path(name), model, guide)
+
+
 def pretrained_path(name: str) -> Path:
     """The file of these weights, a checkpoint.
 
@@ -59,7 +75,7 @@ def pretrained_path(name: str) -> Path:
 
 
 def pretrained_card(name: str) -> dict[str, Any]:
-    """How these weights were trained and what they reach on test scenes: ``command`` and ``metrics``.
+    """The ``command`` that trained these weights, and its ``metrics`` on test scenes, in full precision.
 
     Raises:
         ValueError, CheckpointError: As for :func:`load_pretrained`.

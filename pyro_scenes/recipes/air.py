@@ -2,11 +2,11 @@
 
 import pyro.distributions as dist
 
-from ..conditionals import Pixels, Prior
+from ..conditionals import Persist, Pixels, Prior
 from ..inference.schedule import ramp
 from ..models import AIR, AIRGuide
 
-__all__ = ["air_pair", "noise_at"]
+__all__ = ["air_pair", "as_trained", "noise_at"]
 
 #: Sides of the default window, relative to an object's: 28 pixels on a canvas of 50 for objects of a third.
 MARGIN = 1.68
@@ -45,7 +45,13 @@ def air_pair(
 def noise_at(step: int, steps: int, noise: float) -> float:
     """The noise of pixels at a step: 0.3 for 40 % of the training, then linearly to ``noise`` at 60 %.
 
-    First what to count is learned, then what digits look like. Noise above 0.3 does not change.
+    First what to count is learned, then what digits look like. Noise above 0.3 does not change. A run that
+    is resumed for more steps goes back to where the noise of so many steps is.
     """
     first = max(FIRST_NOISE, noise)
     return ramp(max(0, step - round(0.4 * steps)), over=0.2 * steps, start=first, end=noise)
+
+
+def as_trained(model: AIR, noise: float) -> None:
+    """Gives a model from the middle of a training the prior of presence and the noise of its end."""
+    model.z_pres, model.image = Persist(0.01), Pixels(dist.Normal, scale=noise)

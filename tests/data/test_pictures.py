@@ -159,6 +159,18 @@ def test_a_truncated_picture_is_named(name, share, folder):
         load_scenes(path)
 
 
+@pytest.mark.parametrize("error", [MemoryError, FileNotFoundError])
+def test_a_picture_is_not_damaged_because_memory_is_short_or_it_is_gone(error, folder, monkeypatch):
+    path = folder({"a.png": COLOUR[0]})
+
+    def convert(*args):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(error):
+        load_scenes(path)
+
+
 def test_a_picture_of_another_kind_is_named(folder):
     path = folder({"a.png": COLOUR[0]})
     Image.fromarray(COLOUR[0]).save(path / "b.png", format="BMP")

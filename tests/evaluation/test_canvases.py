@@ -56,7 +56,16 @@ def test_the_share_of_the_variance_that_is_explained():
     # No single image is nearer to all.
     mean = known["mean image"].mse
     assert all(mean < canvas_error(one.expand_as(IMAGES), IMAGES).mse for one in IMAGES)
-    assert math.isnan(canvas_error(IMAGES, torch.zeros_like(IMAGES)).explained_variance)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 0.7, 1.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_flat_images_have_no_variance_to_explain(level, channels):
+    flat = torch.full((5, channels, 12, 12), level)
+    flat[1:] *= 0.9  # each image has a colour of its own
+    assert math.isnan(canvas_error(torch.rand_like(flat), flat).explained_variance)
+    flat[0, 0, 3, 4] = 0.5  # but for one pixel
+    assert canvas_error(flat, flat).explained_variance == 1
 
 
 @pytest.mark.parametrize("shape", [(5, 1, 12, 11), (4, 1, 12, 12)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_scenes.experiment import flags, launch, up_to
+from pyro_scenes.experiment import flags, launch, share, sides, up_to
 from pyro_scenes.inference import Diverged
 
 
@@ -40,6 +40,26 @@ def test_the_root_of_mnist_is_a_flag_of_those_who_read_it():
     assert parser(data_root=True).parse_args(["--data-root", "x"]).data_root == "x"
     with pytest.raises(SystemExit):
         parser().parse_args(["--data-root", "x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "window"), [("28", (28, 28)), ("28x20", (28, 20)), ("9X8", (9, 8))]
+)
+def test_windows_have_a_height_and_a_width(text, window):
+    assert sides(text) == window
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "28x", "1x2x3", "-3", "2.5", "a"])
+def test_other_windows_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="needs a"):
+        sides(text)
+
+
+def test_shares_are_numbers_up_to_1():
+    assert share("0.25") == 0.25 and share("1") == 1
+    for text in ("0", "1.01", "-1", "nan", "small"):
+        with pytest.raises(argparse.ArgumentTypeError, match="needs a number above 0"):
+            share(text)
 
 
 def run(monkeypatch, main):

@@ -31,8 +31,13 @@ def test_a_run_that_has_seen_all_is_not_evaluated_on_them(run):
         unseen(run, SCENES[:3])
 
 
-@pytest.mark.parametrize("known", [None, "all", torch.rand(3)])
-def test_a_checkpoint_without_fingerprints_is_refused(known, run):
+@pytest.mark.parametrize("known", ["all", torch.rand(3)])
+def test_damaged_fingerprints_are_refused(known, run):
     run.state["known"] = known
-    with pytest.raises(CheckpointError, match="does not say which scenes"):
+    with pytest.raises(CheckpointError, match="of its scenes is damaged"):
         unseen(run, SCENES)
+
+
+def test_weights_without_fingerprints_are_said_to_have_none(run, capsys):
+    assert unseen(run, SCENES) is SCENES
+    assert "does not say which scenes it was trained on" in capsys.readouterr().out

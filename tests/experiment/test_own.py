@@ -1,6 +1,5 @@
-"""Scenes of one's own: what is said of them, how they are divided, and the flags that go with them."""
+"""Scenes of one's own: what is said of them, and how they are divided."""
 
-import argparse
 import tempfile
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from PIL import Image
 
 from pyro_scenes.data import Scenes
-from pyro_scenes.experiment import Run, divide, flags, is_binary, own_scenes, remember, share, sides
+from pyro_scenes.experiment import Run, divide, flags, is_binary, own_scenes, remember
 
 RANDOM = np.random.default_rng(0)
 DARK = (100 * RANDOM.random((6, 8, 10))).astype(np.uint8)
@@ -90,23 +89,3 @@ def test_binary_images_are_noticed_and_wanted_by_their_checkpoint(run):
     assert not is_binary(run(DARK, binary=False), grey)
     with pytest.raises(ValueError, match="images of 0 and 1 alone, .*mine.npy have levels between"):
         is_binary(run(DARK, binary=True), grey)
-
-
-@pytest.mark.parametrize(
-    ("text", "window"), [("28", (28, 28)), ("28x20", (28, 20)), ("9X8", (9, 8))]
-)
-def test_windows_have_a_height_and_a_width(text, window):
-    assert sides(text) == window
-
-
-@pytest.mark.parametrize("text", ["", "x", "0", "28x", "1x2x3", "-3", "2.5", "a"])
-def test_other_windows_are_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="needs a"):
-        sides(text)
-
-
-def test_shares_are_numbers_up_to_1():
-    assert share("0.25") == 0.25 and share("1") == 1
-    for text in ("0", "1.01", "-1", "nan", "small"):
-        with pytest.raises(argparse.ArgumentTypeError, match="needs a number above 0"):
-            share(text)

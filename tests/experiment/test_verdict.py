@@ -23,39 +23,42 @@ def say(monkeypatch):
         canvas = 0.9 * floats if canvas is None else canvas
         monkeypatch.setattr(verdict, "likeliest_counts", lambda *args: torch.tensor(found))
         monkeypatch.setattr(verdict, "reconstruct", lambda *args: canvas)
-        scenes = Scenes(images, None if truth is None else torch.tensor(truth))
-        return count_verdict(model, AIRGuide(model).eval(), scenes).splitlines()
+        if truth is None:
+            scenes, numbers = Scenes(images), {}
+        else:
+            scenes = Scenes(images, torch.tensor(truth))
+            right = sum(a == b for a, b in zip(found, truth, strict=True))
+            numbers = {"count_accuracy": right / len(truth)}
+        return count_verdict(model, AIRGuide(model).eval(), scenes, numbers).splitlines()
 
     return say
 
 
 def test_right_counts_stand_beside_one_answer_for_all(say):
-    lines = say([0, 1, 2, 2], [0, 1, 2, 1])
-    assert lines[0] == "counts right in 75.0 % of 4 scenes (one answer for all: 50.0 %)"
+    lines = say([0, 1, 2, 2], [0, 1, 2, 3])
+    assert lines[0] == "counts right in 75.0 % of 4 scenes (one answer for all: 25.0 %)"
     assert lines[1].startswith("reconstructions explain 9") and len(lines) == 2
 
 
 def test_counts_are_described_where_there_is_no_truth(say):
     assert say([0, 1, 2, 1])[0] == "found 0 to 2 objects a scene (mean 1.0) in 4 scenes"
-    assert say([1, 1, 1, 1])[0] == "found 1 objects a scene (mean 1.0) in 4 scenes"
+    assert say([1, 1, 1, 1])[0] == "found 1 object a scene in 4 scenes"
+    assert say([2, 2, 2, 2])[0] == "found 2 objects a scene in 4 scenes"
 
 
 @pytest.mark.parametrize(
     ("found", "truth", "advice"),
     [
-        (
-            [3, 3, 3, 3],
-            None,
-            "3 of 3 .100.0 %. or none .0.0 %.: if they differ, it cannot count yet",
-        ),
-        ([0, 0, 0, 0], None, "3 of 3 .0.0 %. or none .100.0 %."),
-        ([0, 3, 3, 3], None, "3 of 3 .75.0 %. or none .25.0 %."),
-        ([3, 3, 3, 3], [1, 1, 2, 3], "3 of 3 .100.0 %. or none .0.0 %.: it cannot count yet"),
-        ([0, 0, 0, 0], [0, 1, 2, 3], "3 of 3 .0.0 %. or none .100.0 %."),
-        ([0, 3, 3, 3], [0, 1, 2, 3], "3 of 3 .100.0 %. or none"),  # but the one without objects
+        ([3, 3, 3, 3], None, "^every scene with objects got all 3 or none: if that is wrong"),
+        ([0, 0, 0, 0], None, "got all 3 or none"),
+        ([0, 3, 3, 3], None, "got all 3 or none"),
+        ([3, 3, 3, 3], [1, 1, 2, 3], "no better than one answer .*: it cannot count yet"),
+        ([0, 0, 0, 0], [0, 1, 2, 3], "no better than one answer"),
+        ([0, 3, 3, 3], [0, 1, 2, 3], "no better than one answer"),  # if one has no objects
         ([3, 3, 3, 3], [3, 3, 3, 3], None),  # they have as many
         ([0, 0, 0, 0], [0, 0, 0, 0], None),  # there is nothing to count
-        ([1, 1, 1, 1], [0, 1, 2, 3], "no better than one answer for all"),
+        ([1, 1, 1, 1], [0, 0, 0, 0], "no better than one answer"),
+        ([1, 1, 1, 1], [0, 1, 2, 3], "no better than one answer"),
         ([0, 1, 2, 1], [0, 1, 2, 1], None),
         ([0, 1, 2, 3], None, "25.0 % of the scenes have the most .* may be, 3: .*--objects 5"),
         ([0, 1, 2, 3], [0, 1, 2, 3], None),
@@ -85,8 +88,17 @@ def test_reconstructions_that_explain_little_are_told(say):
 def test_it_is_asked_of_the_guide_itself():
     model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=2)
     guide = AIRGuide(model, presence=50.0).eval()
-    lines = count_verdict(model, guide, Scenes(IMAGES)).splitlines()
-    assert "found 2 objects" in lines[0] and "given 2 of 2 (100.0 %)" in lines[2]
+    lines = count_verdict(model, guide, Scenes(IMAGES), {}).splitlines()
+    assert "found 2 objects" in lines[0] and "got all 2 or none" in lines[2]
+
+
+def test_what_was_measured_is_not_counted_again(monkeypatch):
+    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=2)
+    guide = AIRGuide(model, presence=50.0).eval()  # it would find 2 objects in each
+    monkeypatch.setattr(verdict, "likeliest_counts", None)
+    scenes = Scenes(IMAGES, torch.tensor([0, 1, 2, 1]))
+    lines = count_verdict(model, guide, scenes, {"count_accuracy": 0.75}).splitlines()
+    assert lines[0].startswith("counts right in 75.0 %")
 
 
 def test_layers_are_judged_by_the_truth_or_by_use():

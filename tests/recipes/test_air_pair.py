@@ -1,10 +1,13 @@
 """AIR sized by its images and objects: its defaults are the paper's, and poses scale with the objects."""
 
+from itertools import pairwise
+
+import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_scenes import AIR
-from pyro_scenes.recipes import air_pair
+from pyro_scenes import AIR, Persist, Pixels
+from pyro_scenes.recipes import air_pair, as_trained, noise_at
 from pyro_scenes.render import box
 
 
@@ -34,3 +37,19 @@ def test_windows_are_larger_than_objects_unless_they_are_given():
     assert air_pair((1, 50, 100), scale=0.2)[0].window == (1, 17, 34)
     assert air_pair((1, 20, 20), scale=0.1)[0].window == (1, 8, 8)
     assert air_pair((1, 50, 50), window=(9, 12))[0].window == (1, 9, 12)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2, 0.3, 0.5])
+def test_noise_falls_once_counts_are_learned(noise):
+    path = [noise_at(step, 200, noise) for step in range(201)]
+    first = max(0.3, noise)
+    assert path[:81] == [first] * 81 and path[120:] == pytest.approx([noise] * 81)
+    assert all(a >= b for a, b in pairwise(path))
+
+
+def test_a_model_from_the_middle_of_a_training_gets_the_parts_of_its_end():
+    model, _ = air_pair((1, 20, 20), noise=0.1)
+    model.z_pres, model.image = Persist(0.9), Pixels(dist.Normal, scale=0.3)
+    as_trained(model, 0.1)
+    fresh, _ = air_pair((1, 20, 20), noise=0.1)
+    assert all(map(torch.equal, model.buffers(), fresh.buffers()))
