@@ -78,7 +78,7 @@ def sets(run: Run) -> tuple[Split, dict[str, Any]]:
         data = experiment.layered_split(args.data, args.data_root, seed=args.seed, small=args.smoke)
         most, window, binary = LAYERED[args.data]["count"], None, True
     else:
-        data, binary = experiment.divide(run, mine), experiment.is_binary(run, mine)
+        binary, data = experiment.is_binary(run, mine), experiment.divide(run, mine)
         most = 2 if mine.counts is None else max(1, int(mine.counts.max()))
         window = [max(8, side // 2) for side in mine.images.shape[2:]]
     sizes = {"digits": args.layers or most, "window": args.window or window, "binary": binary}

@@ -16,6 +16,7 @@ from ..evaluation import (
     count_layers,
     likeliest_counts,
     reconstruct,
+    repaint,
 )
 
 __all__ = ["count_verdict", "layer_verdict", "region_verdict"]
@@ -109,12 +110,12 @@ def _size(counts: Int[Tensor, " n"]) -> str:
     return f"{len(counts):,} scene{'s' * (len(counts) > 1)}"
 
 
-def _explained(share: float | None) -> str:
+def _explained(share: float | None, what: str = "reconstructions") -> str:
     if share is None or math.isnan(share):
         return "all images are of one colour each: there is nothing to reconstruct"
     if share <= 0:
-        return "reconstructions are no nearer to the images than one flat colour each"
-    told = f"reconstructions explain {_percent(share)} of the variance of pixels"
+        return f"{what} are no nearer to the images than one flat colour each"
+    told = f"{what} explain {_percent(share)} of the variance of pixels"
     return f"{told} (one flat colour each: 0 %)"
 
 

@@ -120,12 +120,11 @@ def test_regions_are_judged_by_counts_colours_and_spare_layers():
     ideal = floors.ideal(scenes.images, scenes.masks, scenes.labels)
     lines = region_verdict(ideal, scenes, 0.013).splitlines()
     assert lines[0].startswith("counts right in ") and "one answer for all" in lines[0]
-    assert "explain 100.0 %" in lines[1] and lines[1].endswith(
-        "spare layers take 1.3 % of the pixels"
-    )
-    assert len(lines) == 2
+    assert lines[1].startswith("scenes painted from full shapes explain 100.0 %")
+    assert lines[2] == "spare layers take 1.3 % of the pixels" and len(lines) == 3
     bare = region_verdict(ideal, Scenes(scenes.images), 0.0).splitlines()
     assert bare[0].startswith("found 1 to 3 objects a scene")
-    assert "give --layers 6" in bare[2]
-    flat = ideal._replace(canvas=torch.zeros_like(ideal.canvas))
-    assert "no nearer to the images" in region_verdict(flat, scenes, 0.0)
+    assert "give --layers 6" in bare[3]
+    # Regions that take the pixels, and no shapes.
+    shapeless = ideal._replace(masks=torch.zeros_like(ideal.masks))
+    assert "no nearer to the images" in region_verdict(shapeless, scenes, 0.0)
