@@ -28,6 +28,7 @@ suppress_warnings = ["config.cache"]  # of the function in the tutorials' config
 autosummary_generate = False
 autosummary.WELL_KNOWN_ABBREVIATIONS += ("Eq.", "Sec.", " .")  # no sentence ends there
 nitpicky = False  # it would ask for the pages of torch and Pyro, which are not here
+highlight_language = "none"  # of commands, and of the processes at the heads of models
 html_theme = "furo"
 html_title = f"pyro_scenes {version}"
 html_copy_source = False

@@ -31,11 +31,10 @@ print(model.image)
 
 
 def close(scene):
-    if scene.z_where is None:  # the first object
-        return dist.Normal(torch.tensor([3.0, 0.0, 0.0]), 0.3).to_event(1)
-    return dist.Normal(scene.z_where, torch.tensor([0.1, 0.5, 0.5])).to_event(
-        1
-    )
+    loc, scale = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.1, 0.5, 0.5])
+    if scene.z_where is not None:  # there is an object before
+        loc = scene.z_where
+    return dist.Normal(loc, scale).to_event(1)
 
 
 sizes = Product(
@@ -81,11 +80,10 @@ test = multi_digits(digits().test, 500, seed=1)
 exact = TraceEnum_ELBO(max_plate_nesting=1)
 
 
-def prior_of_count():
+def prior_of_count():  # the model's presences, read as a guide's
+    blank, prior = model.blank[None], lambda images: model(size=1)
     with torch.no_grad():
-        return evaluation.count_probabilities(
-            lambda images: model(size=1), model.blank[None]
-        )[0]
+        return evaluation.count_probabilities(prior, blank)[0]
 
 
 shares = {"prior": prior_of_count()}
@@ -104,7 +102,8 @@ shares["truth"] = test.counts.bincount(minlength=4) / len(test)
 viz.bars(shares, x="count", y="share of scenes").savefig("counts.png")
 
 # %%
-# Now most scenes drawn from the model have objects in them:
+# Now scenes drawn from the model have objects in them, but for those that are
+# empty, like a third of the data:
 
 with torch.no_grad():
     trace = poutine.trace(model).get_trace(size=12)
