@@ -17,7 +17,6 @@ from itertools import count
 from math import prod
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 try:
     import uvicorn
@@ -108,7 +107,7 @@ async def talk(page: WebSocket) -> None:
 def refusal(page: WebSocket) -> str:
     """Why a page may not talk to this server, if so. Browsers say of which Origin it is."""
     origin, host = page.headers.get("origin"), page.headers.get("host", "")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin not in (None, f"http://{host}"):
         return f"a page of {origin} may not talk to http://{host}: open http://{host} itself"
     name = page.path_params["model"]
     return "" if name in SHOWN else f"there is no model {name!r}: take one of {', '.join(SHOWN)}"

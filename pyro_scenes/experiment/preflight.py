@@ -11,7 +11,15 @@ import torch
 from ..inference import CheckpointError, read_checkpoint
 from .progress import Row
 
-__all__ = ["Kept", "check_same_run", "check_settings", "read_kept", "resume_key", "usable_device"]
+__all__ = [
+    "Kept",
+    "check_same_run",
+    "check_settings",
+    "other_settings",
+    "read_kept",
+    "resume_key",
+    "usable_device",
+]
 
 #: Flags that may differ between a training and its continuation. Images are compared themselves.
 FREE = ("out", "steps", "resume", "device", "images", "data_root")
@@ -73,6 +81,16 @@ def check_settings(path: str, kept: dict[str, Any], own: dict[str, Any]) -> None
         )
 
 
+def other_settings(kept: dict[str, Any], own: dict[str, Any]) -> str:
+    """The settings of a checkpoint that differ from one's own, in words; empty if none do."""
+
+    def plain(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    names = [name for name in kept if plain(kept[name]) != plain(own[name])]
+    return ", ".join(f"{name} {kept[name]}" for name in names)
+
+
 def resume_key(args: argparse.Namespace) -> dict[str, Any]:
     """What of a command a continuation must repeat."""
     flags = {name: value for name, value in vars(args).items() if name not in FREE}
@@ -111,4 +129,4 @@ def _as_flag(name: str, value: Any) -> str:
     value = "x".join(map(str, value)) if isinstance(value, tuple) else value
     if value is None or value is False:
         return f"no {words}"
-    return words if value is True else f"{words} {value}"
+    return words if value is True or name == "pretrained" else f"{words} {value}"

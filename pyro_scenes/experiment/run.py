@@ -20,7 +20,15 @@ from ..data import batches, fingerprints
 from ..inference import CheckpointError, fit, load_checkpoint
 from ..pretrained import start_from
 from .folder import Folder
-from .preflight import Kept, check_same_run, check_settings, read_kept, resume_key, usable_device
+from .preflight import (
+    Kept,
+    check_same_run,
+    check_settings,
+    other_settings,
+    read_kept,
+    resume_key,
+    usable_device,
+)
 from .progress import Row, as_table
 from .training import Training
 
@@ -95,6 +103,8 @@ class Run:
             raise CheckpointError(f"the settings in {source} make no model: {reason}") from error
         if self.evaluate:
             print(f"evaluating {self.evaluate}, trained for {self.history[-1]['step']} steps")
+            if other := other_settings(self.settings, settings):
+                print(f"with the settings of its training, not those of the flags: {other}")
             load_checkpoint(self.evaluate, model.eval(), guide.eval())
         elif self.pretrained and not self.kept:
             start_from(self.pretrained, model, guide)

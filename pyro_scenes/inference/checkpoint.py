@@ -133,6 +133,7 @@ def load_checkpoint(
     With all of it, training goes on as if it had never stopped (same device, same number of threads).
     Everything is compared first: classes, parts, families, functions and sizes of model and guide; names,
     shapes and types of their weights; the optimiser and its state. After an error nothing has changed.
+    Constants, such as a prior's numbers, are restored with the weights: those of the file hold.
 
     Returns:
         The checkpoint's content; ``["step"]`` and ``["extra"]`` as they were saved.

@@ -69,7 +69,7 @@ def pretrained_path(name: str) -> Path:
     Raises:
         ValueError: There are none of that name.
     """
-    if name not in PAIRS:
+    if not isinstance(name, str) or name not in PAIRS:
         raise ValueError(f"there are trained weights of {', '.join(PAIRS)}, got {name!r}")
     return Path(__file__).parent / f"{name}.pt"
 

@@ -135,6 +135,7 @@ def test_a_huge_message_closes_its_page_and_no_other(server):
             "a page of http://elsewhere.example may not",
         ),
         ("air", {"Origin": "null"}, "a page of null may not talk"),
+        ("air", {"Origin": "http://["}, "may not talk"),
     ],
 )
 def test_strangers_are_not_let_in(model, headers, complaint, server):

@@ -244,6 +244,13 @@ def test_a_checkpoint_is_evaluated(tmp_path, trained):
     assert [row["step"] for row in run.history] == [1, 2]
 
 
+def test_flags_that_a_checkpoint_overrules_are_said(tmp_path, trained, capsys):
+    Run(parse(tmp_path / "a"), evaluate=str(trained[0])).restore(build, {**SETTINGS, "code": 7})
+    assert "not those of the flags: code 2" in capsys.readouterr().out
+    Run(parse(tmp_path / "b"), evaluate=str(trained[0])).restore(build, SETTINGS)
+    assert "flags" not in capsys.readouterr().out
+
+
 def test_evaluating_writes_no_checkpoint_beside_a_training(trained):
     with pytest.raises(ValueError, match="an --out of its own"):
         Run(parse(trained[0].parent), evaluate=str(trained[0]))
