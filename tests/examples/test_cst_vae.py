@@ -246,8 +246,8 @@ def test_killed_and_resumed(trained, monkeypatch):
     ],
 )
 def test_quick_takes_fewer_steps(words, steps, lr, run):
-    def check(args):
-        assert args.steps == steps and args.lr == lr
+    def check(args, evaluate):
+        assert args.steps == steps and args.lr == lr and evaluate is None
         stop()
 
     with pytest.raises(Stop):
