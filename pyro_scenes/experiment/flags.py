@@ -56,7 +56,7 @@ def flags(
         add("--data-root", type=path, metavar="DIR", help=help_text)
     add("--smoke", action="store_true", help="do very little, to check that everything runs")
     if steps:
-        add("--steps", type=positive, default=steps, metavar="N", help="to train (%(default)s)")
+        add("--steps", type=positive, default=steps, metavar="N", help="of training (%(default)s)")
         add(
             "--batch-size",
             type=up_to(100_000),
