@@ -79,8 +79,9 @@ def launch(main: Callable[[argparse.Namespace], Any], parser: argparse.ArgumentP
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show stops nothing
             stream.reconfigure(errors="backslashreplace")
+    args = parser.parse_args()
     try:
-        main(parser.parse_args())
+        main(args)
     except (Diverged, OSError, ValueError) as error:
         text = str(error).split("Trace Shapes:")[0].strip()  # Pyro appends pages
         sys.exit(f"error: {' '.join(text.split())}")
@@ -92,7 +93,9 @@ def launch(main: Callable[[argparse.Namespace], Any], parser: argparse.ArgumentP
             f"({' '.join(str(error).split())[:200] or 'MemoryError'})"
         )
     except KeyboardInterrupt:
-        sys.exit("\nstopped; --resume continues from the last checkpoint, if there is one")
+        trains = "resume" in args and not getattr(args, "evaluate", None)
+        words = "; --resume continues from the last checkpoint, if there is one" if trains else ""
+        sys.exit(f"\nstopped{words}")
 
 
 def natural(text: str) -> int:
