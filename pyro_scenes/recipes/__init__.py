@@ -1,6 +1,6 @@
 """What a training does between its gradient steps, and pairs and objectives of papers."""
 
-from .air import air_pair, as_trained, code_weight_at, noise_at
+from .air import air_pair, as_trained, noise_at
 from .econ import BETA_GAMMA, given_regions_econ, objective, paper_econ
 from .layered_digits import layered_digits_pair
 from .schedule import apart_at, set_experts_apart
@@ -14,7 +14,6 @@ __all__ = [
     "colour_experts",
     "given_regions_econ",
     "layered_digits_pair",
-    "code_weight_at",
     "noise_at",
     "objective",
     "paper_econ",
