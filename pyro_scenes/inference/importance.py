@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from pyro import poutine
-from pyro.infer.util import is_validation_enabled
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..checks import check_sizes
 from ..particles import by_image, count_images, image_log_probs, is_counted, log_mean_exp, repeat
-from ..sites import check_pair, latents
+from ..sites import check_sites, latents
 from .objective import Objective
 from .paths import Paths
 
@@ -70,7 +69,9 @@ class Importance(Objective):
     def __init__(self, particles: int = 8, *, gradient: str = "dreg") -> None:
         check_sizes(particles=particles)
         if gradient not in GRADIENTS:
-            raise ValueError(f"gradient must be one of {', '.join(GRADIENTS)}, got {gradient!r:.60}")
+            raise ValueError(
+                f"gradient must be one of {', '.join(GRADIENTS)}, got {gradient!r:.60}"
+            )
         if gradient == "stl" and particles > 1:
             warnings.warn(
                 "gradient='stl' is biased for more than one particle: for training use 'dreg'",
@@ -84,29 +85,34 @@ class Importance(Objective):
     ) -> Tensor:
         shape = self.particles, count_images(args, kwargs)
         batch = repeat(self.particles, args, kwargs)
-        paths, model_paths = Paths(0.0 if self.gradient == "wake" else 1.0), Paths()
         check_runs_alone(guide)
+        paths, model_paths = Paths(0.0 if self.gradient == "wake" else 1.0), Paths()
         with nullcontext() if self.gradient == "iwae" else paths:
             proposed = _trace(guide, batch)
         with model_paths if self.gradient == "dreg" else nullcontext():
             joint = _trace(poutine.replay(model, trace=proposed), batch)
-        check_weighed(joint, proposed)
+        if {*latents(joint)} != {*latents(proposed)}:
+            check_sites(joint, proposed)
+        check_scales(joint, proposed)
         log_p, log_q = (image_log_probs(t, prod(shape)).reshape(shape) for t in (joint, proposed))
-        log_w = log_p - log_q
-        bound = log_mean_exp(log_w)
+        bound = log_mean_exp(log_p - log_q)
         if not torch.is_grad_enabled():
             return -bound.sum()
-        share = log_w.detach().softmax(0)
+        share = (log_p - log_q).detach().softmax(0)
+        signal = bound - without_each(log_p - log_q)
         if self.gradient == "wake":
-            return as_loss(bound, (share * (log_p + log_q)).sum())
-        signal, surrogate = bound - without_each(log_w), bound.sum()
-        if self.gradient != "iwae":
-            is_dreg = self.gradient == "dreg"
-            weight = share.square() if is_dreg else share
-            model_paths.factor = share.flatten()  # v log p below is charged with v^2 behind the draws
-            surrogate = (share * log_p).sum() - paths.through((weight * log_q).sum())
-            signal = signal - share if is_dreg else signal
-        return as_loss(bound, surrogate + score(signal, proposed, "log_prob"))
+            surrogate = (share * (log_p + log_q)).sum()
+        elif self.gradient == "iwae":
+            surrogate = bound.sum() + score(signal, proposed)
+        elif self.gradient == "stl":
+            along = paths.through((share * log_q).sum())
+            surrogate = (share * log_p).sum() - along + score(signal, proposed)
+        else:
+            # d log p is weighed with v in the model, and with v^2 where it runs through a draw.
+            model_paths.factor = share.flatten()
+            along = paths.through((share.square() * log_q).sum())
+            surrogate = (share * log_p).sum() - along + score(signal - share, proposed)
+        return as_loss(bound, surrogate)
 
 
 def _trace(program: Callable, batch: tuple[tuple, dict[str, Any]]) -> poutine.Trace:
@@ -120,22 +126,14 @@ def check_runs_alone(guide: Callable) -> None:
         )
 
 
-def check_weighed(joint: poutine.Trace, proposed: poutine.Trace) -> None:
-    """Raises a ValueError unless the two traces have the latents of a pair, and no site is scaled.
-
-    With Pyro's validation on, all that :func:`pyro_scenes.check_guide` compares is compared.
-    """
-    if {*latents(joint)} != {*latents(proposed)} or is_validation_enabled():
-        check_pair(joint, proposed)
-    check_scales(joint, proposed)
-
-
 def check_scales(*traces: poutine.Trace) -> None:
+    """Raises a ValueError if a site is multiplied by a number."""
     for trace in traces:
         for name, site in trace.nodes.items():
-            if site["type"] == "sample" and isinstance(site["scale"], Number) and site["scale"] != 1:
+            scale = site["scale"] if site["type"] == "sample" else 1
+            if isinstance(scale, Number) and scale != 1:
                 raise ValueError(
-                    f"{name} is scaled by {site['scale']}, so the mean of the weights is no estimate of "
+                    f"{name} is scaled by {scale}, so the mean of the weights is no estimate of "
                     "p(image): remove poutine.scale, or use an ELBO of one particle"
                 )
 
@@ -150,11 +148,13 @@ def without_each(log_w: Float[Tensor, "k n"]) -> Float[Tensor, "k n"]:
     return log_mean_exp(torch.where(own, mean, log_w).movedim(1, 0))
 
 
-def score(signal: Float[Tensor, "k n"], proposed: poutine.Trace, kind: str) -> Tensor | float:
+def score(
+    signal: Float[Tensor, "k n"], proposed: poutine.Trace, kind: str = "log_prob"
+) -> Tensor | float:
     """What adds the score function's gradient: the signals times log q of what is not reparameterised.
 
     Args:
-        kind: Which of a site's log probabilities: ``log_prob``, or ``unscaled_log_prob``, without its mask.
+        kind: Which of a site's: ``unscaled_log_prob`` is that without its mask.
     """
     total: Tensor | float = 0.0
     for name in proposed.nonreparam_stochastic_nodes:
