@@ -8,12 +8,15 @@ from .conditionals import Amortised, Conditional, Persist, Pixels, Prior, Produc
 from .criticism import to_arviz
 from .inference import (
     Importance,
+    Known,
     Summed,
     Weighted,
     adam,
     fit,
     load_checkpoint,
+    presences,
     save_checkpoint,
+    semi_supervise,
     warm_up,
 )
 from .models import (
@@ -45,6 +48,7 @@ __all__ = [
     "ECON",
     "ECONGuide",
     "Importance",
+    "Known",
     "Persist",
     "Pixels",
     "Prior",
@@ -65,8 +69,10 @@ __all__ = [
     "load_checkpoint",
     "load_pretrained",
     "networks",
+    "presences",
     "render",
     "save_checkpoint",
+    "semi_supervise",
     "sprite_scenes",
     "to_arviz",
     "viz",

@@ -9,8 +9,10 @@ from .checkpoint import (
 )
 from .fit import Diverged, Record, fit
 from .importance import Importance
+from .known import Known, presences
 from .parameters import adam
 from .schedule import falling, plateaus, ramp, scale_lr, warm_up
+from .semi_supervised import semi_supervise
 from .summed import Summed
 from .surrogate import MaskLoss, Surrogate
 from .weighted import Weighted, as_printed
@@ -19,6 +21,7 @@ __all__ = [
     "CheckpointError",
     "Diverged",
     "Importance",
+    "Known",
     "MaskLoss",
     "Record",
     "Summed",
@@ -31,9 +34,11 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "plateaus",
+    "presences",
     "ramp",
     "read_checkpoint",
     "save_checkpoint",
     "scale_lr",
+    "semi_supervise",
     "warm_up",
 ]
