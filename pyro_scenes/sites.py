@@ -6,7 +6,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.poutine.util import site_is_subsample
@@ -20,6 +20,7 @@ __all__ = [
     "check_observed",
     "check_pair",
     "check_sites",
+    "image_log_probs",
     "latents",
     "warn_unsupported",
     "where_counted",
@@ -105,6 +106,28 @@ def latents(trace: poutine.Trace) -> dict[str, Any]:
     sites = {name: trace.nodes[name] for name in trace.stochastic_nodes if name != "image"}
     others = [n for n, s in sites.items() if site_is_subsample(s) or s["infer"].get("is_auxiliary")]
     return {name: site for name, site in sites.items() if name not in others}
+
+
+def image_log_probs(trace: poutine.Trace, size: int) -> Float[Tensor, " n"]:
+    """The log probability of each image and its latents, in nats.
+
+    An image's is the last dimension of a site's batch. Others, as of pixels, are summed over.
+
+    Raises:
+        ValueError: A latent is shared by several images.
+    """
+    trace.compute_log_prob()
+    total: Any = 0.0
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and not site_is_subsample(site):
+            term = site["log_prob"]
+            if (term.shape[-1] if term.dim() else 1) != size:
+                raise ValueError(
+                    f"{name} is of all images at once: its batch shape is {tuple(term.shape)}, for {size} "
+                    'images. Draw it inside pyro.plate("images", len(images), dim=-1)'
+                )
+            total = total + (term.flatten(0, -2).sum(0) if term.dim() > 1 else term.reshape(size))
+    return total
 
 
 def _check_distribution(name: str, prior: Distribution, proposed: Any) -> None:
