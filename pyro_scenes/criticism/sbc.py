@@ -141,7 +141,7 @@ def _stack(found: Mapping[str, Any], names: Iterable[str], size: int) -> np.ndar
 
 
 def _uniform(shape: tuple[int, ...]) -> np.ndarray:
-    return torch.rand(shape, dtype=torch.float64).numpy()
+    return torch.rand(shape, dtype=torch.float64, device="cpu").numpy()
 
 
 def _warn_rare(found: xr.Dataset) -> None:
@@ -160,9 +160,7 @@ class Calibration(NamedTuple):
 
     p: float  # of ranks so far from uniform under the posterior: Kolmogorov-Smirnov tests of place and width
     coverage: dict[float, float]  # by level: share of scenes inside the draws' central interval
-    standard_error: dict[
-        float, float
-    ]  # by level: of that share under the posterior, which is the level
+    standard_error: dict[float, float]  # by level: of that share under the posterior
     mean: float  # of pit: 0.5 under the posterior; below it draws are too large, above it too small
     simulations: int
 

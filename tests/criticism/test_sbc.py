@@ -1,7 +1,10 @@
 """Ranks of true scenes are uniform under the posterior, and under nothing else that a quantity sees."""
 
 import itertools
+import re
+import textwrap
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pyro
@@ -346,6 +349,26 @@ def test_wrong_ranks_are_refused(unchecked):
         calibration(xr.Dataset())
     with pytest.raises(ValueError, match="between 0 and 1"):
         calibration(run("posterior", simulations=3, draws=1), levels=(0.5, 90))
+
+
+def test_the_page_runs_as_it_stands():
+    page = (Path(__file__).parents[2] / "docs" / "toolbox.rst").read_text(encoding="utf-8")
+    sections = re.split(r"\n(?=[^\n]+\n-{5,}\n)", page)
+    (section,) = (part for part in sections if part.startswith("Calibration:"))
+    blocks = re.findall(r"code-block:: python\n\n(.*?)\n(?=\S)", section, re.S)
+    names = {}
+    for block in blocks:
+        exec(textwrap.dedent(block), names)
+    assert len(blocks) == 3 and names["axis"].lines
+    seen = {name: p_of(ranks) for name, ranks in names["linear_ranks"].items()}
+    for guide, fails in {
+        "posterior": [],
+        "scale x 0.6": ["z[0]", "log_p", "z to image"],
+        "mean x 0.9": ["z to image"],
+        "no correlation": ["log_p", "z to image"],
+        "the prior": ["log_p", "z to image"],
+    }.items():
+        assert [quantity for quantity, p in seen[guide].items() if p <= 0.001] == fails
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
