@@ -8,6 +8,7 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .fit import Diverged, Record, fit
+from .parallel import Parallel
 from .parameters import adam
 from .schedule import falling, plateaus, ramp, scale_lr, warm_up
 from .surrogate import MaskLoss, Surrogate
@@ -17,6 +18,7 @@ __all__ = [
     "CheckpointError",
     "Diverged",
     "MaskLoss",
+    "Parallel",
     "Record",
     "Surrogate",
     "Weighted",

@@ -18,7 +18,6 @@ from .compiled import compiled
 from .diverged import Diverged, Step, diverge, divergence
 from .parameters import Parameters
 from .swapped import Parts
-from .weighted import Weighted
 
 __all__ = ["Diverged", "Record", "fit"]
 
@@ -98,7 +97,7 @@ def fit(
         )
     check_same_model(model, guide)
     inner = elbo
-    while isinstance(inner, Weighted):
+    while isinstance(getattr(inner, "elbo", None), ELBO):  # a wrapper's, such as Weighted's
         inner = inner.elbo
     proposal = (
         poutine.infer_config(guide, _enumerated) if isinstance(inner, TraceEnum_ELBO) else guide
