@@ -64,6 +64,7 @@ class Parallel(ELBO):
         check_same_model(model, guide)
         self.elbo, self.programs = elbo, (model, guide)
         self._shared: dict[int, Tensor] = {}
+        self._is_new = True
         self.share()
 
     def share(self) -> None:
@@ -87,7 +88,9 @@ class Parallel(ELBO):
             raise TypeError(f"{type(self.elbo).__name__} has no loss that is one number")
         # Once more, as some guides make their parameters at their first call.
         trained = [value for value in self._tensors(model, guide) if value.requires_grad]
-        _check_owned(used.trace, trained)
+        if self._is_new:
+            _check_owned(used.trace, [*self.programs, model, guide])
+            self._is_new = False
         size = len(args[0]) if args and hasattr(args[0], "__len__") else 1
         return _average(trained, float(loss), size)
 
@@ -116,15 +119,17 @@ class Parallel(ELBO):
         return self.elbo._get_trace(*args)
 
 
-def _check_owned(used: poutine.Trace, trained: list[Tensor]) -> None:
-    known = {*map(id, trained)}
-    for name in used.param_nodes:
-        value = used.nodes[name]["value"].unconstrained()
-        if value.grad is not None and id(value) not in known:
-            raise ValueError(
-                f"{name} belongs to no module that model or guide calls, so Parallel cannot share it: keep it "
-                "in a module, as a PyroParam or a parameter"
-            )
+def _check_owned(used: poutine.Trace, programs: list[Callable]) -> None:
+    modules = [module for program in programs for module in modules_of(program)]
+    own = [name for module in modules for name, _ in module.named_parameters()]
+    endings = tuple(name.removesuffix("_unconstrained") for name in own)
+    # Pyro writes $$$ between the name of a module and that of its weight.
+    others = [name for name in used.param_nodes if not name.replace("$$$", ".").endswith(endings)]
+    if others:
+        raise ValueError(
+            f"{others[0]} belongs to no module that model or guide calls, so Parallel cannot share it: keep it "
+            "in a module, as a PyroParam or a parameter"
+        )
 
 
 def _average(trained: list[Tensor], loss: float, size: int) -> float:
