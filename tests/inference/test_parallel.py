@@ -21,6 +21,7 @@ from pyro.poutine.messenger import Messenger
 from torch import multiprocessing, nn
 
 from pyro_scenes import AIR, ECON, VAE, AIRGuide, ECONGuide, VAEGuide, adam, fit
+from pyro_scenes.conditionals import RegionProposal
 from pyro_scenes.experiment import Run, flags, launch, program
 from pyro_scenes.inference import (
     CheckpointError,
@@ -31,6 +32,7 @@ from pyro_scenes.inference import (
     save_checkpoint,
 )
 from pyro_scenes.inference.processes import broadcast
+from pyro_scenes.networks import RegionEncoder, UNet
 
 STEPS, IMAGES = 20, 8
 #: Where both processes of a group fork from: torch is imported once.
@@ -92,14 +94,18 @@ def bare(images):
 
 
 def air():
-    model = AIR((1, 16, 16), (1, 8, 8), steps=2, code=3)
+    model = AIR((1, 8, 8), (1, 4, 4), steps=2, code=3)
     return model, AIRGuide(model, hidden=8), TraceEnum_ELBO(max_plate_nesting=1)
 
 
 def econ():
-    """Experts of different kinds, so that one may be unused."""
-    model = ECON((1, 16, 16), experts=2, layers=2, code=2)
-    guide = ECONGuide(model)
+    """Each process's images choose another expert."""
+    model = ECON((1, 8, 8), experts=2, layers=2, code=2)
+    prior, parts = model.latents()["z_what_0"], range(2)
+    encoders = [RegionEncoder((1, 8, 8), 4, channels=4) for _ in parts]
+    proposals = [RegionProposal(encoder, 4, prior) for encoder in encoders]
+    attention = [UNet(2, (4, 4)) for _ in parts]
+    guide = ECONGuide(model, attention=attention, proposals=proposals)
     return model, guide, TraceEnum_ELBO(max_plate_nesting=2)
 
 
@@ -110,7 +116,7 @@ def branches():
 def pictures():
     """The first process has the even ones, which are dark; the other the odd ones."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(IMAGES, 1, 16, 16, generator=generator, dtype=torch.float64)
+    images = torch.rand(IMAGES, 1, 8, 8, generator=generator, dtype=torch.float64)
     images[::2] *= 0.4
     images[1::2] = 0.6 + 0.4 * images[1::2]
     return images
