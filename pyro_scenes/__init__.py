@@ -7,6 +7,7 @@ from . import data, evaluation, inference, networks, render
 from .conditionals import Amortised, Conditional, Persist, Pixels, Prior, Product
 from .criticism import to_arviz
 from .inference import Weighted, adam, fit, load_checkpoint, save_checkpoint, warm_up
+from .missing import Blind
 from .models import (
     AIR,
     CSTVAE,
@@ -30,6 +31,7 @@ __all__ = [
     "AIR",
     "AIRGuide",
     "Amortised",
+    "Blind",
     "CSTVAE",
     "CSTVAEGuide",
     "Conditional",
