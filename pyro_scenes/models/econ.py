@@ -209,9 +209,8 @@ class ECONGuide(Guide):
                     alpha_logits = torch.full_like(log_scope.unsqueeze(-4), CERTAIN)
                 else:
                     alpha_logits = self.attend(images, free)  # (f)
-                maps = (free.unsqueeze(-4) + logsigmoid(alpha_logits)).exp(), free.exp().unsqueeze(
-                    -4
-                )
+                scopes = free.unsqueeze(-4)
+                maps = (scopes + logsigmoid(alpha_logits)).exp(), scopes.exp()
                 parameters = apply_each(self.proposals, images.unsqueeze(-4), *maps, event_dims=3)
                 scene = Scene(i, layers, self.blank)
                 winner, masks = self.compete(scene, images, free, alpha_logits, parameters)  # (g)
@@ -236,17 +235,16 @@ class ECONGuide(Guide):
         self, scene: Scene, images: Tensor, log_scope: Tensor, alphas: Tensor, parameters: Tensor
     ) -> tuple[dist.Distribution, Tensor]:
         """(g): P in training; in evaluation certainly the best expert. Also the masks' logits, as ``alphas``."""
-        model = self.model
         with torch.set_grad_enabled(self.enumerates and torch.is_grad_enabled()):
             codes = point_estimate(self.proposals[0].distribution(parameters))
-            layers = apply_each(model.decoders, codes, event_dims=1)
+            layers = apply_each(self.model.decoders, codes, event_dims=1)
             colours, mask_logits = layers.tensor_split([-1], -3)
             images, scope = images.unsqueeze(-4), log_scope.exp().unsqueeze(-4)
-            best = model.pixel_log_prob(scene, images, images)
-            excess_nll = best - model.pixel_log_prob(scene, images, colours.sigmoid())
+            best = self.model.pixel_log_prob(scene, images, images)
+            excess_nll = best - self.model.pixel_log_prob(scene, images, colours.sigmoid())
             appearance = (scope * alphas.sigmoid() * excess_nll).sum((-3, -2, -1))
             shape = mask_divergence(alphas, mask_logits, scope).sum((-3, -2, -1))
             logits = -(self.appearance * appearance + shape) / self.temperature
         if not (self.training or self.enumerates):
-            logits = certain_logits(logits.argmax(-1), model.experts).to(logits)
+            logits = certain_logits(logits.argmax(-1), self.model.experts).to(logits)
         return dist.Categorical(logits=logits), mask_logits

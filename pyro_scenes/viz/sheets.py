@@ -20,6 +20,7 @@ from .panels import (
     outline,
     panels,
     show,
+    unseen_key,
     verdict,
 )
 
@@ -68,7 +69,7 @@ def annotated(
         width=min(1.8, (PAGE - 0.3) / columns - GAP),
         room=(room, room),
         headline=headline or "",
-        key=_key(parts.get("boxes", np.empty((0, 0, 4)))),
+        key=_key(parts.get("boxes", np.empty((0, 0, 4)))) | unseen_key(array),
     )
     for axis, image in zip(figure.axes, array, strict=False):
         show(axis, image)
@@ -197,7 +198,10 @@ def pictures(
         _check({"boxes": row}, len(arrays[name]), wide)
     marks = np.ones(wide, dtype=bool) if correct is None else as_array(correct).astype(bool)
     _check({"correct": marks}, wide, wide)
-    figure = _grid(arrays, columns, headline or "", key or _keys(windows))
+    colours = dict(key or _keys(windows))
+    for array in arrays.values():
+        colours |= unseen_key(array)
+    figure = _grid(arrays, columns, headline or "", colours)
     axes = [figure.axes[i : i + wide] for i in range(0, len(arrays) * wide, wide)]
     for line, (name, array) in zip(axes, arrays.items(), strict=True):
         for axis, image in zip(line, array, strict=False):
