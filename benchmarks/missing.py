@@ -1,13 +1,13 @@
-"""AIR counts digits of which half of the pixels are missing: the weights that ship, and a guide that reads the mask.
+"""AIR counts digits though pixels are missing: by the weights that ship, and by a guide that reads the mask.
 
     python benchmarks/missing.py --data-root DIR
 
-Each pixel of each image is unseen (NaN) with the same probability. Measured on 1000 ``touching`` test scenes are
-the count accuracy of the mode and of a sample, and the bounds on log p of the seen pixels, 100 particles on 200
-scenes, by the share of unseen pixels,
+Each pixel of each image is unseen (NaN) with the same probability. Measured are, by that probability, the
+count accuracy of the mode and of a sample on 1000 ``touching`` test scenes, and bounds on log p of the seen
+pixels (100 particles, 200 scenes),
 
-* of the shipped pair, its guide given black in place of unseen pixels (``Blind``), or what is nearest to them;
-* of a pair that is trained on such images, half of their pixels unseen, its guide built with ``missing=True``.
+* of the shipped pair, whose guide gets black for unseen pixels (``Blind``), or what is nearest to them;
+* of a pair that is trained on images half of which is unseen, its guide built with ``missing=True``.
 
 Without --data-root, the built-in digits, which the shipped weights have never seen.
 """
@@ -97,7 +97,7 @@ def learn(model: AIR, guide: AIRGuide, scenes: Scenes, args: argparse.Namespace)
         TraceEnum_ELBO(max_plate_nesting=1),
     )
     stream = islice(batches(scenes.images, 64, seed=args.seed), args.steps)
-    warnings.filterwarnings("ignore", message=".*are NaN, which means unseen")
+    warnings.filterwarnings("ignore", message=".*NaN, which means unseen")
     model.z_pres = Persist(warm_up(0))
     for record in fit(model, guide, (hide(x, 0.5) for x in stream), elbo=elbo, optim=optim):
         model.z_pres = Persist(warm_up(record.step))

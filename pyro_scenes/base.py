@@ -119,7 +119,7 @@ class Guide(_Named):
         super().__setattr__(name, value)
 
     def see(self, images: Tensor) -> Float[Tensor, "n d h w"]:
-        """What encoders read of images: with ``missing``, unseen pixels are 0, and the last channel is the mask."""
+        """What encoders read: with ``missing``, 0 for unseen pixels, and the mask as the last channel."""
         check_images(images, self.blank)
         return with_mask(images) if self.missing else images
 

@@ -24,8 +24,8 @@ _GUIDE = (
     "them, or build the guide with missing=True and train it"
 )
 _LIKELIHOOD = (
-    "the images have unseen (NaN) pixels, to which the likelihood {} gives no log p: return Pixels(...)(scene), "
-    "or conditionals.Seen(distribution, 3) in place of distribution.to_event(3)"
+    "the images have unseen (NaN) pixels, of which the likelihood {} makes NaN: use Pixels, or return "
+    "conditionals.Seen(distribution, 3) in place of distribution.to_event(3)"
 )
 
 
@@ -52,7 +52,7 @@ class Blind(nn.Module):
         self.guide, self.value = guide, value
 
     # Its guide's, whose mode may be changed without this one's knowing.
-    @property  # type: ignore[override]
+    @property
     def training(self) -> bool:
         return getattr(self.guide, "training", False)
 

@@ -62,8 +62,8 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
         images: A batch that both take.
 
     Raises:
-        ValueError: They do not agree, a conditional of the model is wrong (see ``Model.check``), or pixels are
-            unseen (NaN) and one of them makes NaN of these. The message names the site and says what to write.
+        ValueError: They do not agree, a conditional of the model is wrong (see ``Model.check``), or one makes
+            NaN of unseen (NaN) pixels. The message names the site and says what to write.
 
     Warns:
         UserWarning: Images lie outside the support of their likelihood, such as grey ones of a Bernoulli.

@@ -40,8 +40,8 @@ def statistics(data: Mapping | Iterable[Mapping], **functions: Callable) -> Any:
               each draw of the posterior.
 
             A function of two parameters without a default is of the second kind. Default: :data:`STATISTICS`.
-            Where a pixel was not observed (NaN), observed and predicted images are given as 0, so that what was
-            seen is compared alone.
+            A pixel that was not observed (NaN) is 0 in observed and predicted images, so that only what was
+            seen is compared.
 
     Returns:
         An object of the same kind: a variable (chain, draw, image_id) for each statistic in

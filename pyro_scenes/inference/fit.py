@@ -52,8 +52,9 @@ def fit(
         model: A Pyro model of images, called as ``model(images)``: a module, a function, or one of these
             inside handlers, such as ``poutine.condition(model, ...)``.
         guide: Its guide, called alike.
-        batches: Float images, NaN where a pixel is not seen, for as many steps as there are batches; or tuples and lists whose first part
-            is the images: both are then called with all parts, ``model(*batch)``.
+        batches: Float images, for as many steps as there are batches; or tuples and lists whose first part
+            is the images: both are then called with all parts, ``model(*batch)``. A pixel that is NaN is not
+            seen.
         elbo: Any ELBO of Pyro. Default: ``TraceGraph_ELBO()``, the score function with baselines. A
             ``TraceEnum_ELBO`` sums exactly over every finite discrete latent of the guide that is one
             number; vectors (one-hot codes) are drawn.
@@ -67,9 +68,9 @@ def fit(
             constraint; that step is not taken.
         TypeError: An argument is not of its type, a batch has parts that model or guide do not take, or
             ``elbo`` has two losses, as ``ReweightedWakeSleep`` has.
-        ValueError: ``start`` or ``clip`` is outside its range, the first batch has infinite numbers, model and
-            guide do not agree (:func:`pyro_scenes.check_guide`), or one of them changed under a ``Jit*_ELBO``,
-            which would not see it.
+        ValueError: ``start`` or ``clip`` is outside its range, the first batch is infinite somewhere, model
+            and guide do not agree (:func:`pyro_scenes.check_guide`), or one of them changed under a
+            ``Jit*_ELBO``, which would not see it.
         RuntimeError: No parameter of the optimiser gets a gradient, one that was swapped in is not in it, or
             gradients are off (``torch.no_grad``).
 
@@ -136,7 +137,7 @@ def _first(step: Step, optim: Optimizer | None) -> Parameters:
         check_guide(step.model, step.guide, *step.parts)
     if share := images.isnan().double().mean().item():
         warnings.warn(
-            f"{share:.2%} of the pixels of the first batch are NaN, which means unseen: they are not scored",
+            f"{share:.2%} of the first batch's pixels are NaN, which means unseen: they are not scored",
             stacklevel=3,
         )
     return Parameters(step.model, step.guide, optim, used.trace)

@@ -148,7 +148,7 @@ class ECON(Painted):
 
 
 class ECONGuide(Guide):
-    """The guide of an :class:`ECON`. Given ``regions``, it uses them instead of attention. Unseen pixels are in no scope.
+    """An :class:`ECON`'s guide. Given ``regions``, it uses them, no attention. No scope has unseen pixels.
 
     In training the expert is drawn from P, in evaluation it is the best; no gradient passes through (g), as
     in the paper. With ``choice="enumerate"``, ``TraceEnum_ELBO`` sums over all K^T sequences of experts.
@@ -234,7 +234,7 @@ class ECONGuide(Guide):
     def compete(
         self, scene: Scene, images: Tensor, log_scope: Tensor, alphas: Tensor, parameters: Tensor
     ) -> tuple[dist.Distribution, Tensor]:
-        """(g): P in training; in evaluation certainly the best expert. Also the masks' logits, as ``alphas``."""
+        """(g): P in training; in evaluation certainly the best expert. And logits of masks."""
         with torch.set_grad_enabled(self.enumerates and torch.is_grad_enabled()):
             codes = point_estimate(self.proposals[0].distribution(parameters))
             layers = apply_each(self.model.decoders, codes, event_dims=1)

@@ -227,7 +227,8 @@ class STVAEGuide(LayeredGuide):
     """The amortised guide of an :class:`STVAE`.
 
     Args:
-        model, hidden, pose_hidden, looks, missing, z_what: As in :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
+        model, hidden, pose_hidden, looks, missing, z_what: As in
+            :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
     """
 
     def __init__(
