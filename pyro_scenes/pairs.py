@@ -18,6 +18,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from .base import Model
+from .missing import taking_unseen
 from .random import fork_rng
 from .sites import (
     check_drawn,
@@ -62,8 +63,8 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
         images: A batch that both take.
 
     Raises:
-        ValueError: They do not agree, or a conditional of the model is wrong (see ``Model.check``). The
-            message names the site and says what to write.
+        ValueError: They do not agree, a conditional of the model is wrong (see ``Model.check``), or one makes
+            NaN of unseen (NaN) pixels. The message names the site and says what to write.
 
     Warns:
         UserWarning: Images lie outside the support of their likelihood, such as grey ones of a Bernoulli.
@@ -75,7 +76,7 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
         for owner in modules_of(model):
             if isinstance(owner, Model):
                 owner.check()
-        with pyro.validation_enabled(False):
+        with pyro.validation_enabled(False), taking_unseen(images):
             warn_unsupported(_compare(model, guide, images, *rest))
 
 

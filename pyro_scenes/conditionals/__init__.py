@@ -10,6 +10,7 @@ from .families import Conditional, Persist, Pixels, Prior, persist
 from .pose import PoseProposal
 from .product import Product
 from .region import RegionProposal, SpriteProposal
+from .seen import Seen
 
 __all__ = [
     "Amortised",
@@ -20,6 +21,7 @@ __all__ = [
     "Prior",
     "Product",
     "RegionProposal",
+    "Seen",
     "SpriteProposal",
     "persist",
 ]

@@ -38,7 +38,8 @@ def to_arviz(
         model: A Pyro model, called as ``model(None, *rest, size=n)``, with a plate ``"images"`` and a site
             ``"image"``; sites outside the plate get no ``image_id``.
         guide: Its guide, called as ``guide(images, *rest)``: draws every latent of the model.
-        images: At least one, on the device of the model; the result is on the CPU.
+        images: At least one, on the device of the model; the result is on the CPU. NaN is a pixel that is not
+            seen: it stays NaN in ``observed_data``, and is drawn in ``posterior_predictive``.
         rest: What a batch has beside images, such as ECON's regions.
         draws: Number of draws for each image, at least 1.
         seed: Makes the draws reproducible, and leaves torch's random state as it was.
@@ -75,8 +76,10 @@ def _check(
             f"images must be (n, C, H, W) with n > 0, got {tuple(images.shape)}: give one image as "
             "image[None], grey images as images[:, None]"
         )
-    if not images.isfinite().all():
-        raise ValueError("images must be finite numbers, found NaN or infinity: see data.as_images")
+    if images.isinf().any():
+        raise ValueError(
+            "images must be finite numbers or NaN (unseen), found infinity: see data.as_images"
+        )
     if not is_whole(draws, 1):
         raise ValueError(f"draws must be a whole number, at least 1, got {draws!r:.60}")
     check_seed(seed)

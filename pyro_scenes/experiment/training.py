@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..inference import Diverged, Record, describe_pair, save_checkpoint
-from ..inference.diverged import NOT_FINITE
 from ..inference.processes import count, is_first, of_first, rank
+from ..missing import NOT_FINITE
 from ..random import fork_rng
 from .progress import Clock, log_row, progress_bar
 

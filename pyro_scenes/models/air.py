@@ -178,6 +178,7 @@ class AIRGuide(Guide):
         certainty: Bound on the logits of presence in training mode (3: probabilities of 4.7 % or more).
             Without it a guide soon leaves out all objects, or uses two for each, and stays so. Call
             ``guide.eval()`` after training.
+        missing: Whether encoders also read which pixels are seen, of a glimpse through its window.
         z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default:
             ``Amortised``. A discrete code is drawn, also under ``TraceEnum_ELBO``.
     """
@@ -190,19 +191,20 @@ class AIRGuide(Guide):
         cell: Callable[[int, int], Callable] = nn.LSTMCell,
         presence: float = 1.0,
         certainty: float = 3.0,
+        missing: bool = False,
         z_where: Callable[[Tensor], dist.Distribution] | None = None,
         z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
-        super().__init__(model, AIR)
+        super().__init__(model, AIR, missing=missing)
         check_sizes(hidden=hidden)
         if not 0 < certainty < float("inf"):
             raise ValueError(f"certainty must be a logit above 0, got {certainty}")
-        self.window, self.steps = model.window, model.steps
+        self.window, self.steps = self.see_shape(model.window), model.steps
         self.presence, self.certainty = presence, certainty
         _, pose, code, *_ = model.latents().values()
         self.sizes = sizes = pose.event_shape[0], code.event_shape[0]
         self.register_buffer("zeros", torch.zeros(sum(sizes)), persistent=False)
-        self.embed = ImageEncoder(model.image_shape, hidden)
+        self.embed = ImageEncoder(self.see_shape(model.image_shape), hidden)
         self.cell = cell(hidden + sum(sizes), hidden)
         self.z_pres = mlp(hidden, 200, 1)
         self.z_where = Amortised(hidden, pose, hidden=(200,)) if z_where is None else z_where
@@ -212,14 +214,14 @@ class AIRGuide(Guide):
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
-        size = len(check_images(images, self.blank))
-        with pyro.plate("images", size, dim=-1):
+        images = self.see(images)
+        with pyro.plate("images", size := len(images), dim=-1):
             zeros = self.zeros.expand(size, -1).split(self.sizes, -1)
             state = GuideState(self.embed(images), images.new_ones(size), *zeros)
             for t in pyro.markov(range(self.steps), history=1):  # as in the model
                 state = self.step(t, state, images)
 
-    def step(self, t: int, state: GuideState, images: Float[Tensor, "n c h w"]) -> GuideState:
+    def step(self, t: int, state: GuideState, images: Float[Tensor, "n d h w"]) -> GuideState:
         """Proposes one more object: its presence, its pose, its code."""
         inputs = torch.cat([state.features, state.z_where, state.z_what], -1)
         cell_state = self.cell(inputs, state.cell_state)

@@ -201,7 +201,8 @@ class LayeredGuide(Guide):
         """Builds proposals of the latents with this suffix, from pictures with this many channels."""
         check_sizes(hidden=hidden, pose_hidden=pose_hidden)
         latents, size = self.model.latents(), self.model.window[1:]
-        shape, self.window = (channels, *self.image_shape[1:]), (channels, *size)
+        shape = self.see_shape((channels, *self.image_shape[1:]))
+        self.window = (shape[0], *size)
         prior = latents[f"z_where{suffix}"]
         self.z_where = PoseProposal(shape, size, prior, hidden=pose_hidden, looks=looks)
         self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
@@ -226,7 +227,8 @@ class STVAEGuide(LayeredGuide):
     """The amortised guide of an :class:`STVAE`.
 
     Args:
-        model, hidden, pose_hidden, looks, z_what: As in :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
+        model, hidden, pose_hidden, looks, missing, z_what: As in
+            :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
     """
 
     def __init__(
@@ -236,12 +238,13 @@ class STVAEGuide(LayeredGuide):
         hidden: int = 256,
         pose_hidden: int = 64,
         looks: int = 2,
+        missing: bool = False,
         z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
-        super().__init__(model, STVAE)
+        super().__init__(model, STVAE, missing=missing)
         self.add_proposals(model.image_shape[0], "", hidden, pose_hidden, looks, z_what)
 
     def forward(self, images: Tensor) -> None:
-        check_images(images, self.blank)
+        images = self.see(images)
         with pyro.plate("images", len(images), dim=-1):
             self.propose(images, "")  # (f), (g)

@@ -88,6 +88,7 @@ class VAEGuide(Guide):
     Args:
         model: Used for its image shape and the shape and support of its latent.
         hidden: Width of the two hidden layers.
+        missing: Whether the encoder also reads which pixels are seen.
         z_what: Proposal, from features (n, hidden) to a distribution. Default: ``Amortised``.
     """
 
@@ -99,11 +100,12 @@ class VAEGuide(Guide):
         model: VAE,
         *,
         hidden: int = 256,
+        missing: bool = False,
         z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
-        super().__init__(model, VAE)
+        super().__init__(model, VAE, missing=missing)
         check_sizes(hidden=hidden)
-        self.encode = GlimpseEncoder(model.image_shape, hidden, hidden=(hidden,))
+        self.encode = GlimpseEncoder(self.see_shape(model.image_shape), hidden, hidden=(hidden,))
         self.z_what = Amortised(hidden, model.latents()["z_what"]) if z_what is None else z_what
         glorot(self.encode)
         if z_what is None:
@@ -111,6 +113,6 @@ class VAEGuide(Guide):
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
-        check_images(images, self.blank)
+        images = self.see(images)
         with pyro.plate("images", len(images), dim=-1):
             pyro.sample("z_what", self.z_what(self.encode(images)))  # (d)

@@ -3,7 +3,6 @@
 Two groups of two processes are started, once each: one that checks itself, one in which a process is killed.
 """
 
-import argparse
 import os
 import re
 import signal
