@@ -37,7 +37,7 @@ from pyro.distributions import Distribution
 from torch import Tensor
 
 from ..checks import check_images, check_sizes
-from ..conditionals import Conditional
+from ..conditionals import Conditional, Posterior, normal
 from ..handlers import expected
 from .st_vae import Layer, Layered, LayeredGuide, record
 
@@ -122,6 +122,7 @@ class CSTVAEGuide(LayeredGuide):
         sweeps: How often all layers are proposed; 1 in the paper. Only the last sweep draws. The others take
             point estimates, without a gradient, so that a residual also lacks the layers behind. It may
             change between steps, and is not in checkpoints; 1 is better at the start of training.
+        posterior: The family of the default proposals, such as ``full_covariance``: see ``Amortised``.
         z_what: Proposal, from features (n, hidden) to a distribution. Default: ``Amortised``.
     """
 
@@ -134,6 +135,7 @@ class CSTVAEGuide(LayeredGuide):
         looks: int = 2,
         sweeps: int = 2,
         explained: bool = True,
+        posterior: Posterior = normal,
         z_what: Callable[[Tensor], Distribution] | None = None,
     ) -> None:
         super().__init__(model, CSTVAE)
@@ -141,7 +143,7 @@ class CSTVAEGuide(LayeredGuide):
         self.explained = explained and model.layers > 1
         self.layers, self.sweeps = model.layers, sweeps
         channels = (1 + self.explained) * model.image_shape[0]
-        self.add_proposals(channels, "_0", hidden, pose_hidden, looks, z_what)
+        self.add_proposals(channels, "_0", posterior, z_what, hidden, pose_hidden, looks)
 
     def forward(self, images: Tensor) -> None:
         check_images(images, self.blank)
