@@ -30,7 +30,7 @@ def as_netcdf(data: Any) -> bytes:
         for node in tree.subtree
     }
     # In memory: where a disk is full, HDF5 crashes at exit.
-    return tree.to_netcdf(engine="h5netcdf", encoding=compress)
+    return bytes(tree.to_netcdf(engine="h5netcdf", encoding=compress))
 
 
 def _plain_number(value: Any) -> Any:

@@ -127,8 +127,8 @@ def _check_owned(used: poutine.Trace, programs: list[Callable]) -> None:
     others = [name for name in used.param_nodes if not name.replace("$$$", ".").endswith(endings)]
     if others:
         raise ValueError(
-            f"{others[0]} belongs to no module that model or guide calls, so Parallel cannot share it: keep it "
-            "in a module, as a PyroParam or a parameter"
+            f"{others[0]} belongs to no module that model or guide calls, so Parallel cannot share it: keep "
+            "it in a module, as a PyroParam or a parameter"
         )
 
 

@@ -37,7 +37,7 @@ from pyro.distributions import Distribution
 from torch import Tensor
 
 from ..checks import check_images, check_sizes
-from ..conditionals import Conditional
+from ..conditionals import Conditional, Posterior, normal
 from ..handlers import expected
 from .st_vae import Layer, Layered, LayeredGuide, record
 
@@ -123,6 +123,7 @@ class CSTVAEGuide(LayeredGuide):
             point estimates, without a gradient, so that a residual also lacks the layers behind. It may
             change between steps, and is not in checkpoints; 1 is better at the start of training.
         missing: Whether encoders also read which pixels are seen, of a glimpse through its window.
+        posterior: The family of the default proposals, such as ``full_covariance``: see ``Amortised``.
         z_what: Proposal, from features (n, hidden) to a distribution. Default: ``Amortised``.
     """
 
@@ -136,6 +137,7 @@ class CSTVAEGuide(LayeredGuide):
         sweeps: int = 2,
         explained: bool = True,
         missing: bool = False,
+        posterior: Posterior = normal,
         z_what: Callable[[Tensor], Distribution] | None = None,
     ) -> None:
         super().__init__(model, CSTVAE, missing=missing)
@@ -143,7 +145,7 @@ class CSTVAEGuide(LayeredGuide):
         self.explained = explained and model.layers > 1
         self.layers, self.sweeps = model.layers, sweeps
         channels = (1 + self.explained) * model.image_shape[0]
-        self.add_proposals(channels, "_0", hidden, pose_hidden, looks, z_what)
+        self.add_proposals(channels, "_0", posterior, z_what, hidden, pose_hidden, looks)
 
     def forward(self, images: Tensor) -> None:
         images = self.see(images)

@@ -48,7 +48,7 @@ from ..checks import (
     check_regions,
     check_sizes,
 )
-from ..conditionals import Conditional, Pixels, Prior, RegionProposal
+from ..conditionals import Conditional, Pixels, Posterior, Prior, RegionProposal, normal
 from ..handlers import point_estimate
 from ..networks import CERTAIN, BroadcastDecoder, RegionEncoder, UNet, fill, is_seen
 from ..networks.experts import apply_each, apply_selected, certain_logits, select
@@ -96,9 +96,9 @@ class ECON(Painted):
         check_sizes(experts=experts, layers=layers, code=code)
         self.experts, self.layers = experts, layers
         uniform = Prior(dist.Categorical, probs=[1 / experts] * experts)
-        normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
+        standard = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
         self.z_expert = uniform if z_expert is None else z_expert
-        self.z_what = normal if z_what is None else z_what
+        self.z_what = standard if z_what is None else z_what
         if decoders is None:
             decoders = [BroadcastDecoder(code, image_shape) for _ in range(experts)]
         self.decoders = nn.ModuleList(check_experts("decoders", decoders, experts))
@@ -159,6 +159,7 @@ class ECONGuide(Guide):
             (n, 1, H, W), by default ``UNet``; and like ``RegionProposal``, with one ``distribution`` for all.
         appearance, temperature: lambda in (g), and the divisor of its exponent, in nats.
         choice: ``compete`` or ``enumerate``.
+        posterior: The family of the default proposals, such as ``full_covariance``: see ``Amortised``.
     """
 
     model: ECON
@@ -173,6 +174,7 @@ class ECONGuide(Guide):
         appearance: float = 1.0,
         temperature: float = 1.0,
         choice: str = "compete",
+        posterior: Posterior = normal,
     ) -> None:
         super().__init__(model, ECON)
         if not (appearance >= 0 and temperature > 0 and choice in ("compete", "enumerate")):
@@ -183,7 +185,8 @@ class ECONGuide(Guide):
         shape, prior, each = model.image_shape, model.latents()["z_what_0"], range(model.experts)
         size = 4 * prior.event_shape[0]  # the paper's App. C.2.1
         if proposals is None:
-            proposals = [RegionProposal(RegionEncoder(shape, size), size, prior) for _ in each]
+            encoders = [RegionEncoder(shape, size) for _ in each]
+            proposals = [RegionProposal(encoder, size, prior, posterior) for encoder in encoders]
         if attention is None:
             attention = unets = [UNet(shape[0] + 1) for _ in each]
             unets[0].check_size(shape[1:])

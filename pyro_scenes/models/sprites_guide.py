@@ -26,7 +26,7 @@ from torch.nn.functional import logsigmoid
 
 from ..base import Guide
 from ..checks import check_sizes
-from ..conditionals import SpriteProposal
+from ..conditionals import Posterior, SpriteProposal, normal
 from ..handlers import point_estimate
 from ..networks import CERTAIN, SeededAttention, fill, is_seen, settle, subsample
 from ..networks.experts import apply_each, apply_selected, certain_logits, select
@@ -69,9 +69,8 @@ class SpritesGuide(Guide):
         model: An ECON of sprites, a flat background and an empty layer.
         attention: From images, scope and seeds to logits. Default: ``SeededAttention``.
         proposals: One for each sprite, then one for the background. Default: ``SpriteProposal``.
-        candidates: Number of seeds for a layer. In evaluation each seed gives a second candidate, without
-            the attention's U-Net.
-        competition: The settings of the competition.
+        candidates: Seeds for a layer. In evaluation each gives a second candidate, without the U-Net.
+        competition, posterior: Its settings; the family of the default proposals, see ``Amortised``.
         stride: In training, sprites are compared on every ``stride``-th pixel, down and across.
 
     Raises:
@@ -90,14 +89,15 @@ class SpritesGuide(Guide):
         candidates: int = 3,
         competition: Competition = Competition(),
         stride: int = 2,
+        posterior: Posterior = normal,
     ) -> None:
         super().__init__(model, ECON)
         self.sprites = count_sprites(model)
         check_sizes(candidates=candidates, stride=stride)
         self.candidates, self.competition, self.stride = candidates, competition, stride
-        prior = model.latents()["z_what_0"]
+        prior, each = model.latents()["z_what_0"], range(self.sprites + 1)
         if proposals is None:
-            proposals = [SpriteProposal(model, k, prior) for k in range(self.sprites + 1)]
+            proposals = [SpriteProposal(model, k, prior, posterior) for k in each]
         if len(proposals) != self.sprites + 1:
             wanted = f"{self.sprites + 1}, one for each sprite and one for the background"
             raise ValueError(f"proposals must be {wanted}, got {len(proposals)}")
