@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from inspect import Parameter, signature
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
