@@ -73,14 +73,15 @@ def main(args: argparse.Namespace) -> None:
 
 def sets(run: Run) -> tuple[Split, dict[str, Any]]:
     """The scenes, and the settings that depend on them."""
-    args, mine = run.args, experiment.own_scenes(run, on_black=True)
+    args, mine = run.args, experiment.own_scenes(run, most=10, on_black=True)
     if mine is None:
         data = experiment.layered_split(args.data, args.data_root, seed=args.seed, small=args.smoke)
         most, window, binary = LAYERED[args.data]["count"], None, True
     else:
         binary, data = experiment.is_binary(run, mine), experiment.divide(run, mine)
         most = 2 if mine.counts is None else max(1, int(mine.counts.max()))
-        window = [max(8, side // 2) for side in mine.images.shape[2:]]
+        # The shipped weights have the default window.
+        window = None if run.pretrained else [max(8, side // 2) for side in mine.images.shape[2:]]
     sizes = {"digits": args.layers or most, "window": args.window or window, "binary": binary}
     return data, sizes
 

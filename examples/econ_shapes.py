@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     parser = flags(__doc__, out="runs/econ_shapes", steps=1000, batch_size=32, pretrained="econ")
     add = parser.add_argument
     add("--data", choices=("unique", "random"), default="random", help="colours (%(default)s)")
-    add("--objects", type=up_to(10), default=3, metavar="N", help="in each scene (%(default)s)")
+    add("--objects", type=up_to(10), metavar="N", help="in each scene (3)")
     add("--canvas", type=int, choices=(32, 64), default=32, help="pixels a side (%(default)s)")
     add("--recipe", choices=("sprites", "paper"), default="sprites", help="(%(default)s)")
     add("--regions", choices=("attention", "given"), default="attention", help="or the true ones")
@@ -66,7 +66,7 @@ def sizes(args: argparse.Namespace, kept: dict[str, Any], mine: Scenes | None) -
     """What the model and its scenes are made of; a checkpoint keeps it."""
     given, paper = args.regions == "given", kept.get("recipe", args.recipe) == "paper"
     shape = kept.get("image_shape", [3, args.canvas, args.canvas])
-    objects = kept.get("objects", args.objects)
+    objects = args.objects or kept.get("objects", 3)
     if mine is not None:
         shape = list(mine.images.shape[1:])
         objects = objects if mine.counts is None else max(1, int(mine.counts.max()))

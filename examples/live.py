@@ -64,6 +64,7 @@ def main(args: argparse.Namespace) -> None:
     WORKER.submit(pair, args.model).result()
     config = uvicorn.Config(application(args.host), log_level="warning", ws_max_size=LONGEST)
     config.timeout_graceful_shutdown = 1  # seconds; pages may still be open
+    config.limit_concurrency = 100  # connections
     with socket.create_server((args.host, args.port)) as listener, suppress(KeyboardInterrupt):
         print(f"http://{args.host}:{args.port}/#{args.model}    (Ctrl-C ends it)", flush=True)
         uvicorn.Server(config).run([listener])

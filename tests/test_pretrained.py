@@ -8,8 +8,8 @@ import torch
 import pyro_scenes
 from pyro_scenes import evaluation, load_pretrained
 from pyro_scenes.data import coloured_shapes, digits, layered_digits, multi_digits
-from pyro_scenes.inference import CheckpointError
-from pyro_scenes.pretrained import PAIRS, pretrained_card, pretrained_path, start_from
+from pyro_scenes.inference import CheckpointError, read_checkpoint
+from pyro_scenes.pretrained import PAIRS, pretrained_path, start_from
 from pyro_scenes.recipes import air_pair
 
 
@@ -53,7 +53,7 @@ def test_econ_completes_shapes(pairs):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_card_says_how_to_repeat_it(name):
-    card = pretrained_card(name)
+    card = read_checkpoint(pretrained_path(name))["extra"]
     example = card["command"].split()[1]
     assert (Path(__file__).parents[1] / example).is_file()
     assert card["metrics"]["steps"] >= 400

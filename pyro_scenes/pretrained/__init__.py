@@ -15,7 +15,7 @@ from ..models import SpritesGuide, sprite_scenes
 from ..random import fork_rng
 from ..recipes import air_pair, layered_digits_pair
 
-__all__ = ["PAIRS", "load_pretrained", "pretrained_card", "pretrained_path", "start_from"]
+__all__ = ["PAIRS", "load_pretrained", "pretrained_path", "start_from"]
 
 
 def _econ() -> tuple[Model, Guide]:
@@ -72,13 +72,3 @@ def pretrained_path(name: str) -> Path:
     if not isinstance(name, str) or name not in PAIRS:
         raise ValueError(f"there are trained weights of {', '.join(PAIRS)}, got {name!r}")
     return Path(__file__).parent / f"{name}.pt"
-
-
-def pretrained_card(name: str) -> dict[str, Any]:
-    """The ``command`` that trained these weights, and its ``metrics`` on test scenes, in full precision.
-
-    Raises:
-        ValueError, CheckpointError: As for :func:`load_pretrained`.
-    """
-    extra = read_checkpoint(pretrained_path(name))["extra"]
-    return {key: extra[key] for key in ("command", "metrics")}
