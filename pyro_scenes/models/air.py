@@ -242,10 +242,7 @@ class AIRGuide(Guide):
         return GuideState(state.features, z_pres, z_where, z_what, cell_state)
 
     def control(self, h: Float[Tensor, "n hidden"], z_pres: Float[Tensor, "*n"]) -> dict[str, Any]:
-        """The neural baseline of Sec. I-B: the expected cost of this presence and all later terms.
-
-        It reads the image and the latents so far through ``h``, without a gradient to ``h``.
-        """
+        """The neural baseline of Sec. I-B: the expected cost of all terms from here on, read from ``h``."""
         if len(z_pres) == 1:
             return {}  # Pyro squeezes a plate of size 1 and then refuses the baseline's shape
         value = 100.0 * self.baseline(h.detach())[:, 0]  # in units of 100 nats

@@ -136,8 +136,7 @@ class ECON(Painted):
     def check_parts(self) -> None:
         scene = Scene(0, self.layers, self.blank[None])
         prior = check_conditional("z_expert", self.z_expert, scene, 0)
-        discrete = prior.has_enumerate_support
-        if not discrete or len(prior.enumerate_support(expand=False)) != self.experts:
+        if not prior.has_enumerate_support or len(prior.enumerate_support(False)) != self.experts:
             raise ValueError(f"z_expert must be a categorical over {self.experts} experts")
         scene = scene._replace(z_expert=prior.sample((1,)).flatten())
         z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
@@ -150,15 +149,14 @@ class ECON(Painted):
 class ECONGuide(Guide):
     """An :class:`ECON`'s guide. Given ``regions``, it uses them, no attention. No scope has unseen pixels.
 
-    In training the expert is drawn from P, in evaluation it is the best; no gradient passes through (g), as
-    in the paper. With ``choice="enumerate"``, ``TraceEnum_ELBO`` sums over all K^T sequences of experts.
+    In training the expert is drawn from P, in evaluation it is the best; no gradient passes through (g).
 
     Args:
         model: Used for its decoders and likelihood.
         attention, proposals: One for each expert: from image and scope (n, C + 1, H, W) to logits
             (n, 1, H, W), by default ``UNet``; and like ``RegionProposal``, with one ``distribution`` for all.
         appearance, temperature: lambda in (g), and the divisor of its exponent, in nats.
-        choice: ``compete`` or ``enumerate``.
+        choice: ``compete``, or ``enumerate``: ``TraceEnum_ELBO`` sums over all K^T sequences of experts.
         posterior: The family of the default proposals, such as ``full_covariance``: see ``Amortised``.
     """
 
@@ -212,8 +210,9 @@ class ECONGuide(Guide):
                     alpha_logits = torch.full_like(log_scope.unsqueeze(-4), CERTAIN)
                 else:
                     alpha_logits = self.attend(images, free)  # (f)
-                scopes = free.unsqueeze(-4)
-                maps = (scopes + logsigmoid(alpha_logits)).exp(), scopes.exp()
+                maps = (free.unsqueeze(-4) + logsigmoid(alpha_logits)).exp(), free.unsqueeze(
+                    -4
+                ).exp()
                 parameters = apply_each(self.proposals, images.unsqueeze(-4), *maps, event_dims=3)
                 scene = Scene(i, layers, self.blank)
                 winner, masks = self.compete(scene, images, free, alpha_logits, parameters)  # (g)
@@ -243,9 +242,9 @@ class ECONGuide(Guide):
             layers = apply_each(self.model.decoders, codes, event_dims=1)
             colours, mask_logits = layers.tensor_split([-1], -3)
             images, scope = images.unsqueeze(-4), log_scope.exp().unsqueeze(-4)
-            best = self.model.pixel_log_prob(scene, images, images)
-            excess_nll = best - self.model.pixel_log_prob(scene, images, colours.sigmoid())
-            appearance = (scope * alphas.sigmoid() * excess_nll).sum((-3, -2, -1))
+            pixels = images, colours.sigmoid()
+            best, own = (self.model.pixel_log_prob(scene, images, each) for each in pixels)
+            appearance = (scope * alphas.sigmoid() * (best - own)).sum((-3, -2, -1))
             shape = mask_divergence(alphas, mask_logits, scope).sum((-3, -2, -1))
             logits = -(self.appearance * appearance + shape) / self.temperature
         if not (self.training or self.enumerates):

@@ -242,8 +242,7 @@ class STVAEGuide(LayeredGuide):
         z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
         super().__init__(model, STVAE, missing=missing)
-        channels = model.image_shape[0]
-        self.add_proposals(channels, "", posterior, z_what, hidden, pose_hidden, looks)
+        self.add_proposals(model.image_shape[0], "", posterior, z_what, hidden, pose_hidden, looks)
 
     def forward(self, images: Tensor) -> None:
         images = self.see(images)
