@@ -30,7 +30,7 @@ class Summed(Objective):
     guide's q(d) is not in it. So the bound is tighter than :class:`Importance`'s with as many particles, and
     what the guide believes about d changes neither its value nor the gradients of the rest. In the same step
     q(d) is trained to predict the model's own posterior, by the gradient of ``E[log q(d | z, image)]`` over
-    p(d | z, image) at fixed z, self-normalised over particles: wake-phase phi, in which d is summed out, too::
+    p(d | z, image) at fixed z, self-normalised over particles: wake-phase phi with d summed out, too::
 
         for record in fit(model, guide, batches, elbo=Summed(8)): ...
 
