@@ -58,6 +58,10 @@ RUNS = {
         ("reconstructions", "layers_0", "completion", "experts", "recombinations", "five_objects"),
     ),
     "check": Example("posterior_predictive_check.py", ("checks", "check_count")),
+    **{
+        f"inpaint_{name}": Example(f"inpaint.py --model {name}", ("inpainted",))
+        for name in ("air", "cst_vae", "econ")
+    },
     "swap": Example("swap_a_prior.py", ("prior_counts", "prior_samples")),
     "st_vae": Example(f"{BRIEF} st_vae", ("reconstructions", "samples", "alignment")),
     "vae": Example(f"{BRIEF} vae", ("reconstructions",)),

@@ -2,7 +2,7 @@
 
     python examples/inpaint.py --model econ
     python examples/inpaint.py --model air --hole pixels
-    python examples/inpaint.py --model cst_vae --hole half --images FOLDER
+    python examples/inpaint.py --model cst_vae --hole bar --images FOLDER
 
 By the weights that ship with the package. Pixels that are not seen are NaN: the model scores the others. A
 canvas is one of ten draws of the guide, that of the largest importance weight. Its error of the unseen pixels
@@ -26,19 +26,15 @@ SCENES = {
     "cst_vae": layered_digits,
     "econ": lambda digits, size, seed: coloured_shapes(size, colours="random", seed=seed),
 }
-#: Which pixels (n, 1, H, W) are not seen.
-HOLES = {
-    "square": lambda images: square(images),
-    "half": lambda images: torch.arange(images.shape[3]).to(images) >= images.shape[3] // 2,
-    "pixels": lambda images: torch.rand_like(images[:, :1]) < 0.5,
-}
+#: Shares of the height and of the width that are not seen, anywhere; of "pixels" any half of all.
+HOLES = {"square": (1 / 3, 1 / 3), "bar": (1 / 5, 1.0), "pixels": None}
 
 
 def parser() -> argparse.ArgumentParser:
     parser = flags(__doc__, out="runs/inpaint", data_root=True)
     add = parser.add_argument
     add("--model", choices=SCENES, default="econ", help="which weights (%(default)s)")
-    text = "what is not seen: a quarter, a square anywhere; the right half; half of all pixels"
+    text = "a square of a third of the sides, a bar of a fifth of the rows, or half of all pixels"
     add("--hole", choices=HOLES, default="square", help=f"{text} (%(default)s)")
     add("--images", type=path, metavar="PATH", help=experiment.IMAGES)
     return parser
@@ -50,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
     if args.model != "econ":  # whose guide leaves out what is not seen
         guide = Blind(guide, fill_nearest)
     truth, others = scenes(run, model.image_shape)
-    images = truth.masked_fill(HOLES[args.hole](truth), torch.nan)
+    images = truth.masked_fill(hole(truth, args.hole), torch.nan)
     found = evaluation.inpaint(model, guide, images, draws=3 if args.smoke else 10)
     answers = {
         "canvas": found.likeliest,
@@ -84,14 +80,16 @@ def scenes(run: Run, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return truth[: sizes[0]], others[: sizes[1]]
 
 
-def square(images: Tensor) -> Tensor:
-    """Of each image one with half of its sides, anywhere inside."""
-    size, (height, width) = len(images), images.shape[2:]
+def hole(images: Tensor, kind: str) -> Tensor:
+    """Which pixels (n, 1, H, W) are not seen."""
+    if (shares := HOLES[kind]) is None:
+        return torch.rand_like(images[:, :1]) < 0.5
     inside = []
-    for side in (height, width):
-        first = torch.randint(side - side // 2 + 1, (size, 1), device=images.device)
+    for side, share in zip(images.shape[2:], shares, strict=True):
+        length = round(share * side)
+        first = torch.randint(side - length + 1, (len(images), 1), device=images.device)
         pixels = torch.arange(side, device=images.device)
-        inside.append((pixels >= first) & (pixels < first + side // 2))
+        inside.append((pixels >= first) & (pixels < first + length))
     return inside[0][:, None, :, None] & inside[1][:, None, None, :]
 
 

@@ -33,6 +33,7 @@ class Amortised(nn.Module):
         posterior: ``normal``, ``full_covariance``, ``flow(layers)``, or another :class:`Posterior`.
 
     Raises:
+        TypeError: ``posterior`` is no :class:`Posterior`.
         ValueError: The prior has not one event dimension, or no bijection to its support is known.
     """
 
@@ -49,6 +50,9 @@ class Amortised(nn.Module):
         posterior: Posterior = normal,
     ) -> None:
         super().__init__()
+        if not isinstance(posterior, Posterior):
+            wanted = "normal, full_covariance, flow(layers), or an object with size, start and read"
+            raise TypeError(f"posterior must be {wanted}, got {posterior!r:.60}")
         if posterior != normal:  # older checkpoints do not name the default
             self.posterior = posterior
         self.support = without_mixtures(like.support)

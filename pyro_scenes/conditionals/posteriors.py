@@ -5,7 +5,7 @@ a vector of numbers that a network returns, so that one expert's can be selected
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyro.distributions as dist
 import torch
@@ -21,10 +21,15 @@ __all__ = ["Posterior", "flow", "full_covariance", "normal"]
 
 #: Scales are at least this.
 LEAST_SCALE = 1e-4
+#: softplus(UNIT) is 1.
+UNIT = 0.5413248546
+#: What a network says beyond locations and scales counts this much: at random weights it is near them alone.
+GENTLE = 0.3
 #: Bounds of the logarithm of the tails' weight, and of the skewness, in a layer of a flow.
 TAIL, SKEW = 0.5, 2.0
 
 
+@runtime_checkable
 class Posterior(Protocol):
     """A family of distributions of d real numbers: what a guide's ``posterior`` must have."""
 
@@ -66,7 +71,7 @@ class _FullCovariance:
 
     def read(self, numbers: Tensor, d: int) -> Distribution:
         loc, scale, lower = numbers.tensor_split([d, 2 * d], -1)
-        return dist.MultivariateNormal(loc, scale_tril=_triangle(scale, lower))
+        return dist.MultivariateNormal(loc, scale_tril=_triangle(scale, GENTLE * lower))
 
 
 @dataclass(frozen=True)
@@ -79,19 +84,16 @@ class _Flow:
         return self.layers * self._layer(d)
 
     def start(self, loc: Tensor, scale: Tensor) -> Tensor:
-        # The last layer comes first, so that its location does.
-        layers = [(loc, scale)] + [(torch.zeros_like(loc), torch.ones_like(scale))] * (
-            self.layers - 1
-        )
-        parts = [full_covariance.start(*layer) for layer in layers]
-        return torch.cat([torch.cat([part, loc.new_zeros(2 * len(loc))]) for part in parts])
+        numbers = normal.start(loc, scale)
+        return torch.cat([numbers, numbers.new_zeros(self.size(len(loc)) - len(numbers))])
 
     def read(self, numbers: Tensor, d: int) -> Distribution:
+        last, others = numbers.tensor_split([2 * d], -1)
+        layers = torch.cat([last, GENTLE * others], -1).split(self._layer(d), -1)
         transforms: list[Transform] = []
-        for i, layer in enumerate(numbers.split(self._layer(d), -1)):
-            mix, tail, skew = layer.tensor_split([-2 * d, -d], -1)
-            loc, scale, lower = mix.tensor_split([d, 2 * d], -1)
-            matrix, is_upper = _triangle(scale, lower), i % 2 == 1
+        for i, layer in enumerate(layers):  # the last layer's numbers come first
+            loc, scale, tail, skew, lower = layer.tensor_split([d, 2 * d, 3 * d, 4 * d], -1)
+            matrix, is_upper = _triangle(scale if i == 0 else scale + UNIT, lower), i % 2 == 1
             matrix = matrix.mT if is_upper else matrix
             transforms = [Bend(tail, skew), Mix(loc, matrix, is_upper), *transforms]
         zeros = torch.zeros_like(numbers[..., :d])

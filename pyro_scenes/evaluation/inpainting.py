@@ -1,6 +1,7 @@
 """Inpainting: what a model paints where an image is not seen."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..checks import check_sizes, check_tensors
+from ..missing import Blind
 from ..pairs import check_same_model, replay, warn_training_mode
 from .arguments import checked, split
 from .bounds import log_weight
@@ -40,9 +42,12 @@ def inpaint(
 ) -> Inpainting:
     """Explains the seen pixels by draws of the guide, weighed by p(seen pixels, z) / q(z | image).
 
+    A ``Blind`` guide gets the canvas of the draw before for the unseen pixels, from the second draw on: the
+    chain by which Rezende, Mohamed and Wierstra (2014) impute missing data.
+
     Args:
         model: With the site ``canvas``.
-        guide: Its guide, of one that takes no NaN ``Blind(guide, fill_nearest)``.
+        guide: Its guide; of one that takes no NaN, ``Blind(guide, fill_nearest)``.
         images: NaN where a pixel is not seen, on the model's device.
         draws: Of the guide, for each image.
         chunk: Images at a time, which bounds the memory. The result is on the CPU.
@@ -65,12 +70,18 @@ def _inpaint(model: Callable, guide: Callable, images: Tensor, draws: int) -> tu
     drawn = []
     for _ in range(draws):
         proposed = poutine.trace(guide).get_trace(images)
-        weights = log_weight(model, proposed, images)
-        drawn.append((weights, canvas_of(replay(model, proposed, size=len(images)))))
+        canvas = canvas_of(replay(model, proposed, size=len(images)))
+        drawn.append((log_weight(model, proposed, images), canvas))
+        if isinstance(guide, Blind):
+            guide = Blind(guide.guide, partial(_paste, canvas))
     weights, canvases = (torch.stack(part) for part in zip(*drawn, strict=True))
     shares = weights.softmax(0)[..., None, None, None]
     likeliest = canvases[weights.argmax(0), torch.arange(len(images), device=images.device)]
     return likeliest.cpu(), (shares * canvases).sum(0).cpu()
+
+
+def _paste(canvas: Tensor, images: Tensor) -> Tensor:
+    return torch.where(images.isnan(), canvas, images)
 
 
 @checked
