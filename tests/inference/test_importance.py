@@ -271,7 +271,8 @@ def test_other_arguments():
 
 def test_the_page_runs_as_it_stands():
     page = (Path(__file__).parents[2] / "docs" / "toolbox.rst").read_text(encoding="utf-8")
-    section = page.partition(".. _tighter-bounds:")[2].partition("\n.. _")[0]
+    sections = re.split(r"\n(?=[^\n]+\n-{5,}\n)", page)
+    (section,) = (part for part in sections if part.startswith("Tighter bounds"))
     blocks = re.findall(r"code-block:: python\n\n(.*?)\n(?=\S)", section, re.S)
     assert len(blocks) == 1
     exec(textwrap.dedent(blocks[0]), {})
