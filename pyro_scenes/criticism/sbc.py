@@ -156,7 +156,7 @@ def _warn_rare(found: xr.Dataset) -> None:
 
 
 class Calibration(NamedTuple):
-    """How far the ranks of a quantity are from uniform. Of many quantities, the least p is small by chance."""
+    p: float  # of ranks so far from uniform under the posterior: Kolmogorov-Smirnov, place and width
 
     p: float  # of ranks so far from uniform under the posterior: Kolmogorov-Smirnov tests of place and width
     coverage: dict[float, float]  # by level: share of scenes inside the draws' central interval
