@@ -156,9 +156,9 @@ def _warn_rare(found: xr.Dataset) -> None:
 
 
 class Calibration(NamedTuple):
-    p: float  # of ranks so far from uniform under the posterior: Kolmogorov-Smirnov, place and width
+    """How far a quantity's ranks are from uniform. Of many quantities, the least p is small by chance."""
 
-    p: float  # of ranks so far from uniform under the posterior: Kolmogorov-Smirnov tests of place and width
+    p: float  # of ranks so far from uniform under the posterior: Kolmogorov-Smirnov, place and width
     coverage: dict[float, float]  # by level: share of scenes inside the draws' central interval
     standard_error: dict[float, float]  # by level: of that share under the posterior
     mean: float  # of pit: 0.5 under the posterior; below it draws are too large, above it too small
