@@ -19,9 +19,8 @@ from torch import Tensor
 
 from ..checks import check_sizes
 from ..pairs import check_guide, unchanged, warn_caller, warn_training_mode
-from ..particles import image_log_probs
 from ..random import fork_rng
-from ..sites import check_sites, latents
+from ..sites import check_sites, image_log_probs, latents
 from .draws import check_seed, value_of
 from .quantities import order_free
 
@@ -157,9 +156,9 @@ def _warn_rare(found: xr.Dataset) -> None:
 
 
 class Calibration(NamedTuple):
-    """How far the ranks of a quantity are from uniform. Of many quantities the least p is small by chance."""
+    """How far a quantity's ranks are from uniform. Of many quantities, the least p is small by chance."""
 
-    p: float  # of ranks so far from uniform under the posterior: Kolmogorov-Smirnov tests of place and width
+    p: float  # of ranks so far from uniform under the posterior: Kolmogorov-Smirnov, place and width
     coverage: dict[float, float]  # by level: share of scenes inside the draws' central interval
     standard_error: dict[float, float]  # by level: of that share under the posterior
     mean: float  # of pit: 0.5 under the posterior; below it draws are too large, above it too small
