@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ..checks import check_sizes
 from ..pairs import check_guide, unchanged, warn_caller, warn_training_mode
+from ..particles import image_log_probs
 from ..random import fork_rng
-from ..sites import check_sites, image_log_probs, latents
+from ..sites import check_sites, latents
 from .draws import check_seed, value_of
 from .quantities import order_free
 

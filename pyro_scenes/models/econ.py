@@ -210,9 +210,8 @@ class ECONGuide(Guide):
                     alpha_logits = torch.full_like(log_scope.unsqueeze(-4), CERTAIN)
                 else:
                     alpha_logits = self.attend(images, free)  # (f)
-                maps = (free.unsqueeze(-4) + logsigmoid(alpha_logits)).exp(), free.unsqueeze(
-                    -4
-                ).exp()
+                scopes = free.unsqueeze(-4)
+                maps = (scopes + logsigmoid(alpha_logits)).exp(), scopes.exp()
                 parameters = apply_each(self.proposals, images.unsqueeze(-4), *maps, event_dims=3)
                 scene = Scene(i, layers, self.blank)
                 winner, masks = self.compete(scene, images, free, alpha_logits, parameters)  # (g)
