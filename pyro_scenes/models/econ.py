@@ -24,9 +24,9 @@ In the last layer alpha = 1 (footnote 7). The paper's r_1, ..., r_T are one cate
 ``z_region``, which ``TraceEnum_ELBO(max_plate_nesting=2)`` sums out (:mod:`~pyro_scenes.models.painted`).
 
 Departs from the paper:
-    Attention gives a share of the scope; by Eq. 9 and 14 a pixel's regions sum to more than 1. L_r is that of
-    the ELBO; Eq. 12 gives no bound (``inference.Surrogate`` is Eq. 13 as printed). The bound includes the
-    expert's divergence. A pixel without a layer is black. Experts compete at the medians of their codes.
+    Attention gives a share of the scope; by Eq. 9 and 14 a pixel's regions sum to more than 1. L_r is the
+    ELBO's; Eq. 12 gives no bound (``inference.Surrogate`` is Eq. 13 as printed). The bound includes the
+    expert's divergence. A pixel without a layer is black. Experts compete at their codes' medians.
 """
 
 from collections.abc import Sequence
@@ -130,8 +130,8 @@ class ECON(Painted):
         """(c): logits of the colours, and last of the opacity."""
         batch = torch.broadcast_shapes(z_expert.shape, z_what.shape[:-1])
         codes = z_what.expand(*batch, -1).reshape(-1, z_what.shape[-1])
-        logits = apply_selected(self.decoders, z_expert.expand(batch).flatten(), codes)
-        return logits.unflatten(0, batch)
+        experts = z_expert.expand(batch).flatten()
+        return apply_selected(self.decoders, experts, codes).unflatten(0, batch)
 
     def check_parts(self) -> None:
         scene = Scene(0, self.layers, self.blank[None])
@@ -149,7 +149,7 @@ class ECON(Painted):
 class ECONGuide(Guide):
     """An :class:`ECON`'s guide. Given ``regions``, it uses them, no attention. No scope has unseen pixels.
 
-    In training the expert is drawn from P, in evaluation it is the best; no gradient passes through (g).
+    In training the expert is drawn from P, in evaluation it is the best; (g) passes no gradient.
 
     Args:
         model: Used for its decoders and likelihood.
@@ -181,8 +181,8 @@ class ECONGuide(Guide):
         self.appearance, self.temperature = appearance, temperature
         self.enumerates = choice == "enumerate"
         shape, prior, each = model.image_shape, model.latents()["z_what_0"], range(model.experts)
-        size = 4 * prior.event_shape[0]  # the paper's App. C.2.1
         if proposals is None:
+            size = 4 * prior.event_shape[0]  # the paper's App. C.2.1
             encoders = [RegionEncoder(shape, size) for _ in each]
             proposals = [RegionProposal(encoder, size, prior, posterior) for encoder in encoders]
         if attention is None:
@@ -238,11 +238,11 @@ class ECONGuide(Guide):
         """(g): P in training; in evaluation certainly the best expert. And logits of masks."""
         with torch.set_grad_enabled(self.enumerates and torch.is_grad_enabled()):
             codes = point_estimate(self.proposals[0].distribution(parameters))
-            layers = apply_each(self.model.decoders, codes, event_dims=1)
-            colours, mask_logits = layers.tensor_split([-1], -3)
+            logits = apply_each(self.model.decoders, codes, event_dims=1)
+            colours, mask_logits = logits.tensor_split([-1], -3)
             images, scope = images.unsqueeze(-4), log_scope.exp().unsqueeze(-4)
             pixels = images, colours.sigmoid()
-            best, own = (self.model.pixel_log_prob(scene, images, each) for each in pixels)
+            best, own = (self.model.pixel_log_prob(scene, images, x) for x in pixels)
             appearance = (scope * alphas.sigmoid() * (best - own)).sum((-3, -2, -1))
             shape = mask_divergence(alphas, mask_logits, scope).sum((-3, -2, -1))
             logits = -(self.appearance * appearance + shape) / self.temperature
