@@ -19,6 +19,7 @@ from .inference import (
     semi_supervise,
     warm_up,
 )
+from .missing import Blind
 from .models import (
     AIR,
     CSTVAE,
@@ -42,6 +43,7 @@ __all__ = [
     "AIR",
     "AIRGuide",
     "Amortised",
+    "Blind",
     "CSTVAE",
     "CSTVAEGuide",
     "Conditional",

@@ -140,7 +140,7 @@ def test_random_numbers_that_are_no_sites_are_those_of_the_first_run():
     again = run_again(guide, drawn_values(first), state, images)
     assert torch.equal(image_log_probs(first, 4), image_log_probs(again, 4))
     # A replay lacks the choice's random numbers, so what is drawn after them differs.
-    torch.set_rng_state(state.cpu)
+    torch.set_rng_state(state["cpu"])
     replayed = poutine.trace(poutine.replay(guide, trace=first)).get_trace(images)
     assert (image_log_probs(replayed, 4) < image_log_probs(first, 4) - 10).any()
 

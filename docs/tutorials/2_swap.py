@@ -108,7 +108,9 @@ viz.bars(shares, x="count", y="share of scenes").savefig("counts.png")
 with torch.no_grad():
     trace = poutine.trace(model).get_trace(size=12)
 canvas = trace.nodes["canvas"]["value"]
-viz.pictures({"1 to 6": canvas[:6], "7 to 12": canvas[6:]}).savefig("drawn.png")
+viz.pictures({"1 to 6": canvas[:6], "7 to 12": canvas[6:]}).savefig(
+    "drawn.png"
+)
 
 # %%
 # The likelihood

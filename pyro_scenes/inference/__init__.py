@@ -10,6 +10,7 @@ from .checkpoint import (
 from .fit import Diverged, Record, fit
 from .importance import Importance
 from .known import Known, presences
+from .parallel import Parallel
 from .parameters import adam
 from .schedule import falling, plateaus, ramp, scale_lr, warm_up
 from .semi_supervised import semi_supervise
@@ -23,6 +24,7 @@ __all__ = [
     "Importance",
     "Known",
     "MaskLoss",
+    "Parallel",
     "Record",
     "Summed",
     "Surrogate",

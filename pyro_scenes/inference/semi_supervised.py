@@ -30,16 +30,17 @@ def semi_supervise(
     latents (``TraceEnum_ELBO``, ``Summed``) stay exact.
 
     That alone does not train q(y | x) on labels. ``alpha log q(y | x)`` is added for each labelled image,
-    where q is the guide as it is without labels. Of a site that comes after unknown latents z it is log q(y | x, z)
-    at one draw of them, in expectation a lower bound; those that are not reparameterised get no gradient
-    from it. It is the factor ``known`` of the model, outside the plate of particles: all copies of an image
-    have the same, so it adds to the bound of :class:`Importance` and :class:`Summed`, as to the ELBO.
+    where q is the guide as it is without labels. Of a site that comes after unknown latents z it is
+    log q(y | x, z) at one draw of them, in expectation a lower bound; those that are not reparameterised get
+    no gradient from it. It is the factor ``known`` of the model. All copies of an image have the same, so it
+    adds to the bound of :class:`Importance` and :class:`Summed` as to the ELBO, outside the logarithm.
 
     Args:
         model: Any Pyro model of images, called as ``model(images)``.
         guide: Its guide, called as ``guide(images)``.
         alpha: What a nat of log q(y | x) counts beside a nat of log p(image), from 0 up. A label has a few
-            nats, a right explanation of its object dozens: with 1 a label decides little.
+            nats, a right explanation of its object dozens: with 1 a label decides little. Of a continuous
+            latent log q is a density, without an upper bound: give little, or 0.
 
     Returns:
         Model and guide as functions of a batch. For optimisers, checkpoints and evaluation take the two

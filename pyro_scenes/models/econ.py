@@ -24,9 +24,9 @@ In the last layer alpha = 1 (footnote 7). The paper's r_1, ..., r_T are one cate
 ``z_region``, which ``TraceEnum_ELBO(max_plate_nesting=2)`` sums out (:mod:`~pyro_scenes.models.painted`).
 
 Departs from the paper:
-    Attention gives a share of the scope; by Eq. 9 and 14 a pixel's regions sum to more than 1. L_r is that of
-    the ELBO; Eq. 12 gives no bound (``inference.Surrogate`` is Eq. 13 as printed). The bound includes the
-    expert's divergence. A pixel without a layer is black. Experts compete at the medians of their codes.
+    Attention gives a share of the scope; by Eq. 9 and 14 a pixel's regions sum to more than 1. L_r is the
+    ELBO's; Eq. 12 gives no bound (``inference.Surrogate`` is Eq. 13 as printed). The bound includes the
+    expert's divergence. A pixel without a layer is black. Experts compete at their codes' medians.
 """
 
 from collections.abc import Sequence
@@ -48,9 +48,9 @@ from ..checks import (
     check_regions,
     check_sizes,
 )
-from ..conditionals import Conditional, Pixels, Prior, RegionProposal
+from ..conditionals import Conditional, Pixels, Posterior, Prior, RegionProposal, normal
 from ..handlers import point_estimate
-from ..networks import CERTAIN, BroadcastDecoder, RegionEncoder, UNet
+from ..networks import CERTAIN, BroadcastDecoder, RegionEncoder, UNet, fill, is_seen
 from ..networks.experts import apply_each, apply_selected, certain_logits, select
 from ..render import mask_divergence
 from .painted import Painted, draw_regions
@@ -96,9 +96,9 @@ class ECON(Painted):
         check_sizes(experts=experts, layers=layers, code=code)
         self.experts, self.layers = experts, layers
         uniform = Prior(dist.Categorical, probs=[1 / experts] * experts)
-        normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
+        standard = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
         self.z_expert = uniform if z_expert is None else z_expert
-        self.z_what = normal if z_what is None else z_what
+        self.z_what = standard if z_what is None else z_what
         if decoders is None:
             decoders = [BroadcastDecoder(code, image_shape) for _ in range(experts)]
         self.decoders = nn.ModuleList(check_experts("decoders", decoders, experts))
@@ -130,14 +130,13 @@ class ECON(Painted):
         """(c): logits of the colours, and last of the opacity."""
         batch = torch.broadcast_shapes(z_expert.shape, z_what.shape[:-1])
         codes = z_what.expand(*batch, -1).reshape(-1, z_what.shape[-1])
-        logits = apply_selected(self.decoders, z_expert.expand(batch).flatten(), codes)
-        return logits.unflatten(0, batch)
+        experts = z_expert.expand(batch).flatten()
+        return apply_selected(self.decoders, experts, codes).unflatten(0, batch)
 
     def check_parts(self) -> None:
         scene = Scene(0, self.layers, self.blank[None])
         prior = check_conditional("z_expert", self.z_expert, scene, 0)
-        discrete = prior.has_enumerate_support
-        if not discrete or len(prior.enumerate_support(expand=False)) != self.experts:
+        if not prior.has_enumerate_support or len(prior.enumerate_support(False)) != self.experts:
             raise ValueError(f"z_expert must be a categorical over {self.experts} experts")
         scene = scene._replace(z_expert=prior.sample((1,)).flatten())
         z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
@@ -148,17 +147,17 @@ class ECON(Painted):
 
 
 class ECONGuide(Guide):
-    """The guide of an :class:`ECON`. If it is given ``regions``, it uses them instead of attention.
+    """An :class:`ECON`'s guide. Given ``regions``, it uses them, no attention. No scope has unseen pixels.
 
-    In training the expert is drawn from P, in evaluation it is the best; no gradient passes through (g), as
-    in the paper. With ``choice="enumerate"``, ``TraceEnum_ELBO`` sums over all K^T sequences of experts.
+    In training the expert is drawn from P, in evaluation it is the best; (g) passes no gradient.
 
     Args:
         model: Used for its decoders and likelihood.
         attention, proposals: One for each expert: from image and scope (n, C + 1, H, W) to logits
             (n, 1, H, W), by default ``UNet``; and like ``RegionProposal``, with one ``distribution`` for all.
         appearance, temperature: lambda in (g), and the divisor of its exponent, in nats.
-        choice: ``compete`` or ``enumerate``.
+        choice: ``compete``, or ``enumerate``: ``TraceEnum_ELBO`` sums over all K^T sequences of experts.
+        posterior: The family of the default proposals, such as ``full_covariance``: see ``Amortised``.
     """
 
     model: ECON
@@ -173,6 +172,7 @@ class ECONGuide(Guide):
         appearance: float = 1.0,
         temperature: float = 1.0,
         choice: str = "compete",
+        posterior: Posterior = normal,
     ) -> None:
         super().__init__(model, ECON)
         if not (appearance >= 0 and temperature > 0 and choice in ("compete", "enumerate")):
@@ -181,9 +181,10 @@ class ECONGuide(Guide):
         self.appearance, self.temperature = appearance, temperature
         self.enumerates = choice == "enumerate"
         shape, prior, each = model.image_shape, model.latents()["z_what_0"], range(model.experts)
-        size = 4 * prior.event_shape[0]  # the paper's App. C.2.1
         if proposals is None:
-            proposals = [RegionProposal(RegionEncoder(shape, size), size, prior) for _ in each]
+            size = 4 * prior.event_shape[0]  # the paper's App. C.2.1
+            encoders = [RegionEncoder(shape, size) for _ in each]
+            proposals = [RegionProposal(encoder, size, prior, posterior) for encoder in encoders]
         if attention is None:
             attention = unets = [UNet(shape[0] + 1) for _ in each]
             unets[0].check_size(shape[1:])
@@ -197,24 +198,28 @@ class ECONGuide(Guide):
         layers = self.model.layers if layers is None else layers
         check_sizes(layers=layers)
         check_regions(regions, check_images(images, self.blank), layers)
+        seen, images = is_seen(images), fill(images)
         infer: dict[str, Any] = {"enumerate": "parallel" if self.enumerates else None}
         with pyro.plate("images", len(images), dim=-1):
             log_scope, log_regions = torch.zeros_like(images[:, :1]), []
             for i in range(layers):
+                free = log_scope + torch.where(seen, 0.0, -torch.inf)  # of an unseen pixel, none
                 if regions is not None:
                     alpha_logits = CERTAIN * (2 * regions[:, i, None, None].to(images) - 1)
                 elif i == layers - 1:
                     alpha_logits = torch.full_like(log_scope.unsqueeze(-4), CERTAIN)
                 else:
-                    alpha_logits = self.attend(images, log_scope)  # (f)
-                log_scopes = log_scope.unsqueeze(-4)
-                maps = (log_scopes + logsigmoid(alpha_logits)).exp(), log_scopes.exp()
+                    alpha_logits = self.attend(images, free)  # (f)
+                scopes = free.unsqueeze(-4)
+                maps = (scopes + logsigmoid(alpha_logits)).exp(), scopes.exp()
                 parameters = apply_each(self.proposals, images.unsqueeze(-4), *maps, event_dims=3)
                 scene = Scene(i, layers, self.blank)
-                winner = self.compete(scene, images, log_scope, alpha_logits, parameters)  # (g)
+                winner, masks = self.compete(scene, images, free, alpha_logits, parameters)  # (g)
                 z_expert = pyro.sample(f"z_expert_{i}", winner, infer=infer)
                 index = z_expert % alpha_logits.shape[-4]  # 0 if one alpha serves all experts
                 alpha_logits = select(alpha_logits, index, event_dims=3)
+                if regions is None:
+                    alpha_logits = alpha_logits.where(seen, select(masks, z_expert, event_dims=3))
                 code = self.proposals[0].distribution(select(parameters, z_expert, event_dims=1))
                 pyro.sample(f"z_what_{i}", code)  # (h)
                 log_regions.append(log_scope + logsigmoid(alpha_logits))
@@ -229,19 +234,18 @@ class ECONGuide(Guide):
 
     def compete(
         self, scene: Scene, images: Tensor, log_scope: Tensor, alphas: Tensor, parameters: Tensor
-    ) -> dist.Distribution:
-        """(g): P in training; in evaluation certainly the best expert. ``alphas`` are logits."""
-        model = self.model
+    ) -> tuple[dist.Distribution, Tensor]:
+        """(g): P in training; in evaluation certainly the best expert. And logits of masks."""
         with torch.set_grad_enabled(self.enumerates and torch.is_grad_enabled()):
             codes = point_estimate(self.proposals[0].distribution(parameters))
-            layers = apply_each(model.decoders, codes, event_dims=1)
-            colours, mask_logits = layers.tensor_split([-1], -3)
+            logits = apply_each(self.model.decoders, codes, event_dims=1)
+            colours, mask_logits = logits.tensor_split([-1], -3)
             images, scope = images.unsqueeze(-4), log_scope.exp().unsqueeze(-4)
-            best = model.pixel_log_prob(scene, images, images)
-            excess_nll = best - model.pixel_log_prob(scene, images, colours.sigmoid())
-            appearance = (scope * alphas.sigmoid() * excess_nll).sum((-3, -2, -1))
+            pixels = images, colours.sigmoid()
+            best, own = (self.model.pixel_log_prob(scene, images, x) for x in pixels)
+            appearance = (scope * alphas.sigmoid() * (best - own)).sum((-3, -2, -1))
             shape = mask_divergence(alphas, mask_logits, scope).sum((-3, -2, -1))
             logits = -(self.appearance * appearance + shape) / self.temperature
         if not (self.training or self.enumerates):
-            logits = certain_logits(logits.argmax(-1), model.experts).to(logits)
-        return dist.Categorical(logits=logits)
+            logits = certain_logits(logits.argmax(-1), self.model.experts).to(logits)
+        return dist.Categorical(logits=logits), mask_logits

@@ -1,6 +1,9 @@
 """Bounds of several particles against quadrature, an exact posterior, and log p in closed form."""
 
+import re
+import textwrap
 import warnings
+from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -264,6 +267,15 @@ def test_other_arguments():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Importance(1, gradient="stl")
+
+
+def test_the_page_runs_as_it_stands():
+    page = (Path(__file__).parents[2] / "docs" / "toolbox.rst").read_text(encoding="utf-8")
+    sections = re.split(r"\n(?=[^\n]+\n-{5,}\n)", page)
+    (section,) = (part for part in sections if part.startswith("Tighter bounds"))
+    blocks = re.findall(r"code-block:: python\n\n(.*?)\n(?=\S)", section, re.S)
+    assert len(blocks) == 1
+    exec(textwrap.dedent(blocks[0]), {})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -1,5 +1,9 @@
 """Known latents: bounds against sums by hand, gradients against log q, and what is refused."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -407,6 +411,15 @@ def test_the_term_is_a_site_that_can_be_weighed(classes):
         for each, alpha in ((Trace_ELBO(), 0.0), (elbo, 5.0))
     )
     assert without == pytest.approx(plain, rel=1e-9)
+
+
+def test_the_page_runs_as_it_stands():
+    page = (Path(__file__).parents[2] / "docs" / "toolbox.rst").read_text(encoding="utf-8")
+    sections = re.split(r"\n(?=[^\n]+\n-{5,}\n)", page)
+    (section,) = (part for part in sections if part.startswith("Known latents"))
+    blocks = re.findall(r"code-block:: python\n\n(.*?)\n(?=\S)", section, re.S)
+    assert len(blocks) == 1
+    exec(textwrap.dedent(blocks[0]), {})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
