@@ -75,7 +75,6 @@ ELBOS = {
     "trace": Trace_ELBO(),
     "exact": TraceEnum_ELBO(max_plate_nesting=1),
     "importance": Importance(2),
-    "wake": Importance(2, gradient="wake"),
     "summed": Summed(2),
 }
 #: The layer that each pixel shows: in a plate of pixels, too, and of no conditional but the layers' masks.
