@@ -19,8 +19,10 @@ from pyro_scenes import (
     AIRGuide,
     CSTVAEGuide,
     ECONGuide,
+    Importance,
     SpritesGuide,
     STVAEGuide,
+    Summed,
     VAEGuide,
     adam,
     fit,
@@ -68,6 +70,9 @@ ELBOS = {
     "graph": TraceGraph_ELBO(),
     "trace": Trace_ELBO(),
     "exact": TraceEnum_ELBO(max_plate_nesting=1),
+    "importance": Importance(2),
+    "wake": Importance(2, gradient="wake"),
+    "summed": Summed(2),
 }
 #: The layer that each pixel shows: in a plate of pixels, too, and of no conditional but the layers' masks.
 SHOWN = "z_region"
