@@ -35,7 +35,7 @@ ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO(
 
 def parser() -> argparse.ArgumentParser:
     parser = flags(
-        __doc__, out="runs/air_multi_mnist", steps=2000, data_root=True, pretrained="air"
+        __doc__, out="runs/air_multi_mnist", steps=2400, data_root=True, pretrained="air"
     )
     add = parser.add_argument
     add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     text = "height and width of a glimpse in pixels (1.7 times an object's)"
     add("--window", type=sides, metavar="HxW", help=text)
     text = "standard deviation of a pixel (%(default)s)"
-    add("--noise", type=rate, default=0.15, metavar="S", help=text)
+    add("--noise", type=rate, default=0.1, metavar="S", help=text)
     add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
     return parser
 

@@ -20,7 +20,7 @@ def air_pair(
     *,
     window: tuple[int, int] | None = None,
     scale: float = 1 / 3,
-    noise: float = 0.15,
+    noise: float = 0.1,
 ) -> tuple[AIR, AIRGuide]:
     """A model and its guide. On canvases of 50, the sizes are the defaults of the class ``AIR``.
 
