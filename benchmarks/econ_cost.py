@@ -93,7 +93,7 @@ def negative_bound(model: ECON, guide: ECONGuide, images: Tensor) -> Tensor:
         log_scopes = log_scope[:, None]
         maps = images[:, None], (log_scopes + logsigmoid(alphas)).exp(), log_scopes.exp()
         parameters = apply_each(guide.proposals, *maps, event_dims=3)
-        winner = guide.compete(scene, images, log_scope, alphas, parameters)
+        winner, _ = guide.compete(scene, images, log_scope, alphas, parameters)
         expert = winner.sample()
         alpha = select(alphas, expert % alphas.shape[1], event_dims=3)
         proposal = guide.proposals[0].distribution(select(parameters, expert, event_dims=1))

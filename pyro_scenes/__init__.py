@@ -16,6 +16,7 @@ from .inference import (
     save_checkpoint,
     warm_up,
 )
+from .missing import Blind
 from .models import (
     AIR,
     CSTVAE,
@@ -39,6 +40,7 @@ __all__ = [
     "AIR",
     "AIRGuide",
     "Amortised",
+    "Blind",
     "CSTVAE",
     "CSTVAEGuide",
     "Conditional",

@@ -7,13 +7,15 @@ from itertools import count
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from pyro import poutine
 from pyro.distributions import Distribution
 from pyro.nn import PyroModule
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
-from .checks import check_sizes
+from .checks import check_images, check_sizes
+from .networks.unseen import with_mask
 from .random import fork_rng
 
 __all__ = ["Guide", "Model"]
@@ -91,11 +93,16 @@ class Guide(_Named):
 
     Attributes:
         model: The model from which the guide was built.
+        missing: Whether its encoders read one more channel, 1 where a pixel is seen and 0 where it is not
+            (NaN). Without it, give the guide as ``Blind(guide)`` where there are unseen pixels.
     """
 
     model: Any
 
-    def __init__(self, model: Model, kind: type[Model] = Model) -> None:
+    #: Not set where it is False: checkpoints from before it name no such setting.
+    missing: bool = False
+
+    def __init__(self, model: Model, kind: type[Model] = Model, *, missing: bool = False) -> None:
         if not isinstance(model, kind):
             raise TypeError(
                 f"{type(self).__name__} must be built from a model, an instance of {kind.__name__}, got "
@@ -103,11 +110,22 @@ class Guide(_Named):
             )
         super().__init__(model.image_shape)
         self.__dict__["model"] = model  # not registered as a submodule
+        if missing:
+            self.missing = True
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "model":
             raise AttributeError("a guide keeps its model: build a new guide from the other model")
         super().__setattr__(name, value)
+
+    def see(self, images: Tensor) -> Float[Tensor, "n d h w"]:
+        """What encoders read: with ``missing``, 0 for unseen pixels, and the mask as the last channel."""
+        check_images(images, self.blank)
+        return with_mask(images) if self.missing else images
+
+    def see_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape (channels, height, width) in which pictures of this shape are read."""
+        return (shape[0] + self.missing, *shape[1:])
 
     @abstractmethod
     def forward(self, images: Tensor) -> None:

@@ -25,8 +25,8 @@ __all__ = [
 def check_images(images: Tensor, blank: Tensor) -> Tensor:
     """Returns a batch of images; raises unless it has a model's shape, dtype and device, and an image.
 
-    Their range is not checked, since a likelihood may draw any number. Data are checked where they enter
-    (:func:`pyro_scenes.data.as_images`).
+    A pixel that is NaN is not seen. The range is not checked, since a likelihood may draw any number. Data
+    are checked where they enter (:func:`pyro_scenes.data.as_images`).
     """
     if not isinstance(images, Tensor):
         hint = "torch.as_tensor(images), or of a batch of images and labels the images alone"

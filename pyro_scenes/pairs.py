@@ -18,6 +18,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from .base import Model
+from .missing import taking_unseen
 from .random import fork_rng
 from .sites import (
     check_drawn,
@@ -36,6 +37,7 @@ __all__ = [
     "modules_of",
     "replay",
     "unchanged",
+    "warn_caller",
     "warn_training_mode",
 ]
 
@@ -61,8 +63,8 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
         images: A batch that both take.
 
     Raises:
-        ValueError: They do not agree, or a conditional of the model is wrong (see ``Model.check``). The
-            message names the site and says what to write.
+        ValueError: They do not agree, a conditional of the model is wrong (see ``Model.check``), or one makes
+            NaN of unseen (NaN) pixels. The message names the site and says what to write.
 
     Warns:
         UserWarning: Images lie outside the support of their likelihood, such as grey ones of a Bernoulli.
@@ -74,7 +76,7 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
         for owner in modules_of(model):
             if isinstance(owner, Model):
                 owner.check()
-        with pyro.validation_enabled(False):
+        with pyro.validation_enabled(False), taking_unseen(images):
             warn_unsupported(_compare(model, guide, images, *rest))
 
 
@@ -142,14 +144,19 @@ def warn_training_mode(*programs: Callable) -> None:
     modules = dict.fromkeys(module for program in programs for module in modules_of(program))
     names = [type(module).__name__ for module in modules if module.training]
     if names:
-        frames = (frame for frame, _ in walk_stack(sys._getframe()))
-        levels = enumerate((frame.f_globals.get("__name__", "") for frame in frames), 1)
-        warnings.warn(
+        warn_caller(
             f"{' and '.join(names)} in training mode, in which results differ: call model.eval() and "
             "guide.eval() first",
             TrainingModeWarning,
-            stacklevel=next((i for i, name in levels if name.split(".")[0] not in INSIDE), 1),
         )
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns what called the library."""
+    frames = (frame for frame, _ in walk_stack(sys._getframe()))
+    levels = enumerate((frame.f_globals.get("__name__", "") for frame in frames), 1)
+    level = next((i for i, name in levels if name.split(".")[0] not in INSIDE), 1)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:

@@ -16,7 +16,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from .random import RandomState, with_random_state
+from .random import with_random_state
 
 __all__ = [
     "by_image",
@@ -141,7 +141,7 @@ class _At(Messenger):
 
 
 def run_again(
-    guide: Callable, values: Mapping[str, Tensor], state: RandomState, *args: Any, **kwargs: Any
+    guide: Callable, values: Mapping[str, Tensor], state: dict[str, Any], *args: Any, **kwargs: Any
 ) -> poutine.Trace:
     """The trace of a guide at given values of its sites, with the random numbers of an earlier run.
 

@@ -95,10 +95,16 @@ def _is_supported(site: Any) -> bool:
         inside = fn.support.check(site["value"])
     except NotImplementedError:  # a distribution need not say
         return True
+    inside = inside | _is_unseen(site["value"], fn.event_dim)
     if (counted := where_counted(site)) is not None:
         first: Any = (..., *[0] * fn.event_dim)
         inside = inside | ~counted[first]
     return bool(inside.all())
+
+
+def _is_unseen(value: Tensor, events: int) -> Tensor:
+    unseen = value.isnan()
+    return unseen.flatten(-events).any(-1) if events else unseen
 
 
 def latents(trace: poutine.Trace) -> dict[str, Any]:

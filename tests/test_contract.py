@@ -4,7 +4,9 @@ import re
 from functools import partial
 from inspect import signature
 from itertools import product, repeat
+from types import SimpleNamespace
 
+import pyro
 import pytest
 import torch
 from pyro import poutine
@@ -17,6 +19,7 @@ from pyro_scenes import (
     STVAE,
     VAE,
     AIRGuide,
+    Blind,
     CSTVAEGuide,
     ECONGuide,
     Importance,
@@ -29,6 +32,7 @@ from pyro_scenes import (
     sprite_scenes,
 )
 from pyro_scenes.conditionals import RegionProposal
+from pyro_scenes.criticism import sbc
 from pyro_scenes.networks import RegionEncoder, SeededAttention, UNet
 
 SMALL = {"image_shape": (1, 16, 16), "window": (1, 8, 8), "steps": 2, "code": 4}
@@ -258,6 +262,15 @@ def test_a_guide_explains_what_its_model_draws(pair):
     assert (joint.log_prob_sum() - proposed.log_prob_sum()).isfinite()
 
 
+@pytest.mark.filterwarnings("ignore:.*scenes that this model draws have")
+def test_scenes_are_ranked_among_the_draws(pair):
+    model, guide = (module.eval() for module in pair)
+    found = sbc(model, guide, simulations=3, draws=2, batch=2, seed=0)
+    ranks = found["rank"].values
+    assert ranks.shape[0] >= 5 and ranks.shape[1] == 3 and ((ranks >= 0) & (ranks <= 2)).all()
+    assert "log_p" in found["quantity"] and found["truth"].sel(quantity="log_p").notnull().all()
+
+
 def test_a_guide_of_another_model_is_refused(kind, pair):
     build, propose, settings = kind
     model, _ = pair
@@ -274,3 +287,71 @@ def test_the_gpu_trains_too(pair, elbo):
     moved = [not torch.equal(a, b) for a, (_, b) in zip(before, parameters(guide), strict=True)]
     assert sum(moved) > len(moved) / 2
     assert model(size=2).is_cuda
+
+
+def half_seen(model):
+    """Images of 0 and 1, and which of their numbers are seen."""
+    complete = images(model)
+    return complete, torch.rand_like(complete) < 0.5
+
+
+def log_likelihood(model, draws, image):
+    """Of the observed image, at these draws: its site, and increments."""
+    trace = poutine.trace(poutine.replay(model, trace=draws)).get_trace(image)
+    trace.compute_log_prob()
+    terms = [trace.nodes[name] for name in trace.observation_nodes]
+    return sum(site["log_prob"].sum() for site in terms if not site["infer"].get("_deterministic"))
+
+
+def left_out(image, seen):
+    """A likelihood whose unseen pixels are masked out by hand."""
+
+    def likelihood(scene):
+        pixels = image(scene).base_dist
+        whole = pixels.batch_shape[-2:] == seen.shape[-2:]
+        mask = seen if whole else seen.flatten(2).movedim(-1, 0)[..., None, None]
+        return pixels.mask(mask).to_event(3)
+
+    return likelihood
+
+
+def test_log_p_is_of_the_pixels_that_are_seen(pair):
+    model, guide = (part.eval() for part in pair)
+    complete, seen = half_seen(model)
+    draws = poutine.trace(guide).get_trace(complete)
+    got = log_likelihood(model, draws, complete.masked_fill(~seen, torch.nan))
+    scene = poutine.trace(poutine.replay(model, trace=draws)).get_trace(size=5)
+    canvas = scene.nodes["canvas"]["value"]
+    by_hand = model.image(SimpleNamespace(canvas=canvas)).base_dist.log_prob(complete)[seen].sum()
+    torch.testing.assert_close(got, by_hand, rtol=1e-5, atol=1e-4)
+    assert log_likelihood(model, draws, torch.full_like(complete, torch.nan)) == 0
+
+
+def test_no_gradient_depends_on_what_is_not_seen(pair):
+    model, guide = (part.eval() for part in pair)
+    complete, seen = half_seen(model)
+    draws = poutine.trace(guide).get_trace(complete)
+    draws.detach_()
+    image, gradients = model.image, []
+    for under in (torch.nan, 0.1, 0.9):
+        model.image = left_out(image, seen) if under == under else image
+        with pyro.validation_enabled(False):  # 0.1 is no value of a Bernoulli
+            log_p = log_likelihood(model, draws, complete.masked_fill(~seen, under))
+        weights = [value for _, value in parameters(model)]
+        gradients.append(torch.autograd.grad(log_p, weights, allow_unused=True))
+    for one in zip(*gradients, strict=True):
+        assert all(g is None for g in one) or all(torch.equal(g, one[0]) for g in one)
+    assert any(g is not None and g.any() and g.isfinite().all() for g in gradients[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN, which means unseen")
+def test_fit_takes_images_with_holes(pair):
+    model, guide = pair
+    complete, seen = half_seen(model)
+    proposal = (
+        guide if SHOWN in model.latents() else Blind(guide)
+    )  # ECON's leaves out what is unseen
+    elbo = elbo_of("exact" if SHOWN in model.latents() else "trace", model)
+    (record,) = fit(model, proposal, [complete.masked_fill(~seen, torch.nan)], elbo=elbo)
+    assert record.norm > 0
+    assert all(p.grad.isfinite().all() for _, p in parameters(*pair) if p.grad is not None)

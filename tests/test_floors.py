@@ -14,7 +14,7 @@ ROOMS = [
     "supports",
     "checks handlers sites",
     "conditionals",
-    "base",
+    "base missing",
     "pairs particles",
     "models data inference evaluation criticism viz",
     "recipes",

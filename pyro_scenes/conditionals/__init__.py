@@ -8,18 +8,29 @@ include.
 from .amortised import Amortised
 from .families import Conditional, Persist, Pixels, Prior, persist
 from .pose import PoseProposal
+from .posteriors import Posterior, flow, full_covariance, normal
+from .priors import Autoregressive, Mixture, Vamp
 from .product import Product
 from .region import RegionProposal, SpriteProposal
+from .seen import Seen
 
 __all__ = [
     "Amortised",
+    "Autoregressive",
     "Conditional",
+    "Mixture",
     "Persist",
     "Pixels",
     "PoseProposal",
+    "Posterior",
     "Prior",
     "Product",
     "RegionProposal",
+    "Seen",
     "SpriteProposal",
+    "Vamp",
+    "flow",
+    "full_covariance",
+    "normal",
     "persist",
 ]

@@ -13,6 +13,7 @@ from torch.distributions import biject_to
 from torch.distributions.constraints import Constraint
 
 from ..networks import mlp
+from .posteriors import Posterior, normal
 from .product import each_number, without_mixtures
 
 __all__ = ["Amortised"]
@@ -21,33 +22,49 @@ __all__ = ["Amortised"]
 class Amortised(nn.Module):
     """A proposal from features, on the support of a prior; before training it is near the prior.
 
-    On a continuous support it is a transformed Normal. On a discrete one it is a ``OneHotCategorical`` or a
-    ``Bernoulli``, without a reparametrised gradient: train it by the score function.
+    On a continuous support it is of the family ``posterior``, transformed. On a discrete one it is a
+    ``OneHotCategorical`` or a ``Bernoulli``, without a reparametrised gradient: it needs the score function.
 
     Args:
         inputs: Size of the features.
         like: The prior, with one event dimension. If it is continuous, 1,000 draws are taken.
         hidden: Widths of hidden layers between features and parameters.
         narrow: Scale before training, relative to the prior's.
+        posterior: ``normal``, ``full_covariance``, ``flow(layers)``, or another :class:`Posterior`.
 
     Raises:
+        TypeError: ``posterior`` is no :class:`Posterior`.
         ValueError: The prior has not one event dimension, or no bijection to its support is known.
     """
 
     start: Tensor
+    posterior: Posterior = normal
 
     def __init__(
-        self, inputs: int, like: Distribution, *, hidden: tuple[int, ...] = (), narrow: float = 1.0
+        self,
+        inputs: int,
+        like: Distribution,
+        *,
+        hidden: tuple[int, ...] = (),
+        narrow: float = 1.0,
+        posterior: Posterior = normal,
     ) -> None:
         super().__init__()
+        if not isinstance(posterior, Posterior):
+            wanted = "normal, full_covariance, flow(layers), or an object with size, start and read"
+            raise TypeError(f"posterior must be {wanted}, got {posterior!r:.60}")
+        if posterior != normal:  # older checkpoints do not name the default
+            self.posterior = posterior
         self.support = without_mixtures(like.support)
         try:
             (size,) = like.event_shape
             if not self.support.is_discrete:
                 # A simplex has one unconstrained number less than the event.
-                size = 2 * biject_to(self.support).inverse_shape(like.event_shape)[-1]
+                self._line = biject_to(self.support).inverse_shape(like.event_shape)[-1]
+                size = posterior.size(self._line)
             self.head = mlp(inputs, *hidden, size)
-            start = _logits(like) if self.support.is_discrete else _moments(like, narrow)
+            discrete = self.support.is_discrete
+            start = _logits(like) if discrete else _start(like, narrow, posterior)
         except (NotImplementedError, RuntimeError, ValueError) as error:
             raise ValueError(
                 "Amortised proposes vectors: continuous, of bits, or one-hot (OneHotCategorical, not "
@@ -60,16 +77,15 @@ class Amortised(nn.Module):
         return self.distribution(self.start + self.head(features))
 
     def distribution(self, parameters: Float[Tensor, "*batch parameters"]) -> Distribution:
-        """The proposal with these logits; or with these unconstrained means, then scales before softplus."""
+        """The proposal with these logits; or with these numbers of its family, locations first."""
         if isinstance(self.support, type(constraints.one_hot)):
             return dist.OneHotCategorical(logits=parameters)
         if self.support.is_discrete:
             return dist.Bernoulli(logits=parameters).to_event(1)
-        loc, scale = parameters.chunk(2, -1)
-        normal = dist.Normal(loc, nn.functional.softplus(scale) + 1e-4).to_event(1)
+        on_the_line = self.posterior.read(parameters, self._line)
         if isinstance(each_number(self.support), type(constraints.real)):
-            return normal
-        return dist.TransformedDistribution(normal, biject_to(self.support))
+            return on_the_line
+        return dist.TransformedDistribution(on_the_line, biject_to(self.support))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Amortised":
         # ``.to`` and ``.double`` must reach the bounds of the support, too.
@@ -105,13 +121,13 @@ def _logits(like: Distribution) -> Float[Tensor, " size"]:
 
 
 @torch.no_grad()
-def _moments(like: Distribution, narrow: float) -> Float[Tensor, " parameters"]:
-    """Unconstrained medians of a prior, then scales before softplus, from quantiles, for heavy tails."""
+def _start(like: Distribution, narrow: float, posterior: Posterior) -> Float[Tensor, " parameters"]:
+    """The posterior with a prior's medians and scales on the line, by quantiles, for heavy tails."""
     # MixtureOfDiagNormals, for one, takes no sample shape.
     draws = like.expand(torch.Size([1000, *like.batch_shape])).sample()
     values = biject_to(without_mixtures(like.support)).inv(draws).flatten(0, -2)
     # torch has no quantiles in half precision.
     values = values if values.dtype == torch.float64 else values.float()
     low, median, high = torch.quantile(values, values.new_tensor([0.16, 0.5, 0.84]), dim=0)
-    scale = torch.expm1((narrow * (high - low) / 2).clamp(1e-3, 20.0)).log()
-    return torch.cat([median, scale]).to(draws.dtype)
+    scale = (narrow * (high - low) / 2).clamp(1e-3, 20.0)
+    return posterior.start(median, scale).to(draws.dtype)

@@ -13,6 +13,7 @@ from torch.distributions import transform_to
 from torch.distributions.constraints import is_dependent
 
 from ..networks import CERTAIN
+from .seen import Seen
 
 __all__ = ["Conditional", "Persist", "Pixels", "Prior", "persist"]
 
@@ -126,6 +127,8 @@ def persist(logits: Float[Tensor, "*#batch"], z_pres: Float[Tensor, "*#batch"]) 
 class Pixels(_Family):
     """The likelihood of independent pixels with location, or probability, ``scene.canvas``.
 
+    Pixels that are NaN are not seen, and their log p is 0 (:class:`Seen`).
+
     Args:
         family: A family with ``loc`` (Normal, Laplace) or ``probs`` (Bernoulli, for images of 0 and 1).
         learn: Whether the other parameters are trained.
@@ -149,4 +152,4 @@ class Pixels(_Family):
         if self.centre == "probs":
             # Not clamped: a clamp has no gradient at bright pixels that are not explained yet.
             canvas = MIN_PROBABILITY + (1 - 2 * MIN_PROBABILITY) * canvas.clamp(0, 1)
-        return self.family(**{self.centre: canvas}, **self.values()).to_event(3)
+        return Seen(self.family(**{self.centre: canvas}, **self.values()), 3)

@@ -12,6 +12,7 @@ from ..handlers import point_estimate
 from ..networks import GlimpseEncoder, PoseEncoder
 from ..render import inverse, warp
 from .amortised import Amortised
+from .posteriors import Posterior, normal
 
 __all__ = ["PoseProposal"]
 
@@ -32,6 +33,7 @@ class PoseProposal(nn.Module):
         prior: The prior of the pose's code, for its shape and support.
         hidden: Width of the two hidden layers that read the picture.
         looks: Number of looks.
+        posterior: As of :class:`Amortised`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class PoseProposal(nn.Module):
         *,
         hidden: int = 64,
         looks: int = 2,
+        posterior: Posterior = normal,
     ) -> None:
         super().__init__()
         if not is_whole(looks, 0):
@@ -50,7 +53,8 @@ class PoseProposal(nn.Module):
         self.embed = PoseEncoder(picture_shape, hidden)
         if looks:
             self.look = GlimpseEncoder(self.window, LOOK_FEATURES, hidden=(LOOK_FEATURES,))
-        self.head = Amortised(hidden + LOOK_FEATURES * (looks > 0), prior, narrow=0.14)
+        features = hidden + LOOK_FEATURES * (looks > 0)
+        self.head = Amortised(features, prior, narrow=0.14, posterior=posterior)
 
     def forward(
         self, picture: Float[Tensor, "*batch c h w"], pose: Callable[[Tensor], Tensor]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..networks import FlatDecoder, RegionEncoder, glorot
 from .amortised import Amortised
+from .posteriors import Posterior, normal
 from .product import each_number
 
 __all__ = ["RegionProposal", "SpriteProposal"]
@@ -29,12 +30,19 @@ class RegionProposal(nn.Module):
         encoder: From images (n, C, H, W) and regions (n, 1, H, W) in [0, 1] to features.
         features: Number of features.
         prior: The prior of the code, for its shape and support.
+        posterior: As of :class:`Amortised`.
     """
 
-    def __init__(self, encoder: nn.Module, features: int, prior: Distribution) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        features: int,
+        prior: Distribution,
+        posterior: Posterior = normal,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = Amortised(features, prior)
+        self.head = Amortised(features, prior, posterior=posterior)
 
     def forward(
         self,
@@ -51,18 +59,21 @@ class RegionProposal(nn.Module):
 
 
 class Correction(nn.Module):
-    """From a guess of a code to the parameters of a Normal proposal near the guess.
+    """From a guess of a code to the parameters of a proposal near the guess.
 
     Args:
         prior: The prior of the code.
         encoder: From images and regions to ``FEATURES`` features. None: only the guess is read.
+        posterior: As of :class:`Amortised`.
     """
 
-    def __init__(self, prior: Distribution, encoder: nn.Module | None) -> None:
+    def __init__(
+        self, prior: Distribution, encoder: nn.Module | None, posterior: Posterior = normal
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         inputs = prior.event_shape[0] + (FEATURES if encoder else 0)
-        self.head = Amortised(inputs, prior, hidden=(64,), narrow=NARROW)
+        self.head = Amortised(inputs, prior, hidden=(64,), narrow=NARROW, posterior=posterior)
         glorot(self.head, last=0.1)
 
     def forward(
@@ -72,9 +83,9 @@ class Correction(nn.Module):
         guesses: Float[Tensor, "n code"],
     ) -> Float[Tensor, "n parameters"]:
         features = [] if self.encoder is None else [self.encoder(images, regions)]
-        scales = self.head.start.chunk(2)[1].expand_as(guesses)
+        others = self.head.start[guesses.shape[1] :].expand(len(guesses), -1)  # than locations
         corrections = self.head.head(torch.cat([*features, guesses.detach()], 1))
-        return torch.cat([guesses, scales], 1) + corrections
+        return torch.cat([guesses, others], 1) + corrections
 
 
 class SpriteProposal(nn.Module):
@@ -84,11 +95,14 @@ class SpriteProposal(nn.Module):
         model: Used for its decoder at each call; not a submodule.
         expert: The decoder's number. The decoder has a method ``guess(images, regions, scopes)``.
         prior: The prior of the code, whose support is all real numbers, as a guess may be any.
+        posterior: As of :class:`Amortised`.
     """
 
     model: Any
 
-    def __init__(self, model: Any, expert: int, prior: Distribution) -> None:
+    def __init__(
+        self, model: Any, expert: int, prior: Distribution, posterior: Posterior = normal
+    ) -> None:
         super().__init__()
         if not isinstance(each_number(prior.support), type(constraints.real)):
             raise ValueError(
@@ -99,7 +113,7 @@ class SpriteProposal(nn.Module):
         flat = isinstance(model.decoders[expert], FlatDecoder)
         shape = model.image_shape
         encoder = None if flat else RegionEncoder(shape, FEATURES, channels=24, blocks=2, fold=2)
-        self.correct = Correction(prior, encoder)
+        self.correct = Correction(prior, encoder, posterior)
 
     def forward(
         self,

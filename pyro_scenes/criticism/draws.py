@@ -17,7 +17,7 @@ from ..random import fork_rng
 from ..sites import where_counted
 from .groups import assemble
 
-__all__ = ["to_arviz"]
+__all__ = ["check_seed", "to_arviz", "value_of"]
 
 
 def to_arviz(
@@ -38,7 +38,8 @@ def to_arviz(
         model: A Pyro model, called as ``model(None, *rest, size=n)``, with a plate ``"images"`` and a site
             ``"image"``; sites outside the plate get no ``image_id``.
         guide: Its guide, called as ``guide(images, *rest)``: draws every latent of the model.
-        images: At least one, on the device of the model; the result is on the CPU.
+        images: At least one, on the device of the model; the result is on the CPU. NaN is a pixel that is not
+            seen: it stays NaN in ``observed_data``, and is drawn in ``posterior_predictive``.
         rest: What a batch has beside images, such as ECON's regions.
         draws: Number of draws for each image, at least 1.
         seed: Makes the draws reproducible, and leaves torch's random state as it was.
@@ -75,16 +76,23 @@ def _check(
             f"images must be (n, C, H, W) with n > 0, got {tuple(images.shape)}: give one image as "
             "image[None], grey images as images[:, None]"
         )
-    if not images.isfinite().all():
-        raise ValueError("images must be finite numbers, found NaN or infinity: see data.as_images")
+    if images.isinf().any():
+        raise ValueError(
+            "images must be finite numbers or NaN (unseen), found infinity: see data.as_images"
+        )
     if not is_whole(draws, 1):
         raise ValueError(f"draws must be a whole number, at least 1, got {draws!r:.60}")
-    if not (seed is None or (is_whole(seed, 0) and seed < 2**63)):
-        raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r:.60}")
+    check_seed(seed)
     labels = np.arange(len(images)) if image_ids is None else np.asarray(image_ids)
     if labels.shape != (len(images),):
         raise ValueError(f"image_ids must be {len(images)} labels, got shape {labels.shape}")
     return labels
+
+
+def check_seed(seed: int | None) -> None:
+    """Raises a ValueError unless a seed, if there is one, is one of torch."""
+    if not (seed is None or (is_whole(seed, 0) and seed < 2**63)):
+        raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r:.60}")
 
 
 def _complete(
@@ -104,11 +112,11 @@ def _complete(
             site = trace.nodes[name]
             if site["is_observed"] and not site["infer"].get("_deterministic"):
                 continue  # a factor
-            values[name].append(_value(name, site, size))
+            values[name].append(value_of(name, site, size))
     return {name: np.stack(values.pop(name)) for name in list(values)}
 
 
-def _value(name: str, site: dict[str, Any], size: int) -> np.ndarray:
+def value_of(name: str, site: dict[str, Any], size: int) -> np.ndarray:
     """A site's value (size, ...), or (1, ...) if it is outside the plate of images."""
     value = site["value"]
     drawn = name != "image" and not site["is_observed"]

@@ -40,6 +40,8 @@ def statistics(data: Mapping | Iterable[Mapping], **functions: Callable) -> Any:
               each draw of the posterior.
 
             A function of two parameters without a default is of the second kind. Default: :data:`STATISTICS`.
+            A pixel that was not observed (NaN) is 0 in observed and predicted images, so that only what was
+            seen is compared.
 
     Returns:
         An object of the same kind: a variable (chain, draw, image_id) for each statistic in
@@ -57,7 +59,7 @@ def statistics(data: Mapping | Iterable[Mapping], **functions: Callable) -> Any:
         for group, latents in _LATENTS.items():
             if group in batch and "image" in batch[group].data_vars:
                 # A file that is read lazily is slow by slices.
-                image = batch[group]["image"].compute()
+                image = _where_seen(batch[group]["image"].compute(), batch)
                 draws = _latents(batch, latents, functions)
                 values = {f: _apply(T, image, draws) for f, T in (functions or STATISTICS).items()}
                 parts[group].append(xr.Dataset(values))
@@ -81,6 +83,14 @@ def _batches(data: Any) -> Iterator[Mapping]:
         if not isinstance(batch, Mapping):
             raise TypeError(f"{wanted}, got {type(batch).__name__} in it")
         yield batch
+
+
+def _where_seen(image: xr.DataArray, batch: Mapping) -> xr.DataArray:
+    """0 where the observed image is not seen (NaN), whichever image it is."""
+    if "observed_data" not in batch:
+        return image
+    seen = batch["observed_data"]["image"].notnull().compute()
+    return image if seen.all() else image.where(seen, 0)
 
 
 def _takes_draw(function: Callable) -> bool:

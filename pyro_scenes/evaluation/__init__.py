@@ -39,6 +39,7 @@ from .depth import (
     object_counts,
     solved,
 )
+from .inpainting import Inpainting, inpaint, unseen_error
 from .layer_metrics import LayerMetrics, layer_metrics, r_squared
 from .layers import Layers, doubt, explanations, see_layers
 from .matching import Match, best_match, iou, layer_iou, match_layers, overlap
@@ -72,6 +73,7 @@ __all__ = [
     "Counting",
     "Decomposition",
     "DepthOrder",
+    "Inpainting",
     "Interpretation",
     "LayerMetrics",
     "Layers",
@@ -112,6 +114,7 @@ __all__ = [
     "extra_share",
     "floors",
     "importance_bound",
+    "inpaint",
     "interpret",
     "iou",
     "layer_iou",
@@ -144,5 +147,6 @@ __all__ = [
     "specialisation",
     "train_reader",
     "train_shape_reader",
+    "unseen_error",
     "visible_parts",
 ]

@@ -10,6 +10,7 @@ from jaxtyping import AbstractArray, Float, UInt8, jaxtyped
 from torch import Tensor
 
 from ..checks import check_sizes, is_integer
+from ..missing import taking_unseen
 
 __all__ = ["checked", "split"]
 
@@ -22,16 +23,21 @@ def checked(function: Function) -> Function:
     Each is looked at alone: whether they fit each other is the function's own to say. It then raises
 
     * a TypeError where an argument is no tensor, or not that named tuple;
-    * a ValueError where a tensor has another dtype or rank, or ``images`` are not finite.
+    * a ValueError where a tensor has another dtype or rank, or ``images`` are not finite. To a function that
+      has a ``guide``, NaN is a pixel that is not seen; a guide that makes NaN of it is named.
     """
     arguments = signature(function)
     hints = {name: _classes(p.annotation) for name, p in arguments.parameters.items()}
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        for name, value in arguments.bind(*args, **kwargs).arguments.items():
+        given = arguments.bind(*args, **kwargs).arguments
+        for name, value in given.items():
             _check(name, value, hints[name])
-        return function(*args, **kwargs)
+        images = given.get("images")
+        _check_values(images, may_be_unseen="guide" in given)
+        with taking_unseen(images):
+            return function(*args, **kwargs)
 
     return cast(Function, call)
 
@@ -65,8 +71,6 @@ def _check(name: str, value: Any, classes: tuple[type, ...]) -> None:
     # A context of its own: a caller's shapes may have the same letters.
     with jaxtyped("context"):
         fits = not classes or isinstance(value, classes)
-    if fits and name == "images" and isinstance(value, Tensor) and not value.isfinite().all():
-        raise ValueError("images must be finite numbers, found NaN or infinity: see data.as_images")
     if fits:
         return
     wanted = " or ".join(_words(kind) for kind in classes)
@@ -74,6 +78,13 @@ def _check(name: str, value: Any, classes: tuple[type, ...]) -> None:
         hint = f": give {name}.long()" * (is_integer(value) and "integers" in wanted)
         raise ValueError(f"{name} must be {wanted}, got {value.dtype} {tuple(value.shape)}{hint}")
     raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
+
+
+def _check_values(images: Any, may_be_unseen: bool) -> None:
+    if not isinstance(images, Tensor) or images.isfinite().all():
+        return
+    if images.isinf().any() or not may_be_unseen:
+        raise ValueError("images must be finite numbers, found NaN or infinity: see data.as_images")
 
 
 def _words(kind: Any) -> str:

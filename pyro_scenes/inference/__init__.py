@@ -9,6 +9,7 @@ from .checkpoint import (
 )
 from .fit import Diverged, Record, fit
 from .importance import Importance
+from .parallel import Parallel
 from .parameters import adam
 from .schedule import falling, plateaus, ramp, scale_lr, warm_up
 from .summed import Summed
@@ -20,6 +21,7 @@ __all__ = [
     "Diverged",
     "Importance",
     "MaskLoss",
+    "Parallel",
     "Record",
     "Summed",
     "Surrogate",

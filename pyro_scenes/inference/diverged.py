@@ -1,6 +1,5 @@
 """Numbers that are not finite in a training: noticing them, and saying where they come from."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -10,16 +9,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..missing import NOT_FINITE
 from ..pairs import modules_of, unchanged
 
-__all__ = ["NOT_FINITE", "Diverged", "Step", "diverge", "divergence"]
-
-# What torch says of parameters and draws of a distribution that are not finite.
-NOT_FINITE = re.compile(
-    r"Expected parameter .* to satisfy the constraint"
-    r"|Expected value argument (.|\n)* within the support(.|\n)*\bnan\b"
-    r"|probability tensor contains either|Expected p_in >= 0|invalid multinomial distribution"
-)
+__all__ = ["Diverged", "Step", "diverge", "divergence"]
 
 
 class Diverged(RuntimeError):
@@ -72,7 +65,7 @@ def _sources(step: Step) -> list[str]:
         for i, part in enumerate(step.parts)
         if isinstance(part, Tensor)
     ]
-    wrong = [name for name, part in named if not part.isfinite().all()]
+    wrong = [_named(name, part) for name, part in named if not part.isfinite().all()]
     used = _used(step)
     for module in [*modules_of(step.model), *modules_of(step.guide)]:
         buffers, weights = (
@@ -83,6 +76,11 @@ def _sources(step: Step) -> list[str]:
         wrong += [f"buffer {name}" for name, part in buffers if part.isnan().any()]
         wrong += [name for name, part in weights if not part.isfinite().all()]
     return wrong
+
+
+def _named(name: str, part: Tensor) -> str:
+    unseen = " (NaN: unseen pixels, of which a guide may make NaN, see Blind)"
+    return name if part.isinf().any() else name + unseen
 
 
 def _used(step: Step) -> set[int]:

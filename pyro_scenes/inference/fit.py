@@ -1,9 +1,10 @@
 """``fit``: stochastic variational inference as a generator; between steps it is the caller's loop."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from inspect import Parameter, signature
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -52,7 +53,8 @@ def fit(
             inside handlers, such as ``poutine.condition(model, ...)``.
         guide: Its guide, called alike.
         batches: Float images, for as many steps as there are batches; or tuples and lists whose first part
-            is the images: both are then called with all parts, ``model(*batch)``.
+            is the images: both are then called with all parts, ``model(*batch)``. A pixel that is NaN is not
+            seen.
         elbo: Any ELBO of Pyro. Default: ``TraceGraph_ELBO()``, the score function with baselines. A
             ``TraceEnum_ELBO`` sums exactly over every finite discrete latent of the guide that is one
             number; vectors (one-hot codes) are drawn.
@@ -66,9 +68,9 @@ def fit(
             constraint; that step is not taken.
         TypeError: An argument is not of its type, a batch has parts that model or guide do not take, or
             ``elbo`` has two losses, as ``ReweightedWakeSleep`` has.
-        ValueError: ``start`` or ``clip`` is outside its range, the first batch is not finite, model and guide
-            do not agree (:func:`pyro_scenes.check_guide`), or one of them changed under a ``Jit*_ELBO``,
-            which would not see it.
+        ValueError: ``start`` or ``clip`` is outside its range, the first batch is infinite somewhere, model
+            and guide do not agree (:func:`pyro_scenes.check_guide`), or one of them changed under a
+            ``Jit*_ELBO``, which would not see it.
         RuntimeError: No parameter of the optimiser gets a gradient, one that was swapped in is not in it, or
             gradients are off (``torch.no_grad``).
 
@@ -121,10 +123,19 @@ def _first(step: Step, optim: Optimizer | None) -> Parameters:
     """Checks model and guide, and finds their parameters in the same run."""
     for function in (step.model, step.guide):
         _check_call(function, step.parts)
-    if not all(part.isfinite().all() for part in step.parts if isinstance(part, torch.Tensor)):
-        raise ValueError("the first batch has numbers that are NaN or infinite: see data.as_images")
+    images, *others = [part for part in step.parts if isinstance(part, Tensor)] or [torch.zeros(())]
+    if images.isinf().any() or not all(part.isfinite().all() for part in others):
+        raise ValueError(
+            "the first batch has numbers that are infinite, or NaN in a part that is not of images: see "
+            "data.as_images"
+        )
     with poutine.trace(param_only=True) as used, divergence(step):
         check_guide(step.model, step.guide, *step.parts)
+    if share := images.isnan().double().mean().item():
+        warnings.warn(
+            f"{share:.2%} of the first batch's pixels are NaN, which means unseen: they are not scored",
+            stacklevel=3,
+        )
     return Parameters(step.model, step.guide, optim, used.trace)
 
 

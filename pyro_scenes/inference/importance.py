@@ -40,9 +40,9 @@ class Importance(Objective):
     ``"iwae"``
         Unbiased for the bound. Its signal vanishes against its noise as K grows (Rainforth et al., 2018).
     ``"dreg"``
-        Unbiased for the bound, doubly reparameterised (Tucker et al., 2019, https://arxiv.org/abs/1810.04152):
-        it gets better as K grows, and is 0 in each draw where q is the posterior. Latents without a
-        reparameterisation have the signal L - v_k, less the control variate.
+        Unbiased for the bound, doubly reparameterised (Tucker et al., 2019,
+        https://arxiv.org/abs/1810.04152): it gets better as K grows, and is 0 in each draw where q is the
+        posterior. What is not reparameterised has the signal L - v_k, less the control variate.
     ``"stl"``
         "Sticking the landing" (Roeder et al., 2017): biased for K > 1, for comparisons.
     ``"wake"``

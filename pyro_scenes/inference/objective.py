@@ -19,7 +19,7 @@ class Objective(ELBO):
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """The loss, with the gradient of this objective. Without gradients, in a ``no_grad``, the loss alone."""
+        """The loss, with this objective's gradient; inside ``no_grad`` the loss alone."""
 
     @torch.no_grad()
     def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:

@@ -18,7 +18,8 @@ class Paths(Messenger):
     """Inside, each reparameterised draw is a gate: gradients that run back through it are multiplied.
 
     Outside a trace, the trace records the values behind the gates: of a log q, the derivative by a site's
-    own value, too, runs through its gate. Inside a trace only what depends on a draw later is behind its gate.
+    own value runs through its gate, too. Inside a trace only what depends on a draw later is behind its
+    gate, and flows that know the inverse of their own draws alone still do.
 
     Attributes:
         factor: What gradients through draws are multiplied by when they are computed: a number, or one for

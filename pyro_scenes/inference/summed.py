@@ -29,9 +29,8 @@ class Summed(Objective):
     The weight of a draw z of the other latents is ``w = sum over d of p(image, d, z) / q(z | d, image)``: the
     guide's q(d) is not in it. So the bound is tighter than :class:`Importance`'s with as many particles, and
     what the guide believes about d changes neither its value nor the gradients of the rest. In the same step
-    q(d) is trained to predict the model's own posterior, by the gradient of
-    ``E[log q(d | z, image)]`` over p(d | z, image), self-normalised over particles (wake-phase phi, in which d
-    is summed out, too)::
+    q(d) is trained to predict the model's own posterior, by the gradient of ``E[log q(d | z, image)]`` over
+    p(d | z, image) at fixed z, self-normalised over particles: wake-phase phi, in which d is summed out, too::
 
         for record in fit(model, guide, batches, elbo=Summed(8)): ...
 
@@ -71,7 +70,8 @@ class Summed(Objective):
         surrogate = bound.sum() + score(bound - without_each(log_w), proposed, "unscaled_log_prob")
         if leaves:
             posterior = torch.autograd.grad(bound.sum(), [*leaves.values()], retain_graph=True)
-            wake = sum((p * q).sum() for p, q in zip(posterior, chances.values(), strict=True))
+            trained = zip(posterior, chances.values(), strict=True)
+            wake = torch.stack([(p * log_q).sum() for p, log_q in trained]).sum()
             surrogate = surrogate + wake - paths.through(wake)
         return as_loss(bound, surrogate)
 
@@ -104,8 +104,8 @@ def _contract(
     """log w of each image: the sum over all discrete latents that are enumerated.
 
     Args:
-        leaves: What is added to the logarithm of each term of the sum, by enumerated site of the guide: zeros,
-            whose gradients are the posterior probabilities of the values.
+        leaves: What is added to the logarithm of each term of the sum, by enumerated site of the guide:
+            zeros, whose gradients are the posterior probabilities of the values.
         images: The symbol of the plate of images.
         size: The number of images, particles included.
     """
@@ -121,7 +121,7 @@ def _contract(
                     if name in leaves:
                         of_site = [leaves[name], *_certainty(site)]
                 terms.setdefault(plates, []).extend(of_site)
-    symbols = {symbol for each in terms.values() for term in each for symbol in term._pyro_dims}
+    symbols = {symbol for each in terms.values() for term in each for symbol in _dims(term)}
     summed = symbols - {*joint.plate_to_symbol.values()}
     return contract_to_tensor(terms, summed, target_ordinal=frozenset(images))
 
@@ -173,7 +173,11 @@ def _plate_of_images(size: int, *traces: poutine.Trace) -> str:
 
 def _zeros_like(log_q: Tensor) -> Tensor:
     zeros = torch.zeros_like(log_q, requires_grad=torch.is_grad_enabled())
-    return _with_dims(zeros, log_q._pyro_dims)  # type: ignore[attr-defined]
+    return _with_dims(zeros, _dims(log_q))
+
+
+def _dims(packed_tensor: Any) -> str:
+    return packed_tensor._pyro_dims
 
 
 def _with_dims(tensor: Tensor, dims: str) -> Tensor:

@@ -31,6 +31,7 @@ Departs from the paper:
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyro
@@ -43,6 +44,7 @@ from torch import Tensor, nn
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
 from ..conditionals import Amortised, Conditional, Persist, Pixels, Prior, persist
+from ..conditionals.posteriors import Posterior, normal
 from ..networks import GlimpseDecoder, GlimpseEncoder, ImageEncoder, mlp
 from ..render import glance, place
 
@@ -57,6 +59,7 @@ class Scene(NamedTuple):
     z_pres: Float[Tensor, "*batch"]
     z_where: Float[Tensor, "*batch pose"] | None = None  # None before the first object
     z_what: Float[Tensor, "*batch code"] | None = None
+    past: tuple[tuple[Tensor, Tensor], ...] = ()  # z_where and z_what of each step before
 
 
 class AIR(Model):
@@ -91,11 +94,11 @@ class AIR(Model):
         if window[0] != self.image_shape[0]:
             raise ValueError(f"window must be ({self.image_shape[0]}, h, w), got {window}")
         self.window, self.steps = tuple(window), steps
-        normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
+        standard = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
         pose = Prior(dist.Normal, loc=[3.0, 0.0, 0.0], scale=[0.2, 1.0, 1.0])
         self.z_pres = Persist(0.01) if z_pres is None else z_pres
         self.z_where = pose if z_where is None else z_where
-        self.z_what = normal if z_what is None else z_what
+        self.z_what = standard if z_what is None else z_what
         self.decoder = GlimpseDecoder(code, self.window) if decoder is None else decoder
         self.image = Pixels(dist.Normal, scale=0.3) if image is None else image
 
@@ -133,7 +136,8 @@ class AIR(Model):
             if images is not None:
                 before, evidence = evidence, self.likelihood(canvas).log_prob(images)
                 pyro.factor(f"evidence_{t}", evidence - before)  # (e), its increment
-        return Scene(t + 1, canvas, z_pres, z_where, z_what), evidence
+        past = (*scene.past, (z_where, z_what))
+        return Scene(t + 1, canvas, z_pres, z_where, z_what, past), evidence
 
     def check_parts(self) -> None:
         scene = Scene(0, self.blank[None], self.blank.new_ones(1))
@@ -147,8 +151,7 @@ class AIR(Model):
         scene = scene._replace(z_where=z_where)
         z_what = check_conditional("z_what", self.z_what, scene, 1).sample().reshape(1, -1)
         glimpse = check_decoder("decoder", self.decoder, z_what, self.window)
-        canvas = place(glimpse, z_where, self.image_shape)
-        scene = Scene(0, canvas, self.blank.new_ones(1))
+        scene = Scene(0, place(glimpse, z_where, self.image_shape), self.blank.new_ones(1))
         check_conditional("image", self.image, scene, self.image_shape)
 
     def likelihood(self, canvas: Float[Tensor, "*batch c h w"]) -> dist.Distribution:
@@ -175,9 +178,10 @@ class AIRGuide(Guide):
         cell: Returns the recurrent cell, ``cell(input_size, hidden)``, which is called as
             ``cell(input, state)``, with state None at first. Default: ``nn.LSTMCell``.
         presence: Logit of presence before training. Above 0, so that objects are learned at all.
-        certainty: Bound on the logits of presence in training mode (3: probabilities of 4.7 % or more).
-            Without it a guide soon leaves out all objects, or uses two for each, and stays so. Call
-            ``guide.eval()`` after training.
+        certainty: Bound on the logits of presence in training (3: probabilities from 4.7 % up), without which
+            a guide soon leaves out all objects, or uses two for each. Call ``guide.eval()`` after it.
+        missing: Whether encoders also read which pixels are seen, of a glimpse through its window.
+        posterior: The family of the default proposals, such as ``full_covariance``: see ``Amortised``.
         z_where, z_what: Proposals, from features (n, hidden) and (n, 200) to a distribution. Default:
             ``Amortised``. A discrete code is drawn, also under ``TraceEnum_ELBO``.
     """
@@ -190,36 +194,38 @@ class AIRGuide(Guide):
         cell: Callable[[int, int], Callable] = nn.LSTMCell,
         presence: float = 1.0,
         certainty: float = 3.0,
+        missing: bool = False,
+        posterior: Posterior = normal,
         z_where: Callable[[Tensor], dist.Distribution] | None = None,
         z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
-        super().__init__(model, AIR)
+        super().__init__(model, AIR, missing=missing)
         check_sizes(hidden=hidden)
         if not 0 < certainty < float("inf"):
             raise ValueError(f"certainty must be a logit above 0, got {certainty}")
-        self.window, self.steps = model.window, model.steps
+        self.window, self.steps = self.see_shape(model.window), model.steps
         self.presence, self.certainty = presence, certainty
         _, pose, code, *_ = model.latents().values()
         self.sizes = sizes = pose.event_shape[0], code.event_shape[0]
-        self.register_buffer("zeros", torch.zeros(sum(sizes)), persistent=False)
-        self.embed = ImageEncoder(model.image_shape, hidden)
+        self.embed = ImageEncoder(self.see_shape(model.image_shape), hidden)
         self.cell = cell(hidden + sum(sizes), hidden)
         self.z_pres = mlp(hidden, 200, 1)
-        self.z_where = Amortised(hidden, pose, hidden=(200,)) if z_where is None else z_where
+        head = partial(Amortised, posterior=posterior)
+        self.z_where = head(hidden, pose, hidden=(200,)) if z_where is None else z_where
         self.encode = GlimpseEncoder(self.window)
-        self.z_what = Amortised(200, code, hidden=(100,)) if z_what is None else z_what
+        self.z_what = head(200, code, hidden=(100,)) if z_what is None else z_what
         self.baseline = mlp(hidden, 200, 1)
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
-        size = len(check_images(images, self.blank))
-        with pyro.plate("images", size, dim=-1):
-            zeros = self.zeros.expand(size, -1).split(self.sizes, -1)
+        images = self.see(images)
+        with pyro.plate("images", size := len(images), dim=-1):
+            zeros = (images.new_zeros(size, numbers) for numbers in self.sizes)
             state = GuideState(self.embed(images), images.new_ones(size), *zeros)
             for t in pyro.markov(range(self.steps), history=1):  # as in the model
                 state = self.step(t, state, images)
 
-    def step(self, t: int, state: GuideState, images: Float[Tensor, "n c h w"]) -> GuideState:
+    def step(self, t: int, state: GuideState, images: Float[Tensor, "n d h w"]) -> GuideState:
         """Proposes one more object: its presence, its pose, its code."""
         inputs = torch.cat([state.features, state.z_where, state.z_what], -1)
         cell_state = self.cell(inputs, state.cell_state)
@@ -231,8 +237,7 @@ class AIRGuide(Guide):
         z_pres = pyro.sample(f"z_pres_{t}", q_pres, infer=self.control(h, state.z_pres))  # (g)
         with poutine.mask(mask=z_pres.bool()):
             z_where = pyro.sample(f"z_where_{t}", self.z_where(h))  # (h)
-            glimpse = glance(images, z_where, self.window)
-            q_what = self.z_what(self.encode(glimpse))
+            q_what = self.z_what(self.encode(glance(images, z_where, self.window)))
             z_what = pyro.sample(f"z_what_{t}", q_what, infer={"enumerate": None})  # (i)
         return GuideState(state.features, z_pres, z_where, z_what, cell_state)
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ..networks import certain_logits, settle
 from ..render import mask_divergence
 
-__all__ = ["Competition", "Losses"]
+__all__ = ["Candidates", "Competition", "Losses"]
 
 
 class Losses(NamedTuple):
@@ -20,6 +20,16 @@ class Losses(NamedTuple):
     candidate_loss: Float[Tensor, "n candidates"]  # (g1): the least of a sprite, less its gain
     sprite_loss: Float[Tensor, "n candidates sprites"]  # (g2): lambda L_x + L_r - gain
     cost: Float[Tensor, "n candidates"]  # by which the layer would lower the bound
+
+
+class Candidates(NamedTuple):
+    """Parts of each image that may be the next layer."""
+
+    seeds: Int[Tensor, "n candidates"]
+    parameters: Float[Tensor, "n candidates sprites parameters"]  # of the sprites' proposals
+    candidate_loss: Float[Tensor, "n candidates"]  # these three as in :class:`Losses`
+    sprite_loss: Float[Tensor, "n candidates sprites"]
+    cost: Float[Tensor, "n candidates"]
 
 
 @dataclass(frozen=True)

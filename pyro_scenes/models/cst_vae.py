@@ -37,7 +37,7 @@ from pyro.distributions import Distribution
 from torch import Tensor
 
 from ..checks import check_images, check_sizes
-from ..conditionals import Conditional
+from ..conditionals import Conditional, Posterior, normal
 from ..handlers import expected
 from .st_vae import Layer, Layered, LayeredGuide, record
 
@@ -122,6 +122,8 @@ class CSTVAEGuide(LayeredGuide):
         sweeps: How often all layers are proposed; 1 in the paper. Only the last sweep draws. The others take
             point estimates, without a gradient, so that a residual also lacks the layers behind. It may
             change between steps, and is not in checkpoints; 1 is better at the start of training.
+        missing: Whether encoders also read which pixels are seen, of a glimpse through its window.
+        posterior: The family of the default proposals, such as ``full_covariance``: see ``Amortised``.
         z_what: Proposal, from features (n, hidden) to a distribution. Default: ``Amortised``.
     """
 
@@ -134,17 +136,19 @@ class CSTVAEGuide(LayeredGuide):
         looks: int = 2,
         sweeps: int = 2,
         explained: bool = True,
+        missing: bool = False,
+        posterior: Posterior = normal,
         z_what: Callable[[Tensor], Distribution] | None = None,
     ) -> None:
-        super().__init__(model, CSTVAE)
+        super().__init__(model, CSTVAE, missing=missing)
         check_sizes(sweeps=sweeps)
         self.explained = explained and model.layers > 1
         self.layers, self.sweeps = model.layers, sweeps
         channels = (1 + self.explained) * model.image_shape[0]
-        self.add_proposals(channels, "_0", hidden, pose_hidden, looks, z_what)
+        self.add_proposals(channels, "_0", posterior, z_what, hidden, pose_hidden, looks)
 
     def forward(self, images: Tensor) -> None:
-        check_images(images, self.blank)
+        images = self.see(images)
         check_sizes(sweeps=self.sweeps)
         latest: dict[int, Layer] = {}
         with pyro.plate("images", len(images), dim=-1):
@@ -154,12 +158,16 @@ class CSTVAEGuide(LayeredGuide):
             self.sweep(images, latest)
 
     def sweep(
-        self, images: Float[Tensor, "n c h w"], latest: dict[int, Layer]
+        self, images: Float[Tensor, "n d h w"], latest: dict[int, Layer]
     ) -> tuple[Float[Tensor, "... 2 3"], Float[Tensor, "... code"]]:
         """Proposes all layers. Updates ``latest``, except the last layer, whose T and code it returns."""
+        images, mask = images.tensor_split([self.image_shape[0]], -3)
         for i in pyro.markov(range(self.layers), history=self.layers):  # as in the model
             residual = self.residual(images, latest, i)  # (g)
             picture = torch.cat([residual, images - residual], -3) if self.explained else residual
+            if self.missing:
+                mask = mask.expand(*picture.shape[:-3], *mask.shape[-3:])
+                picture = torch.cat([picture, mask], -3)
             transform, z_what = self.propose(picture, f"_{i}")  # (h), (i)
             if i < self.layers - 1:
                 latest[i] = self.model.render(transform, z_what)

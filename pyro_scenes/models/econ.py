@@ -48,9 +48,9 @@ from ..checks import (
     check_regions,
     check_sizes,
 )
-from ..conditionals import Conditional, Pixels, Prior, RegionProposal
+from ..conditionals import Conditional, Pixels, Posterior, Prior, RegionProposal, normal
 from ..handlers import point_estimate
-from ..networks import CERTAIN, BroadcastDecoder, RegionEncoder, UNet
+from ..networks import CERTAIN, BroadcastDecoder, RegionEncoder, UNet, fill, is_seen
 from ..networks.experts import apply_each, apply_selected, certain_logits, select
 from ..render import mask_divergence
 from .painted import Painted, draw_regions
@@ -96,9 +96,9 @@ class ECON(Painted):
         check_sizes(experts=experts, layers=layers, code=code)
         self.experts, self.layers = experts, layers
         uniform = Prior(dist.Categorical, probs=[1 / experts] * experts)
-        normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
+        standard = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
         self.z_expert = uniform if z_expert is None else z_expert
-        self.z_what = normal if z_what is None else z_what
+        self.z_what = standard if z_what is None else z_what
         if decoders is None:
             decoders = [BroadcastDecoder(code, image_shape) for _ in range(experts)]
         self.decoders = nn.ModuleList(check_experts("decoders", decoders, experts))
@@ -148,7 +148,7 @@ class ECON(Painted):
 
 
 class ECONGuide(Guide):
-    """The guide of an :class:`ECON`. If it is given ``regions``, it uses them instead of attention.
+    """An :class:`ECON`'s guide. Given ``regions``, it uses them, no attention. No scope has unseen pixels.
 
     In training the expert is drawn from P, in evaluation it is the best; no gradient passes through (g), as
     in the paper. With ``choice="enumerate"``, ``TraceEnum_ELBO`` sums over all K^T sequences of experts.
@@ -159,6 +159,7 @@ class ECONGuide(Guide):
             (n, 1, H, W), by default ``UNet``; and like ``RegionProposal``, with one ``distribution`` for all.
         appearance, temperature: lambda in (g), and the divisor of its exponent, in nats.
         choice: ``compete`` or ``enumerate``.
+        posterior: The family of the default proposals, such as ``full_covariance``: see ``Amortised``.
     """
 
     model: ECON
@@ -173,6 +174,7 @@ class ECONGuide(Guide):
         appearance: float = 1.0,
         temperature: float = 1.0,
         choice: str = "compete",
+        posterior: Posterior = normal,
     ) -> None:
         super().__init__(model, ECON)
         if not (appearance >= 0 and temperature > 0 and choice in ("compete", "enumerate")):
@@ -183,7 +185,8 @@ class ECONGuide(Guide):
         shape, prior, each = model.image_shape, model.latents()["z_what_0"], range(model.experts)
         size = 4 * prior.event_shape[0]  # the paper's App. C.2.1
         if proposals is None:
-            proposals = [RegionProposal(RegionEncoder(shape, size), size, prior) for _ in each]
+            encoders = [RegionEncoder(shape, size) for _ in each]
+            proposals = [RegionProposal(encoder, size, prior, posterior) for encoder in encoders]
         if attention is None:
             attention = unets = [UNet(shape[0] + 1) for _ in each]
             unets[0].check_size(shape[1:])
@@ -197,24 +200,28 @@ class ECONGuide(Guide):
         layers = self.model.layers if layers is None else layers
         check_sizes(layers=layers)
         check_regions(regions, check_images(images, self.blank), layers)
+        seen, images = is_seen(images), fill(images)
         infer: dict[str, Any] = {"enumerate": "parallel" if self.enumerates else None}
         with pyro.plate("images", len(images), dim=-1):
             log_scope, log_regions = torch.zeros_like(images[:, :1]), []
             for i in range(layers):
+                free = log_scope + torch.where(seen, 0.0, -torch.inf)  # of an unseen pixel, none
                 if regions is not None:
                     alpha_logits = CERTAIN * (2 * regions[:, i, None, None].to(images) - 1)
                 elif i == layers - 1:
                     alpha_logits = torch.full_like(log_scope.unsqueeze(-4), CERTAIN)
                 else:
-                    alpha_logits = self.attend(images, log_scope)  # (f)
-                log_scopes = log_scope.unsqueeze(-4)
-                maps = (log_scopes + logsigmoid(alpha_logits)).exp(), log_scopes.exp()
+                    alpha_logits = self.attend(images, free)  # (f)
+                scopes = free.unsqueeze(-4)
+                maps = (scopes + logsigmoid(alpha_logits)).exp(), scopes.exp()
                 parameters = apply_each(self.proposals, images.unsqueeze(-4), *maps, event_dims=3)
                 scene = Scene(i, layers, self.blank)
-                winner = self.compete(scene, images, log_scope, alpha_logits, parameters)  # (g)
+                winner, masks = self.compete(scene, images, free, alpha_logits, parameters)  # (g)
                 z_expert = pyro.sample(f"z_expert_{i}", winner, infer=infer)
                 index = z_expert % alpha_logits.shape[-4]  # 0 if one alpha serves all experts
                 alpha_logits = select(alpha_logits, index, event_dims=3)
+                if regions is None:
+                    alpha_logits = alpha_logits.where(seen, select(masks, z_expert, event_dims=3))
                 code = self.proposals[0].distribution(select(parameters, z_expert, event_dims=1))
                 pyro.sample(f"z_what_{i}", code)  # (h)
                 log_regions.append(log_scope + logsigmoid(alpha_logits))
@@ -229,19 +236,18 @@ class ECONGuide(Guide):
 
     def compete(
         self, scene: Scene, images: Tensor, log_scope: Tensor, alphas: Tensor, parameters: Tensor
-    ) -> dist.Distribution:
-        """(g): P in training; in evaluation certainly the best expert. ``alphas`` are logits."""
-        model = self.model
+    ) -> tuple[dist.Distribution, Tensor]:
+        """(g): P in training; in evaluation certainly the best expert. And logits of masks."""
         with torch.set_grad_enabled(self.enumerates and torch.is_grad_enabled()):
             codes = point_estimate(self.proposals[0].distribution(parameters))
-            layers = apply_each(model.decoders, codes, event_dims=1)
+            layers = apply_each(self.model.decoders, codes, event_dims=1)
             colours, mask_logits = layers.tensor_split([-1], -3)
             images, scope = images.unsqueeze(-4), log_scope.exp().unsqueeze(-4)
-            best = model.pixel_log_prob(scene, images, images)
-            excess_nll = best - model.pixel_log_prob(scene, images, colours.sigmoid())
+            best = self.model.pixel_log_prob(scene, images, images)
+            excess_nll = best - self.model.pixel_log_prob(scene, images, colours.sigmoid())
             appearance = (scope * alphas.sigmoid() * excess_nll).sum((-3, -2, -1))
             shape = mask_divergence(alphas, mask_logits, scope).sum((-3, -2, -1))
             logits = -(self.appearance * appearance + shape) / self.temperature
         if not (self.training or self.enumerates):
-            logits = certain_logits(logits.argmax(-1), model.experts).to(logits)
-        return dist.Categorical(logits=logits)
+            logits = certain_logits(logits.argmax(-1), self.model.experts).to(logits)
+        return dist.Categorical(logits=logits), mask_logits

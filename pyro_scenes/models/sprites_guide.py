@@ -19,18 +19,18 @@ from typing import Any, NamedTuple
 import pyro
 import pyro.distributions as dist
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pyro import poutine
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from ..base import Guide
-from ..checks import check_images, check_sizes
-from ..conditionals import SpriteProposal
+from ..checks import check_sizes
+from ..conditionals import Posterior, SpriteProposal, normal
 from ..handlers import point_estimate
-from ..networks import CERTAIN, SeededAttention, settle, subsample
+from ..networks import CERTAIN, SeededAttention, fill, is_seen, settle, subsample
 from ..networks.experts import apply_each, apply_selected, certain_logits, select
-from .competition import Competition
+from .competition import Candidates, Competition
 from .econ import ECON, Scene
 from .painted import draw_regions
 from .sprites import count_sprites
@@ -47,24 +47,19 @@ AUXILIARY: dict[str, Any] = {"enumerate": None, "is_auxiliary": True}
 class Context(NamedTuple):
     """What the proposal of a layer depends on."""
 
-    images: Float[Tensor, "n c h w"]
+    images: Float[Tensor, "n c h w"]  # filled where a pixel is not seen
+    seen: Bool[Tensor, "n 1 h w"]
     best: Float[Tensor, "n 1 h w"]  # log p of each pixel, given a canvas of its own colour
     scene: Scene
     log_scope: Float[Tensor, "n 1 h w"]
 
     @property
     def scope(self) -> Float[Tensor, "n 1 h w"]:
-        return self.log_scope.exp()
+        return self.log_scope.exp() * self.seen
 
-
-class Candidates(NamedTuple):
-    """Parts of each image that may be the next layer."""
-
-    seeds: Int[Tensor, "n candidates"]
-    parameters: Float[Tensor, "n candidates sprites parameters"]  # of the sprites' proposals
-    candidate_loss: Float[Tensor, "n candidates"]  # these three as in :class:`~.competition.Losses`
-    sprite_loss: Float[Tensor, "n candidates sprites"]
-    cost: Float[Tensor, "n candidates"]
+    def where_seen(self, saliency: Float[Tensor, "n pixels"]) -> Float[Tensor, "n pixels"]:
+        """Nearly 0 elsewhere; not 0, as there may be no pixel that is seen."""
+        return saliency * self.seen.flatten(1) + 1e-14
 
 
 class SpritesGuide(Guide):
@@ -74,9 +69,8 @@ class SpritesGuide(Guide):
         model: An ECON of sprites, a flat background and an empty layer.
         attention: From images, scope and seeds to logits. Default: ``SeededAttention``.
         proposals: One for each sprite, then one for the background. Default: ``SpriteProposal``.
-        candidates: Number of seeds for a layer. In evaluation each seed gives a second candidate, without
-            the attention's U-Net.
-        competition: The settings of the competition.
+        candidates: Seeds for a layer. In evaluation each gives a second candidate, without the U-Net.
+        competition, posterior: Its settings; the family of the default proposals, see ``Amortised``.
         stride: In training, sprites are compared on every ``stride``-th pixel, down and across.
 
     Raises:
@@ -95,14 +89,15 @@ class SpritesGuide(Guide):
         candidates: int = 3,
         competition: Competition = Competition(),
         stride: int = 2,
+        posterior: Posterior = normal,
     ) -> None:
         super().__init__(model, ECON)
         self.sprites = count_sprites(model)
         check_sizes(candidates=candidates, stride=stride)
         self.candidates, self.competition, self.stride = candidates, competition, stride
-        prior = model.latents()["z_what_0"]
+        prior, each = model.latents()["z_what_0"], range(self.sprites + 1)
         if proposals is None:
-            proposals = [SpriteProposal(model, k, prior) for k in range(self.sprites + 1)]
+            proposals = [SpriteProposal(model, k, prior, posterior) for k in each]
         if len(proposals) != self.sprites + 1:
             wanted = f"{self.sprites + 1}, one for each sprite and one for the background"
             raise ValueError(f"proposals must be {wanted}, got {len(proposals)}")
@@ -113,11 +108,11 @@ class SpritesGuide(Guide):
     def forward(self, images: Tensor, *, layers: int | None = None) -> None:
         layers = self.model.layers if layers is None else layers
         check_sizes(layers=layers)
-        check_images(images, self.blank)
+        seen, images = is_seen(self.see(images)), fill(images)
         with pyro.plate("images", len(images), dim=-1):
             scene, log_regions = Scene(0, layers, torch.zeros_like(images)), []
             best = self.model.pixel_log_prob(scene, images, images)
-            context = Context(images, best, scene, torch.zeros_like(images[:, :1]))
+            context = Context(images, seen, best, scene, torch.zeros_like(images[:, :1]))
             for i in range(layers):
                 context = context._replace(scene=context.scene._replace(layer=i))
                 context, log_region = self.step(context)
@@ -162,13 +157,14 @@ class SpritesGuide(Guide):
             colours, opacity_logits = self.model.decode(sprite, code).tensor_split([-1], -3)
             excess_nll = self.excess_nll(context, colours.sigmoid())
         alpha = settle(alpha, opacity_logits, excess_nll, background_nll, competition.margin)
+        alpha = alpha.where(context.seen, opacity_logits)
         return z_expert, alpha.where((z_expert <= self.sprites)[:, None, None, None], -CERTAIN)
 
     def code_proposal(
         self, context: Context, log_region: Float[Tensor, "n 1 h w"], z_expert: Int[Tensor, " n"]
     ) -> dist.Distribution:
         """(h): q(z_what) of the sprite, or the background, chosen for each image."""
-        region = log_region.exp()
+        region = log_region.exp() * context.seen
         guesses = [part.guess(context.images, region, context.scope) for part in self.proposals]
         guess = select(torch.stack(guesses, 1), z_expert, event_dims=1)
         corrections = [part.correct for part in self.proposals]
@@ -212,7 +208,8 @@ class SpritesGuide(Guide):
         for c in range(self.candidates):
             with poutine.mask(mask=False):
                 name = f"seed_{context.scene.layer}_{c}"
-                seed = pyro.sample(name, dist.Categorical(probs=saliency), infer=AUXILIARY)  # (f1)
+                q_seed = dist.Categorical(probs=context.where_seen(saliency))
+                seed = pyro.sample(name, q_seed, infer=AUXILIARY)  # (f1)
             seeds.append(seed)
             alphas.append(self.attention(images, scope, seed))  # (f2)
             saliency = saliency * torch.sigmoid(-alphas[-1]).flatten(1) + 1e-6
@@ -226,7 +223,7 @@ class SpritesGuide(Guide):
     ) -> Candidates:
         """The losses of the sprites on candidates; ``alphas`` are logits (candidates, n, 1, H, W)."""
         stride = self.stride if self.training else 1
-        regions = (context.log_scope + logsigmoid(alphas)).exp()
+        regions = (context.log_scope + logsigmoid(alphas)).exp() * context.seen
         inputs = [x.unsqueeze(-4) for x in (context.images, regions, context.scope)]
         parameters = apply_each(self.proposals[:-1], *inputs, event_dims=3)
         colours, opacity_logits = self.paint_sprites(parameters, stride)

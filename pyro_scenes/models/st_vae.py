@@ -33,7 +33,7 @@ from torch import Tensor
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Amortised, Conditional, Pixels, PoseProposal, Prior
+from ..conditionals import Amortised, Conditional, Pixels, PoseProposal, Posterior, Prior, normal
 from ..networks import GlimpseDecoder, GlimpseEncoder, PoseDecoder, glorot
 from ..render import centroid, inverse, under, warp
 
@@ -131,9 +131,7 @@ class Layered(Model):
         shapes = self.window, (channels + 1, *size)
         picture = check_decoder("decoder", self.decoder, z_what, *shapes)
         if not (0 <= picture.min() and picture.max() <= 1):  # it may be an opacity
-            raise ValueError(
-                "decoder must make pictures in [0, 1] without NaN: end it in a sigmoid"
-            )
+            raise ValueError("decoder must make pictures in [0, 1], not NaN: end it in a sigmoid")
         transform = check_decoder("pose", self.pose, z_where, (2, 3))
         layer = self.render(transform, z_what)
         scene = Scene(1, layer.picture, 1 - layer.opacity, z_where, z_what)
@@ -160,9 +158,8 @@ def _normal(size: int) -> Prior:
 
 def _pose(image_shape: tuple[int, ...], window: tuple[int, ...]) -> PoseDecoder:
     """Before training, windows have their own size, and most lie on the canvas."""
-    zoom = [
-        image / glimpse for image, glimpse in zip(image_shape[:0:-1], window[:0:-1], strict=True)
-    ]
+    sides = zip(image_shape[:0:-1], window[:0:-1], strict=True)
+    zoom = [image / glimpse for image, glimpse in sides]
     return PoseDecoder(zoom=zoom, spread=[max(0.1, 0.9 * (1 - 1 / z)) for z in zoom])
 
 
@@ -196,16 +193,19 @@ class LayeredGuide(Guide):
     z_what: Any
 
     def add_proposals(
-        self, channels: int, suffix: str, hidden: int, pose_hidden: int, looks: int, z_what: Any
+        self, channels: int, suffix: str, posterior: Posterior, z_what: Any, *sizes: int
     ) -> None:
         """Builds proposals of the latents with this suffix, from pictures with this many channels."""
+        hidden, pose_hidden, looks = sizes
         check_sizes(hidden=hidden, pose_hidden=pose_hidden)
         latents, size = self.model.latents(), self.model.window[1:]
-        shape, self.window = (channels, *self.image_shape[1:]), (channels, *size)
-        prior = latents[f"z_where{suffix}"]
-        self.z_where = PoseProposal(shape, size, prior, hidden=pose_hidden, looks=looks)
+        shape = self.see_shape((channels, *self.image_shape[1:]))
+        self.window = (shape[0], *size)
+        where, what = (latents[f"{name}{suffix}"] for name in ("z_where", "z_what"))
+        settings: Any = {"hidden": pose_hidden, "looks": looks, "posterior": posterior}
+        self.z_where = PoseProposal(shape, size, where, **settings)
         self.encode = GlimpseEncoder(self.window, hidden, hidden=(hidden,))
-        self.z_what = Amortised(hidden, latents[f"z_what{suffix}"]) if z_what is None else z_what
+        self.z_what = Amortised(hidden, what, posterior=posterior) if z_what is None else z_what
         for part in (self.z_where, self.encode, *([self.z_what] if z_what is None else [])):
             glorot(part)
         glorot(self.z_where.head, last=0.1)
@@ -226,7 +226,8 @@ class STVAEGuide(LayeredGuide):
     """The amortised guide of an :class:`STVAE`.
 
     Args:
-        model, hidden, pose_hidden, looks, z_what: As in :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
+        model, hidden, pose_hidden, looks, missing, posterior, z_what: As in
+            :class:`~pyro_scenes.models.cst_vae.CSTVAEGuide`.
     """
 
     def __init__(
@@ -236,12 +237,15 @@ class STVAEGuide(LayeredGuide):
         hidden: int = 256,
         pose_hidden: int = 64,
         looks: int = 2,
+        missing: bool = False,
+        posterior: Posterior = normal,
         z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
-        super().__init__(model, STVAE)
-        self.add_proposals(model.image_shape[0], "", hidden, pose_hidden, looks, z_what)
+        super().__init__(model, STVAE, missing=missing)
+        channels = model.image_shape[0]
+        self.add_proposals(channels, "", posterior, z_what, hidden, pose_hidden, looks)
 
     def forward(self, images: Tensor) -> None:
-        check_images(images, self.blank)
+        images = self.see(images)
         with pyro.plate("images", len(images), dim=-1):
             self.propose(images, "")  # (f), (g)

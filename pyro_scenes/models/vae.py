@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..base import Guide, Model
 from ..checks import check_conditional, check_decoder, check_images, check_sizes
-from ..conditionals import Amortised, Conditional, Pixels, Prior
+from ..conditionals import Amortised, Conditional, Pixels, Posterior, Prior, normal
 from ..networks import GlimpseDecoder, GlimpseEncoder, glorot
 
 __all__ = ["VAE", "Scene", "VAEGuide"]
@@ -59,8 +59,8 @@ class VAE(Model):
     ) -> None:
         super().__init__(image_shape)
         check_sizes(code=code)
-        normal = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
-        self.z_what = normal if z_what is None else z_what
+        standard = Prior(dist.Normal, loc=[0.0] * code, scale=[1.0] * code)
+        self.z_what = standard if z_what is None else z_what
         if decoder is None:
             decoder = glorot(GlimpseDecoder(code, self.image_shape, hidden=(256, 256)))
         self.decoder = decoder
@@ -88,6 +88,8 @@ class VAEGuide(Guide):
     Args:
         model: Used for its image shape and the shape and support of its latent.
         hidden: Width of the two hidden layers.
+        missing: Whether the encoder also reads which pixels are seen.
+        posterior: The family of the default proposal, such as ``full_covariance``: see ``Amortised``.
         z_what: Proposal, from features (n, hidden) to a distribution. Default: ``Amortised``.
     """
 
@@ -99,18 +101,21 @@ class VAEGuide(Guide):
         model: VAE,
         *,
         hidden: int = 256,
+        missing: bool = False,
+        posterior: Posterior = normal,
         z_what: Callable[[Tensor], dist.Distribution] | None = None,
     ) -> None:
-        super().__init__(model, VAE)
+        super().__init__(model, VAE, missing=missing)
         check_sizes(hidden=hidden)
-        self.encode = GlimpseEncoder(model.image_shape, hidden, hidden=(hidden,))
-        self.z_what = Amortised(hidden, model.latents()["z_what"]) if z_what is None else z_what
+        self.encode = GlimpseEncoder(self.see_shape(model.image_shape), hidden, hidden=(hidden,))
+        like = model.latents()["z_what"]
+        self.z_what = Amortised(hidden, like, posterior=posterior) if z_what is None else z_what
         glorot(self.encode)
         if z_what is None:
             glorot(self.z_what)
         self.to(model.blank)
 
     def forward(self, images: Tensor) -> None:
-        check_images(images, self.blank)
+        images = self.see(images)
         with pyro.plate("images", len(images), dim=-1):
             pyro.sample("z_what", self.z_what(self.encode(images)))  # (d)

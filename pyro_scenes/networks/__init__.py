@@ -10,6 +10,7 @@ from .pixels import subsample, typical_colour
 from .pose import FreePoseDecoder, PoseDecoder, PoseEncoder
 from .region import RegionEncoder
 from .unet import UNet
+from .unseen import fill, fill_nearest, is_seen, with_mask
 
 __all__ = [
     "CERTAIN",
@@ -30,10 +31,14 @@ __all__ = [
     "apply_each",
     "apply_selected",
     "certain_logits",
+    "fill",
+    "fill_nearest",
     "glorot",
+    "is_seen",
     "mlp",
     "select",
     "settle",
     "subsample",
     "typical_colour",
+    "with_mask",
 ]

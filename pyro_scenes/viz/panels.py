@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -21,6 +22,7 @@ __all__ = [
     "PAGE",
     "SOURCE_COLOURS",
     "STEP_COLOURS",
+    "UNSEEN",
     "WRONG",
     "as_array",
     "as_images",
@@ -30,6 +32,7 @@ __all__ = [
     "panels",
     "show",
     "source_colours",
+    "unseen_key",
     "verdict",
 ]
 
@@ -57,6 +60,9 @@ OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#8C564B", "#7F7F7F
 
 #: Of what is wrong or out of range.
 WRONG = "#D55E00"
+
+#: Of pixels that were not seen.
+UNSEEN = "#6A3D9A"
 
 #: Sizes of text and of headlines, in points.
 FONT, HEADLINE = 10, 12
@@ -180,11 +186,22 @@ def verdict(correct: np.ndarray, what: str) -> str:
 
 
 def show(axis: Axes, image: np.ndarray) -> None:
-    """Draws an image (C, H, W) with a thin frame, so that white ones stand out from the paper."""
+    """Draws an image (C, H, W) with a thin frame, so that white ones stand out from the paper.
+
+    Pixels that are NaN have the colour ``UNSEEN``.
+    """
     picture = np.clip(np.moveaxis(image, 0, -1).astype(float), 0, 1)
+    if (unseen := np.isnan(picture).any(-1, keepdims=True)).any():
+        picture = np.where(unseen, to_rgb(UNSEEN), picture)
     picture = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
     axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
     axis.spines[:].set(visible=True, linewidth=0.5, color="#999999")
+
+
+def unseen_key(images: np.ndarray) -> dict[str, str]:
+    """An entry of a legend, if some images (n, C, H, W) have both: pixels that are NaN, and others."""
+    unseen = np.isnan(images).any(1)
+    return {"not seen": UNSEEN} if (unseen.any((1, 2)) & ~unseen.all((1, 2))).any() else {}
 
 
 def outline(axis: Axes, boxes: ArrayLike) -> None:

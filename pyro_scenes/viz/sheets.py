@@ -1,5 +1,6 @@
 """Sheets of images: each beside the next with its title and boxes, or in named rows."""
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from textwrap import fill, wrap
 from typing import Any
@@ -20,6 +21,7 @@ from .panels import (
     outline,
     panels,
     show,
+    unseen_key,
     verdict,
 )
 
@@ -68,7 +70,7 @@ def annotated(
         width=min(1.8, (PAGE - 0.3) / columns - GAP),
         room=(room, room),
         headline=headline or "",
-        key=_key(parts.get("boxes", np.empty((0, 0, 4)))),
+        key=_key(parts.get("boxes", np.empty((0, 0, 4)))) | unseen_key(array),
     )
     for axis, image in zip(figure.axes, array, strict=False):
         show(axis, image)
@@ -178,7 +180,7 @@ def pictures(
         columns: Names of the columns.
         correct: For each column, whether it is right: others are marked at the top.
         headline: Above all.
-        key: Colours that have a meaning, by name. Default: those of the boxes.
+        key: Colours that have a meaning, by name. Default: those of the boxes. Unseen pixels are added.
 
     Raises:
         ValueError: No images, boxes of an unknown row or of another number, other numbers of columns.
@@ -197,7 +199,8 @@ def pictures(
         _check({"boxes": row}, len(arrays[name]), wide)
     marks = np.ones(wide, dtype=bool) if correct is None else as_array(correct).astype(bool)
     _check({"correct": marks}, wide, wide)
-    figure = _grid(arrays, columns, headline or "", key or _keys(windows))
+    colours = {**(key or _keys(windows)), **ChainMap(*map(unseen_key, arrays.values()))}
+    figure = _grid(arrays, columns, headline or "", colours)
     axes = [figure.axes[i : i + wide] for i in range(0, len(arrays) * wide, wide)]
     for line, (name, array) in zip(axes, arrays.items(), strict=True):
         for axis, image in zip(line, array, strict=False):

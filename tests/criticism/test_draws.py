@@ -210,7 +210,7 @@ def test_wrong_arguments(pair, unchecked, shape, settings, message):
 
 def test_images_that_are_no_numbers_are_named(pair, images):
     with pytest.raises(ValueError, match="images must be finite numbers.*as_images"):
-        to_arviz(*pair, torch.where(images > images.mean(), images, torch.nan))
+        to_arviz(*pair, torch.where(images > images.mean(), images, torch.inf))
 
 
 def test_numbers_may_be_of_numpy(pair, images, unchecked):

@@ -8,7 +8,6 @@ from chain import IMAGES, NODES, Chain, ChainGuide, hermegauss, weigh
 from pyro import poutine
 from pyro.infer import ELBO, SVI, TraceEnum_ELBO
 from torch import nn
-from torch.nn.functional import logsigmoid
 
 from pyro_scenes import AIR, ECON, AIRGuide, ECONGuide, Summed, evaluation, fit
 from pyro_scenes.conditionals import RegionProposal
@@ -112,8 +111,11 @@ def test_a_recurrent_guide_has_the_gradients_by_quadrature():
     assert z.abs().max() < 4
 
 
+COUNTS = torch.tensor([0.6, 0.25, 0.15]).double()
+
+
 class Coded(nn.Module):
-    """Where z_pres = 1, one of three codes is drawn: a Categorical that is not summed out."""
+    """0, 1 or 2 objects, of one code out of three: a Categorical that is drawn, and not counted for 0."""
 
     def __init__(self):
         super().__init__()
@@ -124,18 +126,18 @@ class Coded(nn.Module):
         pyro.module("coded", self)
         n = len(images)
         with pyro.plate("images", n, dim=-1):
-            z_pres = pyro.sample("z_pres", dist.Bernoulli(torch.full((n,), 0.4).double()))
-            with poutine.mask(mask=z_pres.bool()):
+            count = pyro.sample("count", dist.Categorical(COUNTS.expand(n, 3)))
+            with poutine.mask(mask=count > 0):
                 code = pyro.sample("code", dist.Categorical(logits=self.logits.expand(n, 3)))
-            level = (z_pres * self.level[code])[..., None, None, None]
+            level = (count * self.level[code])[..., None, None, None]
             pyro.sample("image", dist.Normal(level, 0.5).to_event(3), obs=images)
 
     def log_w(self, guide, x):
-        """For each code that is drawn; z_pres is summed out."""
-        probs = self.logits.log_softmax(0) - guide.code(x).log_softmax(-1)
-        on = dist.Normal(self.level, 0.5).log_prob(x) + torch.tensor(0.4).log() + probs
-        off = dist.Normal(0.0, 0.5).log_prob(x) + torch.tensor(0.6).log()
-        return torch.logaddexp(on, off), on
+        """The terms of the sum over counts, a row each, for each code that is drawn."""
+        code = self.logits.log_softmax(0) - guide.code(x).log_softmax(-1)
+        counts = torch.arange(3)[:, None]
+        pixel = dist.Normal(counts * self.level, 0.5).log_prob(x)
+        return pixel + COUNTS.log()[:, None] + (counts > 0) * code
 
 
 class CodedGuide(nn.Module):
@@ -146,12 +148,15 @@ class CodedGuide(nn.Module):
     def code(self, x):
         return torch.stack([self.w[0] * x, self.w[1] * x, self.w[2] + 0 * x], -1)
 
+    def count(self, x):
+        return torch.stack([0 * x, self.w[3] + 0 * x, self.w[4] * x], -1)
+
     def forward(self, images):
         pyro.module("coded_guide", self)
         x = images.flatten()
         with pyro.plate("images", len(x), dim=-1):
-            z_pres = pyro.sample("z_pres", dist.Bernoulli(logits=self.w[3] + self.w[4] * x))
-            with poutine.mask(mask=z_pres.bool()):
+            count = pyro.sample("count", dist.Categorical(logits=self.count(x)))
+            with poutine.mask(mask=count > 0):
                 drawn = dist.Categorical(logits=self.code(x))
                 pyro.sample("code", drawn, infer={"enumerate": None})
 
@@ -162,13 +167,13 @@ def test_what_is_drawn_under_a_summed_mask_has_its_score_function():
         loss = Summed(2).differentiable_loss(model, guide, IMAGES.repeat(copies, 1, 1, 1))
         rows.append(torch.cat([g.flatten() for g in gradients(-loss, model, guide)]) / copies)
     for x in IMAGES.flatten():
-        (log_w, on), probs = model.log_w(guide, x), guide.code(x).softmax(-1)
-        pairs = torch.logaddexp(log_w[:, None], log_w) - torch.tensor(2.0).log()
-        both = torch.logaddexp(on[:, None], on) - pairs - torch.tensor(2.0).log()
-        present = probs @ both.exp() @ probs  # p(z_pres = 1 | image), over two particles
-        chance = guide.w[3] + guide.w[4] * x
-        wake = present.detach() * logsigmoid(chance) + (1 - present).detach() * logsigmoid(-chance)
-        truth = truth + probs @ pairs @ probs + wake
+        terms, probs = model.log_w(guide, x), guide.code(x).softmax(-1)
+        pairs = torch.logaddexp(terms[:, :, None], terms[:, None]) - torch.tensor(2.0).log()
+        log_w = terms.logsumexp(0)
+        bounds = torch.logaddexp(log_w[:, None], log_w) - torch.tensor(2.0).log()
+        posterior = probs @ (pairs - bounds).exp() @ probs  # of each count, over two particles
+        wake = posterior.detach() @ guide.count(x).log_softmax(-1)
+        truth = truth + probs @ bounds @ probs + wake
     rows, truth = torch.stack(rows), gradients(truth, model, guide)
     truth = torch.cat([g.flatten() for g in truth])
     assert ((rows.mean(0) - truth) / (rows.std(0) / len(rows) ** 0.5)).abs().max() < 4
