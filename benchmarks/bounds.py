@@ -16,13 +16,24 @@ from functools import partial
 from itertools import product
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
 from sweep import turns
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from pyro_scenes import AIR, AIRGuide, Importance, Persist, Summed, evaluation, fit, warm_up
+from pyro_scenes import (
+    AIR,
+    AIRGuide,
+    Importance,
+    Persist,
+    Pixels,
+    Summed,
+    evaluation,
+    fit,
+    warm_up,
+)
 from pyro_scenes.data import batches, digits, multi_digits
 from pyro_scenes.experiment import natural, path, positive
 
@@ -91,11 +102,13 @@ def training(
     name: str, seed: int, seconds: int, train: Tensor, validation: tuple[Tensor, Tensor]
 ) -> None:
     pyro.set_rng_seed(seed)
-    model = AIR((1, 25, 25), (1, 14, 14), steps=3, code=20)
+    # A pixel is the mean of four, so its noise is half that of 50 x 50.
+    pixels = Pixels(dist.Normal, scale=0.15)
+    model = AIR((1, 25, 25), (1, 14, 14), steps=3, code=20, image=pixels)
     guide = AIRGuide(model, hidden=128)
     if name == "TraceGraph_ELBO":
         print(f"training: seed {seed}, untrained: {scores(model, guide, *validation)}", flush=True)
-    records = fit(model, guide, batches(train, 32, seed=seed), elbo=ESTIMATORS[name]())
+    records = fit(model, guide, batches(train, 20, seed=seed), elbo=ESTIMATORS[name]())
     for quarter, step in quarters(model, records, seconds):
         found = scores(model, guide, *validation)
         print(f"training: seed {seed}, {name}, {quarter / 4:.0%}, step {step}: {found}", flush=True)

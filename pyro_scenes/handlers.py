@@ -1,9 +1,11 @@
 """Effect handlers: change what a model's or a guide's sample sites do, from outside."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyro.distributions as dist
 import torch
+from jaxtyping import Bool, Shaped
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -12,7 +14,7 @@ from torch.distributions import Distribution, TransformedDistribution
 from .pinned import Pinned
 from .random import fork_rng
 
-__all__ = ["expected", "point_estimate", "unmasked"]
+__all__ = ["expected", "fixed", "point_estimate", "rows_first", "unmasked"]
 
 
 # About loc, and torch knows no icdf.
@@ -38,6 +40,43 @@ class expected(Messenger):  # noqa: N801  # a handler is named like a function, 
         fixed = msg["is_observed"] or msg["value"] is not None or site_is_subsample(msg)
         if not fixed and not msg["infer"].get("is_auxiliary"):
             msg["value"] = point_estimate(msg["fn"])
+
+
+class fixed(Messenger):  # noqa: N801
+    """Inside, sites draw, and then have these values, which what is drawn later sees. Used outside a trace.
+
+    So a trace has the density of these values; and what is not fixed is drawn given them.
+
+    Args:
+        values: By site, a row for each image first, as of :func:`rows_first`.
+        redrawn: By site, the rows in which a draw is kept.
+
+    Example:
+        ``with fixed({"z_pres_0": torch.ones(n)}): guide(images)``
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Shaped[Tensor, "n *rest"]],
+        redrawn: Mapping[str, Bool[Tensor, " n"]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.values, self.redrawn = values, {} if redrawn is None else redrawn
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        name = msg["name"]
+        if name not in self.values or msg["is_observed"]:
+            return
+        value, drawn = self.values[name], rows_first(msg)
+        if name in self.redrawn:
+            rows = self.redrawn[name].reshape(-1, *[1] * (drawn.dim() - 1))
+            value = drawn.where(rows, value)
+        msg["value"] = value.movedim(0, -1 - msg["fn"].event_dim)
+
+
+def rows_first(site: Any) -> Shaped[Tensor, "n *rest"]:
+    """The value of a site of a trace, or of a message, with the dimension of the images first."""
+    return site["value"].movedim(-1 - site["fn"].event_dim, 0)
 
 
 class unmasked(Messenger):  # noqa: N801

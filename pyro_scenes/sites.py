@@ -132,7 +132,10 @@ def _check_distribution(name: str, prior: Distribution, proposed: Any) -> None:
         if not prior.support.check(proposed["value"]).all():
             raise ValueError(f"{name} lies outside the support {prior.support} of its prior")
         return
-    kinds = [fn.support.is_discrete for fn in (prior, proposal)]
+    try:
+        kinds = [fn.support.is_discrete for fn in (prior, proposal)]
+    except NotImplementedError:
+        return  # a distribution need not say, and a flow of Zuko does not
     if kinds[0] != kinds[1] or not is_within(prior, proposal):
         raise ValueError(
             f"{name} has support {prior.support} in the model, {proposal.support} in the guide, which "

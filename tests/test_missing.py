@@ -29,8 +29,9 @@ from pyro_scenes import (
 from pyro_scenes.conditionals import Seen
 from pyro_scenes.criticism import p_values, statistics
 from pyro_scenes.data import as_images
+from pyro_scenes.handlers import expected
 from pyro_scenes.networks import fill_nearest
-from pyro_scenes.viz.panels import UNSEEN
+from pyro_scenes.viz.panels import UNSEEN_LIGHT
 
 SMALL = PAIRS["AIR"][2]
 KINDS = {"AIR": AIRGuide, "VAE": VAEGuide}
@@ -224,6 +225,20 @@ def test_no_seed_of_a_sprite_lies_in_a_hole():
     assert attracted > 0.5  # black looks like an object
 
 
+def test_an_unseen_pixel_shows_what_the_masks_say():
+    """Of the paper's ECON: q(z_region) is p(z_region | masks, some layer) there, and not elsewhere."""
+    build, propose, settings = PAIRS["ECON"]
+    model = build(**settings).eval()
+    guide, x = propose(model).eval(), images(model)
+    x[:, :, :4] = torch.nan
+    with poutine.trace() as proposed, expected():
+        guide(x)
+    drawn = poutine.trace(poutine.replay(model, trace=proposed.trace)).get_trace(size=5)
+    q, p = (each.nodes["z_region"]["fn"].probs[..., :2] for each in (proposed.trace, drawn))
+    apart = (q - p / p.sum(-1, keepdim=True)).abs().amax((1, 2)).reshape(8, 12)
+    assert apart[:4].max() < 1e-5 and apart[4:].max() > 1e-3
+
+
 # What is refused, and by which words
 
 
@@ -338,7 +353,7 @@ def test_unseen_pixels_are_drawn_in_a_colour_that_the_legend_names(channels):
     x[0, :, 1, 2] = torch.nan
     for figure in (viz.pictures({"image": x}), viz.annotated(x)):
         shown = figure.axes[0].images[0].get_array()
-        np.testing.assert_allclose(shown[1, 2], to_rgb(UNSEEN))
+        np.testing.assert_allclose(shown[1, 2], to_rgb(UNSEEN_LIGHT))
         np.testing.assert_allclose(shown[0, 0], x[0, :, 0, 0].expand(3), rtol=1e-6)
         assert [text.get_text() for text in figure.legends[0].get_texts()] == ["not seen"]
     assert not viz.pictures({"image": x[1:]}).legends

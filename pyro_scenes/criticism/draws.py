@@ -1,7 +1,7 @@
 """Draws from guide, model and prior, by site."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,6 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..checks import is_whole
+from ..handlers import fixed
 from ..pairs import check_guide, check_same_model, warn_training_mode
 from ..random import fork_rng
 from ..sites import where_counted
@@ -25,7 +26,7 @@ def to_arviz(
     guide: Callable,
     images: Float[Tensor, "n c h w"],
     *rest: Any,
-    draws: int = 100,
+    draws: int | Mapping[str, Tensor] = 100,
     seed: int | None = None,
     image_ids: Collection | None = None,
 ) -> Any:
@@ -41,7 +42,8 @@ def to_arviz(
         images: At least one, on the device of the model; the result is on the CPU. NaN is a pixel that is not
             seen: it stays NaN in ``observed_data``, and is drawn in ``posterior_predictive``.
         rest: What a batch has beside images, such as ECON's regions.
-        draws: Number of draws for each image, at least 1.
+        draws: Number of draws for each image, at least 1. Or draws made elsewhere, (draws, n, ...) by site, as
+            of ``refine(model, guide, images).values``; sites that are not among them are drawn by the guide.
         seed: Makes the draws reproducible, and leaves torch's random state as it was.
         image_ids: n labels. Default: 0 .. n-1.
 
@@ -53,14 +55,16 @@ def to_arviz(
     Warns:
         TrainingModeWarning: Model or guide is in training mode.
     """
-    labels = _check(images, draws, seed, image_ids)
+    number = draws if not isinstance(draws, Mapping) else _check_values(draws, images)
+    labels = _check(images, number, seed, image_ids)
     warn_training_mode(model, guide)
     check_same_model(model, guide)
     check_guide(lambda images, *rest: model(None, *rest, size=len(images)), guide, images, *rest)
     with torch.no_grad(), nullcontext() if seed is None else fork_rng(seed):
         # The prior comes first: not even through the seed do its draws then depend on the images.
-        prior = _complete(model, (poutine.Trace() for _ in range(draws)), len(images), rest)
-        proposals = (poutine.trace(guide).get_trace(images, *rest) for _ in range(draws))
+        prior = _complete(model, (poutine.Trace() for _ in range(number)), len(images), rest)
+        values = draws if isinstance(draws, Mapping) else {}
+        proposals = _proposals(guide, (images, *rest), number, values)
         posterior = _complete(model, proposals, len(images), rest)
     return assemble(posterior, prior, images.detach().cpu().numpy(), labels)
 
@@ -93,6 +97,26 @@ def check_seed(seed: int | None) -> None:
     """Raises a ValueError unless a seed, if there is one, is one of torch."""
     if not (seed is None or (is_whole(seed, 0) and seed < 2**63)):
         raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r:.60}")
+
+
+def _check_values(values: Mapping[str, Tensor], images: Tensor) -> int:
+    """How many draws there are for each image."""
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in values.items()}
+    starts = {shape[:2] for shape in shapes.values()}
+    if len(starts) != 1 or [*starts][0][1:] != tuple(images.shape[:1]):
+        raise ValueError(
+            f"draws must be a whole number, or tensors (draws, {len(images)}, ...) by site, got {shapes}"
+        )
+    return [*starts][0][0]
+
+
+def _proposals(
+    guide: Callable, batch: tuple, number: int, values: Mapping[str, Tensor]
+) -> Iterator[poutine.Trace]:
+    """The guide's draws, or these."""
+    for k in range(number):
+        with fixed({name: value[k] for name, value in values.items()}):
+            yield poutine.trace(guide).get_trace(*batch)
 
 
 def _complete(

@@ -75,6 +75,33 @@ class Summed(Objective):
             surrogate = surrogate + wake - paths.through(wake)
         return as_loss(bound, surrogate)
 
+    def posteriors(
+        self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
+    ) -> dict[str, Float[Tensor, "n values"]]:
+        """The probability of each value of each summed latent given the image, under the model.
+
+        Particles weigh as much as they do in the bound. Sites in a plate of their own, such as pixels, are
+        left out.
+        """
+        shape = self.particles, count_images(args, kwargs)
+        batch = repeat(self.particles, args, kwargs)
+        with torch.no_grad():
+            joint, proposed = self._traces(model, enumerated(guide), *batch)
+        images, chances = _plate_of_images(prod(shape), joint, proposed), _summed(proposed)
+        with torch.enable_grad():
+            leaves = {name: _zeros_like(log_q) for name, log_q in chances.items()}
+            log_w = _contract(joint, proposed, leaves, images, prod(shape)).reshape(shape)
+            bound = log_mean_exp(log_w).sum()
+            slopes = torch.autograd.grad(bound, [*leaves.values()]) if leaves else ()
+        found = {}
+        for (name, leaf), slope in zip(leaves.items(), slopes, strict=True):
+            own = proposed.nodes[name]["infer"]["_enumerate_symbol"]
+            plates = {*_dims(leaf)} & {*proposed.plate_to_symbol.values()}
+            if plates <= {images}:
+                by_value = _sum_to(slope, _dims(leaf), own, images).reshape(-1, *shape)
+                found[name] = by_value.sum(1).T
+        return found
+
     def _traces(
         self, model: Callable, guide: Callable, args: tuple, kwargs: dict[str, Any]
     ) -> tuple[poutine.Trace, poutine.Trace]:
@@ -174,6 +201,14 @@ def _plate_of_images(size: int, *traces: poutine.Trace) -> str:
 def _zeros_like(log_q: Tensor) -> Tensor:
     zeros = torch.zeros_like(log_q, requires_grad=torch.is_grad_enabled())
     return _with_dims(zeros, _dims(log_q))
+
+
+def _sum_to(tensor: Tensor, dims: str, first: str, second: str) -> Tensor:
+    """A packed tensor, summed over all but two dimensions; the second may be lacking."""
+    letters = {symbol: chr(ord("a") + i) for i, symbol in enumerate(dict.fromkeys(dims))}
+    kept = first + second * (second in dims)
+    into = "".join(letters[symbol] for symbol in kept)
+    return torch.einsum(f"{''.join(letters[d] for d in dims)}->{into}", tensor)
 
 
 def _dims(packed_tensor: Any) -> str:

@@ -129,8 +129,7 @@ class ECON(Painted):
     def decode(self, z_expert: Tensor, z_what: Tensor) -> Float[Tensor, "*batch d h w"]:
         """(c): logits of the colours, and last of the opacity."""
         batch = torch.broadcast_shapes(z_expert.shape, z_what.shape[:-1])
-        codes = z_what.expand(*batch, -1).reshape(-1, z_what.shape[-1])
-        experts = z_expert.expand(batch).flatten()
+        codes, experts = z_what.expand(*batch, -1).flatten(0, -2), z_expert.expand(batch).flatten()
         return apply_selected(self.decoders, experts, codes).unflatten(0, batch)
 
     def check_parts(self) -> None:

@@ -1,7 +1,7 @@
 """Figures from arrays. Each function returns a matplotlib Figure; save it with ``figure.savefig(path)``.
 
 Images are (n, C, H, W), of one channel or three, uint8 or floats in [0, 1]; brighter is clipped, and what is
-NaN, unseen, is violet. Tensors serve as arrays do.
+NaN, unseen, has violet stripes. Tensors serve as arrays do.
 A ``scene`` is what ``evaluation.decompose`` or ``evaluation.see_layers`` returns, and is read by the names of
 its fields. Truth, guide and prior have the same colour in every figure (:data:`SOURCE_COLOURS`), and so have
 the steps of a guide (:data:`STEP_COLOURS`) and the layers of a scene (:data:`LAYER_COLOURS`). Figures are at

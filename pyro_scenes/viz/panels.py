@@ -61,8 +61,8 @@ OTHER_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#8C564B", "#7F7F7F
 #: Of what is wrong or out of range.
 WRONG = "#D55E00"
 
-#: Of pixels that were not seen.
-UNSEEN = "#6A3D9A"
+#: Stripes of pixels that were not seen.
+UNSEEN, UNSEEN_LIGHT = "#6A3D9A", "#CAB2D6"
 
 #: Sizes of text and of headlines, in points.
 FONT, HEADLINE = 10, 12
@@ -188,11 +188,13 @@ def verdict(correct: np.ndarray, what: str) -> str:
 def show(axis: Axes, image: np.ndarray) -> None:
     """Draws an image (C, H, W) with a thin frame, so that white ones stand out from the paper.
 
-    Pixels that are NaN have the colour ``UNSEEN``.
+    Pixels that are NaN are striped.
     """
     picture = np.clip(np.moveaxis(image, 0, -1).astype(float), 0, 1)
     if (unseen := np.isnan(picture).any(-1, keepdims=True)).any():
-        picture = np.where(unseen, to_rgb(UNSEEN), picture)
+        rows, columns = np.indices(unseen.shape[:2])
+        dark = (rows + columns)[..., None] % 4 < 2
+        picture = np.where(unseen, np.where(dark, to_rgb(UNSEEN), to_rgb(UNSEEN_LIGHT)), picture)
     picture = picture.squeeze(-1) if picture.shape[-1] == 1 else picture
     axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
     axis.spines[:].set(visible=True, linewidth=0.5, color="#999999")

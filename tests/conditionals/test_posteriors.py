@@ -74,7 +74,7 @@ def test_its_location_comes_first(posterior):
 
 
 def test_its_density_is_that_of_its_draws(posterior):
-    """By the change of variables, with a Jacobian by autograd; also for values that it has not drawn."""
+    """By the change of variables, with a Jacobian by autograd; for values that it has not drawn, too."""
     proposal = random(posterior, n=1)
     value = proposal.rsample()
     torch.testing.assert_close(

@@ -128,7 +128,7 @@ def modules(*programs):
 def train(build, rank, size, lr=2e-4):
     """Weights, records and how many parameters Adam has stepped, after steps of which most are clipped.
 
-    Adam divides a gradient by its size, rounding errors too: with lr = 1e-3 ECON's weights differ by 5e-12.
+    Adam divides a gradient by its size, rounding errors as well: at 1e-3 weights of ECON differ by 5e-12.
     """
     pyro.clear_param_store()
     torch.manual_seed(rank)  # other processes build other weights and buffers
