@@ -11,6 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
 
+from .pinned import Pinned
 from .random import fork_rng
 
 __all__ = ["expected", "fixed", "point_estimate", "rows_first", "unmasked"]
@@ -99,12 +100,14 @@ def point_estimate(distribution: Distribution) -> Tensor:
     Where no formula is known (a Gamma, a mixture), it is the median of 999 draws from a random stream of
     its own, the same at each call: it errs by 4 % of a normal distribution's scale. Of a transformed
     distribution it is the transform of the base distribution's estimate. A family whose numbers constrain
-    each other, such as those on a simplex, gives its mean.
+    each other, such as those on a simplex, gives its mean. A value that is known is the estimate.
 
     Raises:
         NotImplementedError: A family without what it needs of these.
     """
     found: Any = distribution
+    if isinstance(found, Pinned):
+        return found.fill(point_estimate(found.base_dist))
     while hasattr(found, "base_dist") and not isinstance(found, TransformedDistribution):
         found = found.base_dist  # wrapped by .to_event, .mask or .expand
     try:

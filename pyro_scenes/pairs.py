@@ -50,7 +50,7 @@ class TrainingModeWarning(UserWarning):
     """A model or a guide is evaluated in training mode, where dropout is active and AIR's logits bounded."""
 
 
-def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) -> None:
+def check_guide(model: Callable, guide: Callable, images: Any, *rest: Any) -> None:
     """Checks on one batch that model and guide agree in sites, shapes, supports, plates and masks.
 
     The model and the guide are run without gradients, with discrete latents as drawn and then at random
@@ -60,7 +60,7 @@ def check_guide(model: Callable, guide: Callable, images: Tensor, *rest: Any) ->
     Args:
         model: Any Pyro model, called as ``model(images, *rest)``.
         guide: Its guide, called alike: a module or a function.
-        images: A batch that both take.
+        images: A batch that both take: images, or what is in their place, such as an ``inference.Known``.
 
     Raises:
         ValueError: They do not agree, a conditional of the model is wrong (see ``Model.check``), or one makes

@@ -23,12 +23,14 @@ from pyro_scenes import (
     CSTVAEGuide,
     ECONGuide,
     Importance,
+    Known,
     SpritesGuide,
     STVAEGuide,
     Summed,
     VAEGuide,
     adam,
     fit,
+    semi_supervise,
     sprite_scenes,
 )
 from pyro_scenes.conditionals import RegionProposal
@@ -226,6 +228,26 @@ def test_a_scene_seen_is_scored_as_drawn(pair):
     held = poutine.condition(poutine.replay(model, trace=proposed), data={"image": batch})
     drawn = poutine.trace(held).get_trace(size=6)
     torch.testing.assert_close(seen.log_prob_sum(), drawn.log_prob_sum(), rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:TraceEnum_ELBO found no sample sites")
+@pytest.mark.parametrize("elbo", ["exact", "importance", "summed"])
+def test_latents_can_be_known(pair, elbo):
+    """Of two images, that of the first step, and its code: all later sites see them."""
+    model, guide = pair
+    batch = images(model)
+    drawn = sites(guide, batch)
+    first = next(iter(drawn))
+    known = {name: drawn[name]["value"].detach().float() for name in {first, "z_what_0"} & {*drawn}}
+    if first == "z_pres_0":
+        known[first].fill_(1.0)
+    for value in known.values():
+        value[2:] = torch.nan
+    batch, semi = Known(batch, known), semi_supervise(model, guide)
+    seen = sites(semi[1], batch)
+    assert all(torch.equal(seen[name]["value"][:2].float(), known[name][:2]) for name in known)
+    (record,) = fit(*semi, [batch], elbo=elbo_of(elbo, model))
+    assert record.norm > 0
 
 
 BAD_IMAGES = [

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "pyro_scenes"
 
 ROOMS = [
     "atomic random render networks",
-    "supports",
+    "supports pinned",
     "checks handlers sites",
     "conditionals",
     "base missing",
@@ -29,7 +29,8 @@ WORDS = {
     r"\b(grid_sample|affine_grid)$": "render",
     r"\bnn\.(Linear|Conv2d)$": "networks",
     r"\b(LSTMCell|GRUCell)$": "networks models",  # a guide may name its own cell
-    r"\bpyro\.(sample|plate|factor|deterministic|markov)$|\bpoutine\.mask$": "models",
+    r"\bpyro\.(sample|plate|deterministic|markov)$|\bpoutine\.mask$": "models",
+    r"\bpyro\.factor$": "models inference",  # a term that an objective adds to a model's
     r"\bpyro\.param$": "",  # nowhere: weights are parameters, constants are buffers
     r"(ELBO|SVI)$": "inference recipes experiment",
     r"\boptim\.": "inference recipes evaluation experiment",

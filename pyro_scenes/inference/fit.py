@@ -4,10 +4,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from inspect import Parameter, signature
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
 from pyro import poutine
 from pyro.infer import ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from torch import Tensor, nn
@@ -35,7 +34,7 @@ class Record(NamedTuple):
 def fit(
     model: Callable,
     guide: Callable,
-    batches: Iterable[Float[Tensor, "n c h w"] | tuple | list],
+    batches: Iterable[Any],
     *,
     elbo: ELBO | None = None,
     optim: Optimizer | None = None,
@@ -52,9 +51,9 @@ def fit(
         model: A Pyro model of images, called as ``model(images)``: a module, a function, or one of these
             inside handlers, such as ``poutine.condition(model, ...)``.
         guide: Its guide, called alike.
-        batches: Float images, for as many steps as there are batches; or tuples and lists whose first part
-            is the images: both are then called with all parts, ``model(*batch)``. A pixel that is NaN is not
-            seen.
+        batches: Float images (n, C, H, W), for as many steps as there are batches; or tuples and lists whose
+            first part is the images: both are then called with all parts, ``model(*batch)``; or
+            :class:`Known` batches for a pair of :func:`semi_supervise`. A pixel that is NaN is not seen.
         elbo: Any ELBO of Pyro. Default: ``TraceGraph_ELBO()``, the score function with baselines. A
             ``TraceEnum_ELBO`` sums exactly over every finite discrete latent of the guide that is one
             number; vectors (one-hot codes) are drawn.
