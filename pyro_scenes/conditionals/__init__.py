@@ -6,6 +6,7 @@ include.
 """
 
 from .amortised import Amortised
+from .completion import Completion, Conditioned
 from .families import Conditional, Persist, Pixels, Prior, persist
 from .pose import PoseProposal
 from .product import Product
@@ -13,7 +14,9 @@ from .region import RegionProposal, SpriteProposal
 
 __all__ = [
     "Amortised",
+    "Completion",
     "Conditional",
+    "Conditioned",
     "Persist",
     "Pixels",
     "PoseProposal",

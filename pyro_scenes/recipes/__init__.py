@@ -1,6 +1,7 @@
 """What a training does between its gradient steps, and pairs and objectives of papers."""
 
 from .air import air_pair, as_trained, noise_at
+from .completion import completion_pair, train_guess
 from .econ import BETA_GAMMA, given_regions_econ, objective, paper_econ
 from .layered_digits import layered_digits_pair
 from .schedule import apart_at, set_experts_apart
