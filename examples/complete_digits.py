@@ -87,13 +87,13 @@ def train(model, guide, data: Parts, run: Run) -> None:
     scorer = CompletionScorer(data, particles=10)
     for step in training:
         scale_lr(optim, falling(step, args.steps))
-        if args.model == "cvae":
-            model.guess.eval()  # it is frozen, of which Pyro warns in training mode
         if training.due(every=500):
             with training.row() as row:
                 for name, seen in data.seen.items():
                     numbers = scorer.nats(model, guide, data.validation[:1000], seen)
                     row[f"validation_nats, {name}"] = numbers["nats"]
+        if args.model == "cvae":
+            model.guess.eval()  # it is frozen, of which Pyro warns in training mode
     run.figure("curves", viz.curves(run.history))
 
 

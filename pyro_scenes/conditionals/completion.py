@@ -1,5 +1,6 @@
 """Conditioning on a part of the image: the distribution of the rest, and a prior that depends on it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -52,16 +53,16 @@ class Completion(TorchDistribution):
     def variance(self) -> Float[Tensor, "*batch c h w"]:
         return self.pixels.variance.masked_fill(~self.known.isnan(), 0.0)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Float[Tensor, "*shape c h w"]:
-        return self.complete(self.pixels.sample(sample_shape))
+    def sample(self, sample_shape: Sequence[int] = ()) -> Float[Tensor, "*shape c h w"]:
+        return self.complete(self.pixels.sample(torch.Size(sample_shape)))
 
-    def log_prob(self, value: Float[Tensor, "*shape c h w"]) -> Float[Tensor, "*shape"]:
+    def log_prob(self, value: Float[Tensor, "*shape c h w"]) -> Float[Tensor, "*both"]:
         missing = value.isnan()
         each = self.pixels.base_dist.log_prob(value.masked_fill(missing, 0.0))
         return each.masked_fill(missing | ~self.known.isnan(), 0.0).sum((-3, -2, -1))
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> "Completion":
-        return Completion(self.pixels.expand(batch_shape), self.known)
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> "Completion":
+        return Completion(self.pixels.expand(torch.Size(batch_shape)), self.known)
 
     def complete(self, images: Float[Tensor, "*shape c h w"]) -> Float[Tensor, "*shape c h w"]:
         """The images with the known pixels put in."""
