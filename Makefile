@@ -90,5 +90,6 @@ clean:  ## remove what was built; .venv stays
 	touch $@
 
 .venv/extra-%: .venv/installed
+	echo "Adding to .venv what [$*] needs: up to some minutes"
 	$(PIP) --use-pep517 -e '.[$*]'
 	touch $@

@@ -8,17 +8,23 @@ briefly). Of its figures those named below are shrunk to the width of a page and
 diagrams need graphviz: its program ``dot``, and the Python package.
 """
 
+import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import arviz
+import numpy as np
 import pyro
+from matplotlib.figure import Figure
 from PIL import Image
 from pyro import poutine
+from scipy.stats import uniform
 
 from pyro_scenes import AIR, CSTVAE, ECON, STVAE, VAE, evaluation, load_pretrained, viz
 from pyro_scenes.base import Model
@@ -63,7 +69,8 @@ def main(names: list[str]) -> None:
     for name, example in RUNS.items():
         if not names or name in names:
             run(name, example)
-    for name, make in {**first_sight(), **diagrams()}.items():
+    others = {**first_sight(), **diagrams(), "toolbox": calibrated}
+    for name, make in others.items():
         if not names or name.removesuffix("_plates") in names:
             make()
     sizes = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
@@ -121,6 +128,34 @@ def _first_sight(name: str) -> None:
     with TemporaryDirectory() as folder:
         figure.savefig(Path(folder, "a.png"), dpi=120, bbox_inches="tight")
         shrink(Path(folder, "a.png"), FOLDER / f"{name}.png")
+
+
+def calibrated() -> None:
+    """The ranks that the code of the page "toolbox" makes of guides with one fault each."""
+    page = (FOLDER.parent / "toolbox.rst").read_text(encoding="utf-8")
+    section = page[page.index("Calibration: what it can and cannot see") :]
+    found: dict[str, Any] = {}
+    for block in re.findall(r"code-block:: python\n\n(.*?)\n(?=\S)", section, re.S)[:2]:
+        exec(textwrap.dedent(block), found)
+    ranks = found["linear_ranks"]
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    axes = figure.subplots(3, len(ranks), sharex=True, sharey="row")
+    for i, (guide, of_guide) in enumerate(ranks.items()):
+        axes[0, i].set_title(guide, fontsize=16)
+        for axis, quantity in zip(axes[:, i], of_guide["quantity"].values, strict=True):
+            if i == 0:
+                axis.set_ylabel(quantity, fontsize=16)
+            arviz.plot_ecdf(
+                of_guide["pit"].sel(quantity=quantity).values,
+                eval_points=np.linspace(0, 1, 101),
+                cdf=uniform.cdf,
+                difference=True,
+                confidence_bands="optimized",
+                ax=axis,
+            )
+    with TemporaryDirectory() as folder:
+        figure.savefig(Path(folder, "a.png"), dpi=100)
+        shrink(Path(folder, "a.png"), FOLDER / "toolbox_calibration.png")
 
 
 def diagrams() -> dict[str, Callable[[], None]]:

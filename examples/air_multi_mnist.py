@@ -26,16 +26,16 @@ from pyro_scenes import AIR, AIRGuide, Persist, Pixels, adam, evaluation, experi
 from pyro_scenes.criticism import to_arviz
 from pyro_scenes.data import Scenes, digits, multi_digits
 from pyro_scenes.experiment import Run, flags, launch, path, rate, remember, share, sides, up_to
-from pyro_scenes.inference import Weighted, falling, scale_lr, warm_up
+from pyro_scenes.inference import falling, scale_lr, warm_up
 from pyro_scenes.random import fork_rng
-from pyro_scenes.recipes import air_pair, as_trained, code_weight_at, noise_at
+from pyro_scenes.recipes import air_pair, as_trained, noise_at
 
 ELBOS = {"exact": TraceEnum_ELBO(max_plate_nesting=1), "graph": TraceGraph_ELBO()}
 
 
 def parser() -> argparse.ArgumentParser:
     parser = flags(
-        __doc__, out="runs/air_multi_mnist", steps=2000, data_root=True, pretrained="air"
+        __doc__, out="runs/air_multi_mnist", steps=2400, data_root=True, pretrained="air"
     )
     add = parser.add_argument
     add("--elbo", choices=ELBOS, default="exact", help="exact sum over counts, or score function")
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     text = "height and width of a glimpse in pixels (1.7 times an object's)"
     add("--window", type=sides, metavar="HxW", help=text)
     text = "standard deviation of a pixel (%(default)s)"
-    add("--noise", type=rate, default=0.15, metavar="S", help=text)
+    add("--noise", type=rate, default=0.1, metavar="S", help=text)
     add("--lr", type=rate, default=1e-3, metavar="RATE", help="learning rate of Adam (%(default)s)")
     return parser
 
@@ -94,7 +94,7 @@ def learn(model: AIR, guide: AIRGuide, train: Scenes, validation: Scenes, run: R
     steps, noise = run.args.steps, run.settings["noise"]
     over = min(500, steps // 2 + 1)
     remember(run, train, validation)
-    optim, elbo = adam(model, guide, lr=run.args.lr), Weighted(ELBOS[run.args.elbo])
+    optim, elbo = adam(model, guide, lr=run.args.lr), ELBOS[run.args.elbo]
     training = run.training(model, guide, train.images, optim=optim, elbo=elbo)
     images = validation.floats(run.device)
     for step in training:
@@ -102,7 +102,6 @@ def learn(model: AIR, guide: AIRGuide, train: Scenes, validation: Scenes, run: R
         if not run.pretrained:
             model.z_pres = Persist(warm_up(step, over=over))
             model.image = Pixels(dist.Normal, scale=noise_at(step, steps, noise))
-            elbo.weights["z_what"] = code_weight_at(step, steps)
         if training.due(early=(0, 50, 100)):
             with training.row() as row:
                 row["validation_elbo"] = evaluation.log_weights(model, guide, images).mean()

@@ -6,7 +6,16 @@ from typing import Any
 from . import data, evaluation, inference, networks, render
 from .conditionals import Amortised, Conditional, Persist, Pixels, Prior, Product
 from .criticism import to_arviz
-from .inference import Weighted, adam, fit, load_checkpoint, save_checkpoint, warm_up
+from .inference import (
+    Importance,
+    Summed,
+    Weighted,
+    adam,
+    fit,
+    load_checkpoint,
+    save_checkpoint,
+    warm_up,
+)
 from .models import (
     AIR,
     CSTVAE,
@@ -41,6 +50,7 @@ __all__ = [
     "Conditional",
     "ECON",
     "ECONGuide",
+    "Importance",
     "Persist",
     "Pixels",
     "Prior",
@@ -48,6 +58,7 @@ __all__ = [
     "STVAE",
     "STVAEGuide",
     "SpritesGuide",
+    "Summed",
     "VAE",
     "VAEAC",
     "VAEACGuide",

@@ -36,6 +36,7 @@ __all__ = [
     "modules_of",
     "replay",
     "unchanged",
+    "warn_caller",
     "warn_training_mode",
 ]
 
@@ -142,14 +143,19 @@ def warn_training_mode(*programs: Callable) -> None:
     modules = dict.fromkeys(module for program in programs for module in modules_of(program))
     names = [type(module).__name__ for module in modules if module.training]
     if names:
-        frames = (frame for frame, _ in walk_stack(sys._getframe()))
-        levels = enumerate((frame.f_globals.get("__name__", "") for frame in frames), 1)
-        warnings.warn(
+        warn_caller(
             f"{' and '.join(names)} in training mode, in which results differ: call model.eval() and "
             "guide.eval() first",
             TrainingModeWarning,
-            stacklevel=next((i for i, name in levels if name.split(".")[0] not in INSIDE), 1),
         )
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns what called the library."""
+    frames = (frame for frame, _ in walk_stack(sys._getframe()))
+    levels = enumerate((frame.f_globals.get("__name__", "") for frame in frames), 1)
+    level = next((i for i, name in levels if name.split(".")[0] not in INSIDE), 1)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def replay(model: Callable, proposed: poutine.Trace, *args: Any, **kwargs: Any) -> poutine.Trace:

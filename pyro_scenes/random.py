@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-__all__ = ["fork_rng"]
+__all__ = ["fork_rng", "random_state", "set_random_state", "with_random_state"]
 
 
 @contextmanager
@@ -15,4 +16,30 @@ def fork_rng(seed: int | None = None) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         if seed is not None:
             torch.manual_seed(seed)
+        yield
+
+
+def random_state() -> dict[str, Any]:
+    """torch's random state: ``cpu``, and that of each device of ``cuda``."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Restores what :func:`random_state` returned; on a machine with other devices, on the CPU alone.
+
+    Raises:
+        KeyError, RuntimeError, TypeError: It is none; then nothing has changed.
+    """
+    torch.Generator().set_state(state["cpu"])  # raises where the state is none
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    torch.set_rng_state(state["cpu"])
+
+
+@contextmanager
+def with_random_state(state: dict[str, Any]) -> Iterator[None]:
+    """The block draws the random numbers that followed a state; the present one is restored after it."""
+    with fork_rng():
+        set_random_state(state)
         yield

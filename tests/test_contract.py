@@ -22,8 +22,10 @@ from pyro_scenes import (
     CSTVAEGuide,
     CVAEGuide,
     ECONGuide,
+    Importance,
     SpritesGuide,
     STVAEGuide,
+    Summed,
     VAEACGuide,
     VAEGuide,
     adam,
@@ -31,6 +33,7 @@ from pyro_scenes import (
     sprite_scenes,
 )
 from pyro_scenes.conditionals import RegionProposal
+from pyro_scenes.criticism import sbc
 from pyro_scenes.networks import RegionEncoder, SeededAttention, UNet
 
 SMALL = {"image_shape": (1, 16, 16), "window": (1, 8, 8), "steps": 2, "code": 4}
@@ -79,6 +82,9 @@ ELBOS = {
     "graph": TraceGraph_ELBO(),
     "trace": Trace_ELBO(),
     "exact": TraceEnum_ELBO(max_plate_nesting=1),
+    "importance": Importance(2),
+    "wake": Importance(2, gradient="wake"),
+    "summed": Summed(2),
 }
 #: The layer that each pixel shows: in a plate of pixels, too, and of no conditional but the layers' masks.
 SHOWN = "z_region"
@@ -262,6 +268,15 @@ def test_a_guide_explains_what_its_model_draws(pair):
     proposed = poutine.trace(guide).get_trace(drawn)
     joint = poutine.trace(poutine.replay(model, trace=proposed)).get_trace(drawn)
     assert (joint.log_prob_sum() - proposed.log_prob_sum()).isfinite()
+
+
+@pytest.mark.filterwarnings("ignore:.*scenes that this model draws have")
+def test_scenes_are_ranked_among_the_draws(pair):
+    model, guide = (module.eval() for module in pair)
+    found = sbc(model, guide, simulations=3, draws=2, batch=2, seed=0)
+    ranks = found["rank"].values
+    assert ranks.shape[0] >= 5 and ranks.shape[1] == 3 and ((ranks >= 0) & (ranks <= 2)).all()
+    assert "log_p" in found["quantity"] and found["truth"].sel(quantity="log_p").notnull().all()
 
 
 def test_a_guide_of_another_model_is_refused(kind, pair):

@@ -15,7 +15,7 @@ ROOMS = [
     "checks handlers sites",
     "conditionals",
     "base",
-    "pairs",
+    "pairs particles",
     "models data inference evaluation criticism viz",
     "recipes",
     "pretrained",

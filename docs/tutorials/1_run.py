@@ -99,6 +99,7 @@ viz.pictures(requested).savefig("requested.png")
 # ``fit`` is a generator: it takes one step for each batch and hands control
 # back, so printing, stopping and evaluating are your loop. Here training goes
 # on from the shipped weights for 20 steps; from nothing AIR needs some 2,000.
+# So the bound hardly changes: what is printed is the spread between batches.
 
 from itertools import islice
 

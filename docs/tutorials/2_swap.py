@@ -103,12 +103,12 @@ viz.bars(shares, x="count", y="share of scenes").savefig("counts.png")
 
 # %%
 # Now scenes drawn from the model have objects in them, but for those that are
-# empty, like a third of the data:
+# empty, as a third of the data are:
 
 with torch.no_grad():
     trace = poutine.trace(model).get_trace(size=12)
 canvas = trace.nodes["canvas"]["value"]
-viz.pictures({"drawn": canvas[:6], "more": canvas[6:]}).savefig("drawn.png")
+viz.pictures({"1 to 6": canvas[:6], "7 to 12": canvas[6:]}).savefig("drawn.png")
 
 # %%
 # The likelihood

@@ -65,10 +65,11 @@ viz.predictive_checks(
 ).savefig("usual.png")
 
 # %%
-# Total ink finds nothing: a missed digit would be about 60 units, more than the
-# check needs to see it. Many an unexplained spot is smaller than the
-# likelihood's noise would make it: that noise is a tolerance, not the noise of
-# these images, and the check says so.
+# Few images are in the tails of total ink, so digits are neither missed nor
+# invented: each has some 60 units, several times what the likelihood's noise
+# adds up to. The unexplained spots of most images are weaker than those of
+# their replicates: the likelihood's noise is a tolerance, and these images have
+# none. So p gathers at one side, which is no misfit.
 #
 # Images that the model was not made for
 # --------------------------------------

@@ -1,4 +1,4 @@
-"""Model criticism in ArviZ: draws under the model's names, predictive statistics, p-values per image.
+"""Model criticism in ArviZ: draws under the model's names, predictive statistics, p-values; calibration.
 
 :func:`to_arviz` gives an ``InferenceData`` (ArviZ 0.23) or a ``DataTree`` (ArviZ 1.x) of the groups
 
@@ -19,6 +19,9 @@ does ``arviz.loo``, as a scene without its image is back at its prior. Example::
 
     checks = statistics(to_arviz(model.eval(), guide.eval(), images, seed=0))
     tail_shares(p_values(checks))  # beside what a calibrated model has
+
+:func:`sbc` ranks scenes that the model draws among the guide's draws, and :func:`calibration` says how far
+these ranks are from those of the posterior.
 """
 
 from .draws import to_arviz
@@ -31,12 +34,18 @@ from .predictive import (
     tail_shares,
     total_ink,
 )
+from .quantities import order_free
+from .sbc import Calibration, calibration, sbc
 
 __all__ = [
+    "Calibration",
     "STATISTICS",
     "TailShare",
+    "calibration",
+    "order_free",
     "p_values",
     "roughness",
+    "sbc",
     "statistics",
     "tail_shares",
     "to_arviz",

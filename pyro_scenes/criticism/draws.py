@@ -17,7 +17,7 @@ from ..random import fork_rng
 from ..sites import where_counted
 from .groups import assemble
 
-__all__ = ["to_arviz"]
+__all__ = ["check_seed", "to_arviz", "value_of"]
 
 
 def to_arviz(
@@ -79,12 +79,17 @@ def _check(
         raise ValueError("images must be finite numbers, found NaN or infinity: see data.as_images")
     if not is_whole(draws, 1):
         raise ValueError(f"draws must be a whole number, at least 1, got {draws!r:.60}")
-    if not (seed is None or (is_whole(seed, 0) and seed < 2**63)):
-        raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r:.60}")
+    check_seed(seed)
     labels = np.arange(len(images)) if image_ids is None else np.asarray(image_ids)
     if labels.shape != (len(images),):
         raise ValueError(f"image_ids must be {len(images)} labels, got shape {labels.shape}")
     return labels
+
+
+def check_seed(seed: int | None) -> None:
+    """Raises a ValueError unless a seed, if there is one, is one of torch."""
+    if not (seed is None or (is_whole(seed, 0) and seed < 2**63)):
+        raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r:.60}")
 
 
 def _complete(
@@ -104,11 +109,11 @@ def _complete(
             site = trace.nodes[name]
             if site["is_observed"] and not site["infer"].get("_deterministic"):
                 continue  # a factor
-            values[name].append(_value(name, site, size))
+            values[name].append(value_of(name, site, size))
     return {name: np.stack(values.pop(name)) for name in list(values)}
 
 
-def _value(name: str, site: dict[str, Any], size: int) -> np.ndarray:
+def value_of(name: str, site: dict[str, Any], size: int) -> np.ndarray:
     """A site's value (size, ...), or (1, ...) if it is outside the plate of images."""
     value = site["value"]
     drawn = name != "image" and not site["is_observed"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["PICTURE", "assemble", "to_groups"]
+__all__ = ["PICTURE", "assemble", "families", "to_groups"]
 
 PICTURE = ("channel", "row", "column")
 _SHARED = ("chain", "draw", "image_id", "step")
@@ -51,7 +51,7 @@ def _has_pixels(variable: xr.DataArray, size: tuple[int, ...]) -> bool:
 
 def _dataset(sites: dict[str, np.ndarray], image_ids: np.ndarray) -> xr.Dataset:
     variables = {}
-    for name, family in _families(sites).items():
+    for name, family in families(sites).items():
         values = [family[step] for step in sorted(family)]
         # Of a single step a view, not a copy: it may be large.
         stack = np.stack(values, 2) if values[1:] else values[0][:, :, None]
@@ -77,19 +77,19 @@ def _label(dataset: xr.Dataset, image_ids: np.ndarray) -> xr.Dataset:
     return dataset.assign_coords(coords | {"image_id": image_ids})
 
 
-def _families(sites: dict[str, np.ndarray]) -> dict[str, dict[Any, np.ndarray]]:
+def families(sites: dict[str, np.ndarray]) -> dict[str, dict[Any, np.ndarray]]:
     """Sites by name and step."""
-    families: dict[str, dict] = defaultdict(dict)
+    found: dict[str, dict] = defaultdict(dict)
     for name, site in sites.items():
         match = re.fullmatch(r"(.+)_(\d+)", name)
         base, step = (match[1], int(match[2])) if match else (name, None)
-        families[base][step] = site
-    for base, family in list(families.items()):
+        found[base][step] = site
+    for base, family in list(found.items()):
         if len({(step is None, site.shape) for step, site in family.items()}) > 1:
-            del families[base]
+            del found[base]
             for step, site in family.items():
-                families[base if step is None else f"{base}_{step}"] = {None: site}
-    return families
+                found[base if step is None else f"{base}_{step}"] = {None: site}
+    return found
 
 
 def to_groups(groups: dict[str, Any]) -> Any:

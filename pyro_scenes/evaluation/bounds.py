@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from pyro import poutine
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor, stack
 
 from ..checks import check_sizes, check_tensors
 from ..pairs import check_same_model, replay, warn_training_mode
+from ..particles import image_log_probs, log_mean_exp
 from .arguments import checked
 
 __all__ = ["Bounds", "estimate", "importance_bound", "log_weights"]
@@ -75,23 +75,7 @@ def log_weight(
 ) -> Float[Tensor, " n"]:
     """The same for one draw, a trace of the guide."""
     joint = replay(model, proposed, images, *rest)
-    return _log_prob(joint, len(images)) - _log_prob(proposed, len(images))
-
-
-def _log_prob(trace: poutine.Trace, size: int) -> Float[Tensor, " n"]:
-    """Of each image: the last dimension of a site's batch. Others, as of pixels, are summed over."""
-    trace.compute_log_prob()
-    total: Any = 0.0
-    for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not site_is_subsample(site):
-            term = site["log_prob"]
-            if (term.shape[-1] if term.dim() else 1) != size:
-                raise ValueError(
-                    f"{name} is of all images at once: its batch shape is {tuple(term.shape)}, for {size} "
-                    'images. Draw it inside pyro.plate("images", len(images), dim=-1)'
-                )
-            total = total + (term.flatten(0, -2).sum(0) if term.dim() > 1 else term.reshape(size))
-    return total
+    return image_log_probs(joint, len(images)) - image_log_probs(proposed, len(images))
 
 
 @checked
@@ -104,7 +88,7 @@ def importance_bound(weights: Float[Tensor, "particles n"]) -> Float[Tensor, " n
         ValueError: There are none.
     """
     check_tensors(weights.numel(), "log weights (particles, n)", weights)
-    return weights.logsumexp(0) - math.log(len(weights))
+    return log_mean_exp(weights)
 
 
 @checked

@@ -170,6 +170,7 @@ class Interpretation(NamedTuple):
 
 
 @checked
+@torch.no_grad()
 def interpret(model: Callable, guide: Callable, images: Float[Tensor, "n c h w"]) -> Interpretation:
     """Draws one interpretation of each image: where objects are, how many, and the image they explain.
 

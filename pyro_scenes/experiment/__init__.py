@@ -7,11 +7,12 @@ from .completion import (
     completion_split,
     completion_verdict,
 )
-from .flags import checkpoint, flags, launch, natural, path, positive, rate, share, sides, up_to
+from .flags import checkpoint, flags, natural, path, positive, rate, share, sides, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
 from .layered_sheets import layered_figures
 from .own import IMAGES, divide, is_binary, own_scenes
+from .program import launch
 from .run import Run
 from .scoring import Scorer
 from .shapes import ShapesJudge, ShapesTask

@@ -2,18 +2,13 @@
 
 import argparse
 import os
-import signal
-import sys
 from collections.abc import Callable
-from typing import Any
 
-from ..inference import Diverged
 from ..pretrained import pretrained_path
 
 __all__ = [
     "checkpoint",
     "flags",
-    "launch",
     "natural",
     "path",
     "positive",
@@ -65,37 +60,16 @@ def flags(
             help="images in a batch (%(default)s)",
         )
         add("--resume", action="store_true", help="continue from the checkpoint in --out, if any")
+        help_text = (
+            "train in N processes, which share each batch; with cuda, on N GPUs (%(default)s)"
+        )
+        add("--processes", type=up_to(1024), metavar="N", default=1, help=help_text)
     if pretrained:
         help_text = "start from the weights that ship with the package"
         add("--pretrained", action="store_const", const=pretrained, help=help_text)
         help_text = "do not train: evaluate this one, or those weights: --evaluate pretrained"
         add("--evaluate", type=checkpoint(pretrained), metavar="CHECKPOINT", help=help_text)
     return parser
-
-
-def launch(main: Callable[[argparse.Namespace], Any], parser: argparse.ArgumentParser) -> None:
-    """Runs an example's main; an error that a user can mend is one line on stderr, without a traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers stop jobs with it
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that a terminal cannot show stops nothing
-            stream.reconfigure(errors="backslashreplace")
-    args = parser.parse_args()
-    try:
-        main(args)
-    except (Diverged, OSError, ValueError) as error:
-        text = str(error).split("Trace Shapes:")[0].strip()  # Pyro appends pages
-        sys.exit(f"error: {' '.join(text.split())}")
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        sys.exit(
-            "error: not enough memory: give fewer or smaller images, or a smaller --batch-size "
-            f"({' '.join(str(error).split())[:200] or 'MemoryError'})"
-        )
-    except KeyboardInterrupt:
-        trains = "resume" in args and not getattr(args, "evaluate", None)
-        words = "; --resume continues from the last checkpoint, if there is one" if trains else ""
-        sys.exit(f"\nstopped{words}")
 
 
 def natural(text: str) -> int:
@@ -162,9 +136,3 @@ def _whole(text: str, least: int, most: int) -> int:
             f"needs a whole number from {least} to {most}, got {text!r}"
         )
     return value
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether it is Python's, numpy's or torch's word for too little memory."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..atomic import write_whole
+from ..inference.processes import is_first
 
 __all__ = ["Folder"]
 
@@ -19,7 +20,8 @@ class Folder:
     """A folder that is made, locked as long as this object lives, and marked.
 
     The marker, ``.run``, lists the files that runs have written there, a name in each line. Only these are
-    ever replaced or removed.
+    ever replaced or removed. Of several processes that train together the first one writes; to the others
+    the folder is closed.
 
     Raises:
         ValueError: It cannot be written, another process writes to it, or it holds files of the kinds that
@@ -27,7 +29,12 @@ class Folder:
     """
 
     def __init__(self, path: str | PathLike) -> None:
-        self.path = Path(path)
+        self.path, self.is_open = Path(path), is_first()
+        self.names: list[str] = []
+        if self.is_open:
+            self._open()
+
+    def _open(self) -> None:
         self.marker = self.path / ".run"
         self.lock = FileLock(self.path / ".lock")
         try:
@@ -40,7 +47,7 @@ class Folder:
             ) from error
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ValueError(f"cannot write to the output folder {path}: {reason}") from error
+            raise ValueError(f"cannot write to the output folder {self.path}: {reason}") from error
         self.names = marked.splitlines()
 
     def check(self) -> None:
@@ -72,7 +79,10 @@ class Folder:
         Raises:
             ValueError: There is a file of that name which no run has written.
             OSError: The file cannot be written. The older one is left as it was.
+            SystemExit: In a process that is not the first, whose work is done.
         """
+        if not self.is_open:
+            raise SystemExit
         if name not in self.names and (self.path / name).exists():
             raise ValueError(f"{self.path / name} was not written by a run: move it")
         self.adopt(name)

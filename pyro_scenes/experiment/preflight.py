@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import torch
 
 from ..inference import CheckpointError, read_checkpoint
+from ..inference.processes import count
 from .progress import Row
 
 __all__ = [
     "Kept",
+    "check_processes",
     "check_same_run",
     "check_settings",
     "other_settings",
@@ -58,6 +60,16 @@ def read_kept(path: str | PathLike) -> Kept:
     return kept
 
 
+def check_processes(args: argparse.Namespace) -> None:
+    """Notes how many processes train; raises a ValueError if it is not as many as the flag says."""
+    if args.processes not in (1, count()):
+        raise ValueError(
+            f"--processes {args.processes}, and the group has {count()}: start the program by launch(main, "
+            "parser)"
+        )
+    args.processes = count()
+
+
 def check_same_run(out: Path, kept: dict[str, Any], own: dict[str, Any]) -> None:
     """Raises a ValueError that names the flags in which a continuation differs from its run."""
     other = [name for name in {**kept, **own} if kept.get(name) != own.get(name)]
@@ -94,6 +106,8 @@ def other_settings(kept: dict[str, Any], own: dict[str, Any]) -> str:
 def resume_key(args: argparse.Namespace) -> dict[str, Any]:
     """What of a command a continuation must repeat."""
     flags = {name: value for name, value in vars(args).items() if name not in FREE}
+    if flags.get("processes") == 1:
+        del flags["processes"]  # as in the checkpoints of older versions
     return {"program": Path(sys.argv[0]).stem, **flags}
 
 

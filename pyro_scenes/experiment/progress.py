@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..inference.processes import is_first
+
 __all__ = ["Clock", "Row", "as_table", "log_row", "progress_bar"]
 
 #: One line of a training's history: numbers by name.
@@ -27,8 +29,9 @@ class Clock:
 
 
 def progress_bar(steps: int, start: int) -> Any:
-    """A bar with the time left; none where the output is no terminal."""
-    return tqdm(total=steps, initial=start, disable=None, unit="step", dynamic_ncols=True)
+    """A bar with the time left; none where the output is no terminal, or of another process."""
+    off = None if is_first() else True  # None: by the output
+    return tqdm(total=steps, initial=start, disable=off, unit="step", dynamic_ncols=True)
 
 
 def log_row(bar: Any, row: Row) -> None:

@@ -6,7 +6,6 @@ the end), figures and ArviZ data; ``.run`` lists them.
 
 import argparse
 import json
-import math
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
@@ -17,11 +16,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..data import batches, fingerprints
-from ..inference import CheckpointError, fit, load_checkpoint
+from ..inference import CheckpointError, Parallel, fit, load_checkpoint
+from ..inference.processes import count, is_first, of_first, own_share
 from ..pretrained import start_from
+from .content import as_netcdf, flat_numbers
 from .folder import Folder
 from .preflight import (
     Kept,
+    check_processes,
     check_same_run,
     check_settings,
     other_settings,
@@ -37,6 +39,9 @@ __all__ = ["Run"]
 
 class Run:
     """One run of an example: its folder, device and seed.
+
+    Of several processes that train together (``--processes``, see :func:`launch`) each has a run. The first
+    one's writes; the others end where they would write after the training.
 
     Args:
         args: As parsed by :func:`flags`. Sets the seed of all random draws; ``--smoke`` shortens it.
@@ -60,8 +65,10 @@ class Run:
             raise ValueError(
                 "--pretrained starts a training, --evaluate does not train: give one of them"
             )
+        if self.trains:
+            check_processes(args)
         if args.smoke and "steps" in args:
-            args.steps, args.batch_size = min(args.steps, 10), min(args.batch_size, 8)
+            args.steps, args.batch_size = min(args.steps, 10), min(args.batch_size, 8 * count())
         self.args, self.key = args, resume_key(args)
         self.device = usable_device(args.device)
         self.folder = Folder(args.out)
@@ -69,7 +76,7 @@ class Run:
         self.checkpoints = self.out / "checkpoint.pt", self.out / "checkpoint.previous.pt"
         self.evaluate = evaluate
         self.pretrained: str | None = getattr(args, "pretrained", None)
-        self.kept = self._open()
+        self.kept = of_first(self._open)
         self.settings: dict[str, Any] = self.kept.settings if self.kept else {}
         self.state: dict[str, Any] = self.kept.state if self.kept else {}
         self.history: list[Row] = self.kept.history if self.kept else []
@@ -141,8 +148,12 @@ class Run:
             start = self._resume(model, guide, optim)
         stream = batches(source, args.batch_size, seed=args.seed, start=start, device=self.device)
         stream = islice(stream, max(0, args.steps - start))
+        share = None
+        if count() > 1:
+            elbo = Parallel(elbo, model, guide)
+            share, stream = elbo.share, map(own_share, stream)
         records = fit(model, guide, stream, elbo=elbo, optim=optim, start=start, clip=clip)
-        return Training(self, model, guide, optim, records)
+        return Training(self, model, guide, optim, records, share)
 
     def write(self, *metrics: Any) -> None:
         """Writes ``metrics.json``, one flat dictionary, and prints it.
@@ -153,13 +164,7 @@ class Run:
         Raises:
             ValueError: Two of them have a number of the same name.
         """
-        flat: dict[str, Any] = {}
-        for part in metrics:
-            values = part._asdict() if hasattr(part, "_asdict") else part
-            twice = flat.keys() & values.keys()
-            if twice:
-                raise ValueError(f"two metrics have the same name: {', '.join(sorted(twice))}")
-            flat |= {name: _plain_number(value) for name, value in values.items()}
+        flat = flat_numbers(*metrics)
         self.text("metrics.json", json.dumps(flat, indent=2) + "\n")
         width = max(map(len, flat), default=0)
         for name, value in flat.items():
@@ -182,21 +187,14 @@ class Run:
 
     def netcdf(self, name: str, data: Any) -> None:
         """Saves ArviZ data, an ``InferenceData`` or a ``DataTree``, as ``name.nc``."""
-        tree = data.to_datatree() if hasattr(data, "to_datatree") else data
-        compress = {
-            node.path: {
-                k: {"zlib": True} for k, v in node.data_vars.items() if v.dtype.kind in "biufc"
-            }
-            for node in tree.subtree
-        }
-        # In memory first: where a disk is full, HDF5 crashes at exit.
-        content = tree.to_netcdf(engine="h5netcdf", encoding=compress)
+        content = as_netcdf(data)
         with self.folder.write(f"{name}.nc") as part:
             part.write_bytes(content)
 
     def write_history(self) -> None:
         """Writes ``metrics.csv``, the history."""
-        self.text("metrics.csv", as_table(self.history))
+        if is_first():
+            self.text("metrics.csv", as_table(self.history))
 
     def extra(self) -> dict[str, Any]:
         """What the checkpoint keeps of the run beside the weights."""
@@ -242,9 +240,3 @@ class Run:
         if step >= self.args.steps:
             print(f"it has taken its {step} steps already; for more, raise --steps")
         return step
-
-
-def _plain_number(value: Any) -> Any:
-    """A number or a text for JSON."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,8 +2,8 @@
 
 import math
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from ..inference import Diverged, Record, describe_pair, save_checkpoint
 from ..inference.diverged import NOT_FINITE
+from ..inference.processes import count, is_first, of_first, rank
 from ..random import fork_rng
 from .progress import Clock, log_row, progress_bar
 
@@ -37,7 +38,8 @@ class Training:
     of the step, and what changes weights or depends on the history or on ``state`` stands after it.
     ``break`` ends the training; do so after a row, if the last state should be kept.
 
-    Pyro's handlers are global: one training at a time in a process.
+    Pyro's handlers are global: one training at a time in a process. Of several processes that train together
+    each runs the same loop, by the same random numbers but for those of the steps, and rows are the first's.
 
     Attributes:
         step: The number of steps taken.
@@ -54,9 +56,10 @@ class Training:
         guide: nn.Module,
         optim: Optimizer,
         records: Iterator[Record],
+        share: Callable[[], None] | None = None,
     ) -> None:
         self.run, self.pair, self.optim, self.records = run, (model, guide), optim, records
-        self.history, self.state = run.history, run.state
+        self.history, self.state, self.share = run.history, run.state, share
         self.step = int(self.history[-1]["step"]) if self.history else 0
         self.description = describe_pair(model, guide)
         self.losses: list[float] = []
@@ -115,13 +118,15 @@ class Training:
         if self.losses:
             row["train_elbo"] = -sum(self.losses) / len(self.losses)
         self.losses.clear()
-        self.history.append(row | values)
+        self.history.append(of_first(lambda: row | values))
+        if self.share:
+            self.share()  # lest rounding of what the loop did to weights parts the processes
         self._save()
         log_row(self.bar, self.history[-1])
 
     def _take_step(self) -> None:
         # Validation halves the speed; what diverges is noticed without it.
-        with pyro.validation_enabled(False):
+        with pyro.validation_enabled(False), self._own_random_numbers():
             try:
                 record = next(self.records)
             except Diverged as error:
@@ -130,6 +135,12 @@ class Training:
         self.losses.append(record.loss)
         self.bar.set_description_str(f"ELBO per image {-record.loss:.0f} nats", refresh=False)
         self.bar.update()
+
+    def _own_random_numbers(self) -> Any:
+        """Of several processes each draws its own in a step, the same after an interruption as without."""
+        if count() == 1:
+            return nullcontext()
+        return fork_rng((1_000_003 * self.run.args.seed + self.step) * count() + rank())
 
     def _set_mode(self, *, train: bool) -> None:
         for module in self.pair:
@@ -154,11 +165,12 @@ class Training:
         return ", ".join(texts) or "there is no checkpoint yet"
 
     def _save(self) -> None:
-        folder, (last, previous) = self.run.folder, self.run.checkpoints
-        if last.exists():
-            with folder.write(previous.name) as part:
-                shutil.copyfile(last, part)
-        folder.adopt(last.name)
+        last, previous = self.run.checkpoints
+        if is_first():
+            if last.exists():
+                with self.run.folder.write(previous.name) as part:
+                    shutil.copyfile(last, part)
+            self.run.folder.adopt(last.name)
         save_checkpoint(
             last,
             *self.pair,

@@ -8,16 +8,22 @@ from .checkpoint import (
     save_checkpoint,
 )
 from .fit import Diverged, Record, fit
+from .importance import Importance
+from .parallel import Parallel
 from .parameters import adam
 from .schedule import falling, plateaus, ramp, scale_lr, warm_up
+from .summed import Summed
 from .surrogate import MaskLoss, Surrogate
 from .weighted import Weighted, as_printed
 
 __all__ = [
     "CheckpointError",
     "Diverged",
+    "Importance",
     "MaskLoss",
+    "Parallel",
     "Record",
+    "Summed",
     "Surrogate",
     "Weighted",
     "adam",

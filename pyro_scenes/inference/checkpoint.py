@@ -11,8 +11,10 @@ from torch.optim import Optimizer
 
 from ..atomic import write_whole
 from ..checks import is_whole
+from ..random import random_state, set_random_state
 from .description import describe, differences
 from .optimiser import kind, pack, unpack
+from .processes import count, gathered, is_first, rank
 
 __all__ = [
     "CheckpointError",
@@ -62,6 +64,7 @@ def save_checkpoint(
     """Writes parameters, settings, the optimiser's state, the step and torch's random state.
 
     The file replaces an older one in one move: a program killed at any moment leaves one or the other.
+    Of several processes (:class:`Parallel`) all must call it: the first writes, with all random states.
 
     Args:
         extra: Plain data (numbers, strings, tensors, and lists and dictionaries of them) to keep along.
@@ -84,6 +87,9 @@ def save_checkpoint(
     if description is not None and (type(description) is not dict or {*description} != {*own}):
         raise TypeError(f"description must be what describe_pair returned, got {description!r:.60}")
     _check_plain(extra or {})
+    states = gathered(random_state())
+    if not is_first():
+        return
     content = {
         "format": FORMAT,
         "names": [type(model).__name__, type(guide).__name__],
@@ -92,7 +98,7 @@ def save_checkpoint(
         "guide": guide.state_dict(),
         "optim": None if optim is None else pack(optim, _names(model, guide)),
         "step": int(step),
-        "random": _random_state(),
+        "random": states[0] | ({"others": states[1:]} if states[1:] else {}),
         "extra": extra or {},
     }
     with write_whole(path) as part:
@@ -133,13 +139,15 @@ def load_checkpoint(
     With all of it, training goes on as if it had never stopped (same device, same number of threads).
     Everything is compared first: classes, parts, families, functions and sizes of model and guide; names,
     shapes and types of their weights; the optimiser and its state. After an error nothing has changed.
-    Constants, such as a prior's numbers, are restored with the weights: those of the file hold.
+    Constants, such as a prior's numbers, are restored with the weights: those of the file hold. Of several
+    processes each loads it, before :class:`Parallel` is built, and takes its own random state.
 
     Returns:
         The checkpoint's content; ``["step"]`` and ``["extra"]`` as they were saved.
 
     Raises:
-        CheckpointError: As :func:`read_checkpoint`; or something differs, or weights are not finite.
+        CheckpointError: As :func:`read_checkpoint`; or something differs, or weights are not finite; or, with
+            ``optim``, another number of processes wrote it.
     """
     content = read_checkpoint(path)
     names = [type(model).__name__, type(guide).__name__]
@@ -222,16 +230,15 @@ def _check_finite(path: str | PathLike, state: dict[str, Tensor], module: nn.Mod
         )
 
 
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
 def _set_random_state(path: str | PathLike, state: dict[str, Any]) -> None:
     try:
-        torch.Generator().set_state(state["cpu"])  # raises where the state is none
-        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
+        states = [state, *state.get("others", [])]
+        if len(states) == count():
+            set_random_state(states[rank()])
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{_DAMAGED.format(path)} (random)") from error
-    torch.set_rng_state(state["cpu"])
+    if len(states) != count():
+        raise CheckpointError(
+            f"the number of processes that wrote {path} is {len(states)}, here it is {count()}: go on with "
+            "as many, or load it without optim="
+        )

@@ -16,9 +16,9 @@ from ..checks import is_whole
 from ..pairs import check_guide, check_same_model
 from .compiled import compiled
 from .diverged import Diverged, Step, diverge, divergence
+from .objective import enumerated, innermost
 from .parameters import Parameters
 from .swapped import Parts
-from .weighted import Weighted
 
 __all__ = ["Diverged", "Record", "fit"]
 
@@ -97,12 +97,8 @@ def fit(
             f"batches must be batches to iterate over, such as [images], got one {kind}"
         )
     check_same_model(model, guide)
-    inner = elbo
-    while isinstance(inner, Weighted):
-        inner = inner.elbo
-    proposal = (
-        poutine.infer_config(guide, _enumerated) if isinstance(inner, TraceEnum_ELBO) else guide
-    )
+    inner = innermost(elbo)
+    proposal = enumerated(guide) if isinstance(inner, TraceEnum_ELBO) else guide
     parameters = own = None
     for number, batch in enumerate(batches, start + 1):
         parts = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
@@ -143,15 +139,6 @@ def _check_call(function: Callable, parts: tuple) -> None:
             f"a batch has {len(parts)} parts, with which {name} cannot be called ({error}). Of batches "
             "(images, labels) give the images: (images for images, labels in loader)"
         ) from error
-
-
-def _enumerated(site: Any) -> dict[str, Any]:
-    """A site's own setting comes first, as with ``config_enumerate``."""
-    fn = site["fn"]
-    free = site["type"] == "sample" and not site["is_observed"] and "enumerate" not in site["infer"]
-    if free and getattr(fn, "has_enumerate_support", False) and fn.event_dim == 0:
-        return {"enumerate": "parallel", "expand": site["infer"].get("expand", False)}
-    return {}
 
 
 def _step(

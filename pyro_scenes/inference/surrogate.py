@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from pyro import poutine
-from pyro.infer import ELBO
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ..render import behind, opacity_logits
+from .objective import Objective
 
 __all__ = ["MaskLoss", "Surrogate"]
 
@@ -39,7 +39,7 @@ class Terms(NamedTuple):
     layers: int  # how many
 
 
-class _RegionObjective(ELBO):
+class _RegionObjective(Objective):
     """What both objectives share. ``beta`` and ``gamma`` may be changed between steps."""
 
     def __init__(self, beta: float = 1.0, gamma: float = 1.0) -> None:
@@ -49,21 +49,11 @@ class _RegionObjective(ELBO):
                 raise ValueError(f"{name} must be a number from 0 up, got {weight!r:.60}")
         self.beta, self.gamma = beta, gamma
 
-    @torch.no_grad()
-    def loss(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        return self.differentiable_loss(model, guide, *args, **kwargs).item()
-
     def differentiable_loss(
         self, model: Callable, guide: Callable, *args: Any, **kwargs: Any
     ) -> Tensor:
         terms = _terms(*self._get_trace(model, guide, args, kwargs))
         return self.pixel_loss(terms).sum() + self.beta * terms.code + terms.others
-
-    def loss_and_grads(self, model: Callable, guide: Callable, *args: Any, **kwargs: Any) -> float:
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        if loss.requires_grad:
-            loss.backward()
-        return loss.item()
 
     @abstractmethod
     def pixel_loss(self, terms: Terms) -> Float[Tensor, "pixels n"]:

@@ -11,6 +11,9 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
 from .compiled import JIT
+from .importance import Importance
+from .objective import innermost
+from .summed import Summed
 
 __all__ = ["Weighted", "as_printed"]
 
@@ -34,7 +37,7 @@ class Weighted(ELBO):
             of AIR's likelihood, have the weight of ``image``, or their own where they are named.
 
     Raises:
-        TypeError: ``elbo`` is not an ELBO object, or a compiled one.
+        TypeError: ``elbo`` is not an ELBO object, or a compiled one, or an :class:`Importance` or ``Summed``.
         ValueError: A weight is not a number from 0 up; or, in a step, there is no site of that name.
     """
 
@@ -46,6 +49,11 @@ class Weighted(ELBO):
             raise TypeError(
                 f"{type(elbo).__name__} is compiled at its first step and would not see weights that "
                 f"change: weigh {type(elbo).__name__[3:]}"
+            )
+        if isinstance(innermost(elbo), Importance | Summed):
+            raise TypeError(
+                f"{type(innermost(elbo)).__name__} is a bound on log p(image) by weights of whole draws: "
+                "with sites weighed it is none. Weigh Trace_ELBO() or another of Pyro's"
             )
         self.elbo, self.weights, self._prior_only = elbo, _check_weights(weights), _prior_only
 

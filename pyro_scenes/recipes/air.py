@@ -6,14 +6,12 @@ from ..conditionals import Persist, Pixels, Prior
 from ..inference.schedule import ramp
 from ..models import AIR, AIRGuide
 
-__all__ = ["air_pair", "as_trained", "code_weight_at", "noise_at"]
+__all__ = ["air_pair", "as_trained", "noise_at"]
 
 #: Sides of the default window, relative to an object's: 28 pixels on a canvas of 50 for objects of a third.
 MARGIN = 1.68
 #: Noise of pixels while AIR learns to count. With less, two objects for one digit pay from the start.
 FIRST_NOISE = 0.3
-#: Weight of the divergence of codes meanwhile. With 1, few of them are used, and objects stay blurred.
-FIRST_CODE_WEIGHT = 0.25
 
 
 def air_pair(
@@ -22,7 +20,7 @@ def air_pair(
     *,
     window: tuple[int, int] | None = None,
     scale: float = 1 / 3,
-    noise: float = 0.15,
+    noise: float = 0.1,
 ) -> tuple[AIR, AIRGuide]:
     """A model and its guide. On canvases of 50, the sizes are the defaults of the class ``AIR``.
 
@@ -50,16 +48,8 @@ def noise_at(step: int, steps: int, noise: float) -> float:
     First what to count is learned, then what digits look like. Noise above 0.3 does not change. A run that
     is resumed for more steps goes back to where the noise of so many steps is.
     """
-    return _later(step, steps, start=max(FIRST_NOISE, noise), end=noise)
-
-
-def code_weight_at(step: int, steps: int) -> float:
-    """The weight of ``z_what`` in the ELBO: 0.25 while the noise is large, then 1 as soon as it is small."""
-    return _later(step, steps, start=FIRST_CODE_WEIGHT, end=1.0)
-
-
-def _later(step: int, steps: int, *, start: float, end: float) -> float:
-    return ramp(max(0, step - round(0.4 * steps)), over=0.2 * steps, start=start, end=end)
+    first = max(FIRST_NOISE, noise)
+    return ramp(max(0, step - round(0.4 * steps)), over=0.2 * steps, start=first, end=noise)
 
 
 def as_trained(model: AIR, noise: float) -> None:

@@ -123,7 +123,7 @@ def test_a_folder_of_pictures(run, tmp_path):
     assert "take more --steps" in verdict[-2] and "look at reconstructions.png first" in verdict[-1]
     kept = torch.load("out/checkpoint.pt")
     settings = {"image_shape": [3, 20, 24], "steps": 2, "window": (9, 12), "scale": 0.5}
-    assert kept["extra"]["settings"] == settings | {"noise": 0.15}
+    assert kept["extra"]["settings"] == settings | {"noise": 0.1}
 
     # Grey pictures to a checkpoint of colour, and no word of windows.
     (tmp_path / "grey").mkdir()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyro_scenes import AIR, Persist, Pixels
-from pyro_scenes.recipes import air_pair, as_trained, code_weight_at, noise_at
+from pyro_scenes.recipes import air_pair, as_trained, noise_at
 from pyro_scenes.render import box
 
 
@@ -45,12 +45,6 @@ def test_noise_falls_once_counts_are_learned(noise):
     first = max(0.3, noise)
     assert path[:81] == [first] * 81 and path[120:] == pytest.approx([noise] * 81)
     assert all(a >= b for a, b in pairwise(path))
-
-
-def test_codes_cost_little_until_the_noise_has_fallen():
-    path = [code_weight_at(step, 200) for step in range(201)]
-    assert 0 < path[80] < 1 and path[:81] == [path[80]] * 81 and path[120:] == [1.0] * 81
-    assert all(a <= b for a, b in pairwise(path))
 
 
 def test_a_model_from_the_middle_of_a_training_gets_the_parts_of_its_end():
