@@ -52,13 +52,14 @@ def main(args: argparse.Namespace) -> None:
     if not args.evaluate:
         train(model, guide, data, run)
     print("measuring on the test images, and drawing", flush=True)
-    scorer = CompletionScorer(data, images=1000 if args.quick else None)
+    scorer = CompletionScorer(data, images=1000 if args.quick else 2500)
     scorer = scorer._replace(particles=5) if args.smoke else scorer
     with torch.no_grad(), fork_rng(args.seed):
         numbers = scorer.measure(model, guide)
         run.write(numbers, run.costs())
-        figures(model, guide, data, run)
-    print(experiment.completion_verdict(numbers))
+        verdict = experiment.completion_verdict(numbers)
+        figures(model, guide, data, run, verdict)
+    print(verdict)
     print(f"the pictures are in {run.out}: look at completions.png first")
 
 
@@ -97,15 +98,16 @@ def train(model, guide, data: Parts, run: Run) -> None:
     run.figure("curves", viz.curves(run.history))
 
 
-def figures(model, guide, data: Parts, run: Run) -> None:
+def figures(model, guide, data: Parts, run: Run, verdict: str) -> None:
     """Completions, and draws for ArviZ."""
     images = data.test[:8].floats(run.device)
     masks = random_masks(8, seed=1) if run.settings["kind"] == "vaeac" else data.masks[:8]
-    run.figure("completions", experiment.completion_figure(model, images, masks.to(run.device)))
-    known = images.masked_fill(~masks.to(run.device), torch.nan)
-    run.netcdf(
-        "inference_data", to_arviz(model, guide, images, known, draws=20, seed=run.args.seed)
-    )
+    seen = masks.to(run.device)
+    sheet = experiment.completion_figure(model, images, seen, headline=verdict)
+    run.figure("completions", sheet)
+    known = images.masked_fill(~seen, torch.nan)
+    draws = to_arviz(model, guide, images, known, draws=20, seed=run.args.seed)
+    run.netcdf("inference_data", draws)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ class CompletionScorer(NamedTuple):
     """Scores models of completions and their guides, in evaluation mode. Use ``torch.no_grad()``."""
 
     data: Parts
-    images: int | None = None  # how many test images; None: all
+    images: int = (
+        2_500  # how many test images at most, evenly spaced, as the file of MNIST begins with easy ones
+    )
     particles: int = 100  # of the importance-weighted bound
 
     def nats(
@@ -108,9 +110,8 @@ class CompletionScorer(NamedTuple):
 
     def measure(self, model: Any, guide: nn.Module) -> dict[str, Any]:
         """These for each mask, ``nats, 1 of 4 seen`` ..., each with its floors, on the test images."""
-        scenes, numbers = self.data.test[: self.images], {
-            "images": len(self.data.test[: self.images])
-        }
+        scenes = self.data.test[:: -(-len(self.data.test) // self.images)]
+        numbers: dict[str, Any] = {"images": len(scenes)}
         for name, seen in self.data.seen.items():
             figures = self.nats(model, guide, scenes, seen)
             table = floors.beside(figures, self.floors(model, scenes, seen))
@@ -133,17 +134,29 @@ def completion_verdict(numbers: dict[str, Any]) -> str:
                 for key in numbers
                 if key.startswith(f"{name}: ")
             ]
-            lines.append(f"{name}: {value:.1f} for the rest of an image ({', '.join(others)})")
+            mask = name.removeprefix("nats, ")
+            lines.append(f"{mask}: {value:.1f} nats for the rest of an image ({', '.join(others)})")
     return "\n".join(lines)
 
 
 def completion_figure(
-    model: Any, images: Float[Tensor, "n c h w"], masks: Bool[Tensor, "n 1 h w"], *, draws: int = 50
+    model: Any,
+    images: Float[Tensor, "n c h w"],
+    masks: Bool[Tensor, "n 1 h w"],
+    *,
+    headline: str = "",
+    draws: int = 50,
 ) -> Any:
     """Images, what is seen of them, completions drawn by the model, and the best and the worst of them.
 
-    Best and worst are of all draws, by the pixels that differ from the truth; the completions with the
-    fewest and the most on average are named at the top.
+    Best and worst are by the pixels that differ from the image: of an image's draws, and of the images.
+
+    Args:
+        model: Called as ``model(None, picture)``.
+        images: The truth.
+        masks: True where a pixel is seen.
+        headline: Above all, such as the verdict.
+        draws: For each image.
     """
     known = images.masked_fill(~masks, torch.nan)
     rows = {"image": images, "seen": known.nan_to_num(0.5)}
@@ -157,10 +170,10 @@ def completion_figure(
     rows[f"worst of {draws}"] = drawn[wrong.argmax(0), each]
     mean = wrong.mean(0)
     heads = [f"{pixels:.0f} px off" for pixels in mean.tolist()]
-    heads[int(mean.argmin())] += "\nbest image"
-    heads[int(mean.argmax())] += "\nworst image"
-    headline = "What is seen, and the rest as the model draws it; px off: pixels that differ, mean of all draws"
-    return viz.pictures(rows, columns=heads, headline=headline)
+    heads[int(mean.argmin())] += "\n(best)"
+    heads[int(mean.argmax())] += "\n(worst)"
+    told = f"px off: pixels that differ from the image, mean of {draws} draws"
+    return viz.pictures(rows, columns=heads, headline=f"{headline}\n{told}".strip())
 
 
 def _canvas(model: Any, known: Tensor) -> Tensor:

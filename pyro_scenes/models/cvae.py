@@ -1,7 +1,7 @@
 """The conditional variational auto-encoder (Sohn, Lee and Yan, 2015): an image, given a part of it.
 
 K. Sohn, H. Lee, X. Yan, *Learning structured output representation using deep conditional generative models*,
-NIPS 2015. The generative process (the paper's Sec. 4; x is what is seen, y the rest of the image)::
+NIPS 2015. The generative process (the paper's Sec. 4; what is seen is its x, the rest of the image its y)::
 
     guess  = baseline(seen)                         a deterministic network's answer            (a)
     z_what ~ p(z_what | seen, guess)                the prior network                           (b)
@@ -13,9 +13,8 @@ and the guide, the recognition network, which sees the whole image::
     z_what ~ q(z_what | seen, rest)                                                             (e)
 
 Departs from the paper:
-    (a) The baseline is the paper's first guess, which its networks for segmentation feed to the prior network;
-    here it completes the picture that both the prior and the generation network see, on MNIST too. The bound
-    goes on training it.
+    (a) The first guess, with what is seen in it, is the picture that the prior network and the generation
+    network see; the paper gives it to the prior network. Unless it is frozen, the bound trains it too.
     (b), (c), (e) Hidden layers of 500 units and 50 latents, not 1,000 and 200. Glorot's initial weights.
 """
 

@@ -13,6 +13,7 @@ __all__ = [
     "apart_at",
     "as_trained",
     "colour_experts",
+    "completion_pair",
     "given_regions_econ",
     "layered_digits_pair",
     "noise_at",
@@ -20,4 +21,5 @@ __all__ = [
     "paper_econ",
     "separate_experts",
     "set_experts_apart",
+    "train_guess",
 ]

@@ -1,4 +1,4 @@
-"""CVAE: its bound written by hand, the baseline alone, an exact case, completions, and what may be swapped."""
+"""CVAE: its bound written by hand, the baseline alone, an exact case, completions, and what is refused."""
 
 import math
 from itertools import repeat
