@@ -65,7 +65,7 @@ def completion_split(
     ]
     train = torch.cat([binary(sets[0], COPIES * seed + copy) for copy in range(COPIES)])
     validation, test = (binary(images, 1_000_000 + i) for i, images in enumerate(sets[1:]))
-    side = train.shape[2:]
+    side = train.shape[-2], train.shape[-1]
     counts = (count,) if kind == "cvae" else (1, 2, 3)
     seen = {f"{n} of 4 seen": quadrants(n, side) for n in counts}
     masks = quadrants(count, side).expand(len(train), 1, *side)
@@ -100,8 +100,9 @@ class CompletionScorer(NamedTuple):
         """``nats`` of answers that are one picture: the mean of the training images, the baseline's."""
         device, images = model.blank.device, scenes.floats(model.blank.device)
         mask = seen.to(device).expand(len(images), 1, -1, -1)
-        mean = sum(chunk.floats(device).sum(0) for chunk in self.data.train.chunks(10_000))
-        pixels = dist.Bernoulli(probs=(mean / len(self.data.train)).clamp(1e-3, 1 - 1e-3))
+        train = self.data.train.images
+        mean = (train.sum(0, dtype=torch.float64) / (255 * len(train))).to(images)
+        pixels = dist.Bernoulli(probs=mean.clamp(1e-3, 1 - 1e-3))
         answers = {"mean image": pixels.log_prob(images).masked_fill(mask, 0.0).sum().item()}
         if isinstance(model, CVAE):
             trace = poutine.trace(FirstGuess(model)).get_trace(images, mask)

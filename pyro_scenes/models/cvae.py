@@ -89,7 +89,8 @@ class CVAE(Model):
         if decoder is None:
             inputs = code + self.blank.numel()
             decoder = glorot(GlimpseDecoder(inputs, shape, hidden=widths))
-        self.guess, self.decoder = guess, decoder
+        self.guess: Any = guess
+        self.decoder = decoder
         self.image = Pixels(dist.Bernoulli) if image is None else image
 
     def forward(

@@ -11,7 +11,17 @@ from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
-from pyro_scenes import CVAE, CVAEGuide, Pixels, adam, check_guide, evaluation, fit, to_arviz
+from pyro_scenes import (
+    CVAE,
+    CVAEGuide,
+    Importance,
+    Pixels,
+    adam,
+    check_guide,
+    evaluation,
+    fit,
+    to_arviz,
+)
 from pyro_scenes.models.cvae import UNSEEN, FirstGuess
 from pyro_scenes.recipes import completion_pair, train_guess
 
@@ -170,10 +180,13 @@ def test_the_importance_bound_reaches_the_exact_conditional_likelihood():
             self.z_what = lambda _: dist.Normal(loc, precision**-0.5).to_event(1)
             super().forward(images, seen)
 
-    weights = evaluation.log_weights(model.eval(), Exact(model).eval(), images, seen, particles=2)
+    guide = Exact(model).eval()
+    weights = evaluation.log_weights(model.eval(), guide, images, seen, particles=2)
     covariance = 0.25 * torch.eye(2) + 1
     exact = dist.MultivariateNormal(torch.zeros(2), covariance).log_prob(images[:, 0, 0, 1:])
     torch.testing.assert_close(weights, exact.expand(2, -1), rtol=1e-4, atol=1e-4)
+    loss = Importance(3).loss(model, guide, images, seen)
+    assert loss == pytest.approx(-exact.sum().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
