@@ -18,7 +18,7 @@ TUTORIALS := docs/tutorials
 NARROW := $(BIN)/black --quiet --line-length 79
 
 .DEFAULT_GOAL := help
-.PHONY: help install air cst_vae econ inpaint live test lint format style docs pictures clean
+.PHONY: help install air cst_vae econ complete inpaint live test lint format style docs pictures clean
 .SILENT:
 
 help:  ## list the targets
@@ -37,6 +37,9 @@ econ: install  ## train ECON, competing experts, on coloured shapes; goes on whe
 
 inpaint: install  ## see what trained models paint where an image is not seen
 	$(BIN)/python examples/inpaint.py $(ARGS)
+
+complete: install  ## train CVAE to complete digits, given a part of them; goes on where it stopped
+	$(BIN)/python examples/complete_digits.py --resume $(ARGS)
 
 live: .venv/extra-live  ## open a page on which models explain what you draw
 	$(BIN)/python examples/live.py $(ARGS)

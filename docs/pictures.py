@@ -1,10 +1,10 @@
 """Makes docs/pictures: the figures of the examples, and the plate diagrams of the models.
 
-    python docs/pictures.py              # all: ten minutes or so, two short trainings among them
+    python docs/pictures.py              # all: ten minutes or so, four short trainings among them
     python docs/pictures.py air econ     # only the pictures whose names begin so
 
-Each example runs with the weights that ship with the package (VAE and ST-VAE have none, and are trained
-briefly). Of its figures those named below are shrunk to the width of a page and to few colours. The
+Each example runs with the weights that ship with the package (VAE, ST-VAE, CVAE and VAEAC have none, and are
+trained briefly). Of its figures those named below are shrunk to the width of a page and to few colours. The
 diagrams need graphviz: its program ``dot``, and the Python package.
 """
 
@@ -26,7 +26,7 @@ from PIL import Image
 from pyro import poutine
 from scipy.stats import uniform
 
-from pyro_scenes import AIR, CSTVAE, ECON, STVAE, VAE, evaluation, load_pretrained, viz
+from pyro_scenes import AIR, CSTVAE, CVAE, ECON, STVAE, VAE, VAEAC, evaluation, load_pretrained, viz
 from pyro_scenes.base import Model
 from pyro_scenes.data import coloured_shapes, digits, layered_digits, multi_digits
 from pyro_scenes.networks import BroadcastDecoder, FlatDecoder
@@ -48,6 +48,7 @@ class Example(NamedTuple):
 GIVEN = "--evaluate pretrained"
 QUICK = f"{GIVEN} --quick"
 BRIEF = "cst_vae_superimposed.py --quick --steps 1000 --data translated --model"
+COMPLETE = "complete_digits.py --quick"
 RUNS = {
     "air": Example(f"air_multi_mnist.py {GIVEN}", ("scenes", "reconstructions", "prior")),
     "cst_vae": Example(
@@ -65,6 +66,8 @@ RUNS = {
     "swap": Example("swap_a_prior.py", ("prior_counts", "prior_samples")),
     "st_vae": Example(f"{BRIEF} st_vae", ("reconstructions", "samples", "alignment")),
     "vae": Example(f"{BRIEF} vae", ("reconstructions",)),
+    "cvae": Example(COMPLETE, ("completions",)),
+    "vaeac": Example(f"{COMPLETE} --model vaeac", ("completions",)),
 }
 
 
@@ -167,6 +170,7 @@ def diagrams() -> dict[str, Callable[[], None]]:
     shape = (3, 16, 16)
     experts = [BroadcastDecoder(5, shape), FlatDecoder(5, shape)]
     models = {"air": AIR(steps=2), "vae": VAE(), "st_vae": STVAE(), "cst_vae": CSTVAE()}
+    models |= {"cvae": CVAE(), "vaeac": VAEAC()}
     models["econ"] = ECON(shape, 2, 2, decoders=experts)
     return {f"{name}_plates": partial(_diagram, name, model) for name, model in models.items()}
 

@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from pyro.distributions import Distribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
@@ -15,6 +16,7 @@ __all__ = [
     "check_experts",
     "check_images",
     "check_regions",
+    "check_seen",
     "check_sizes",
     "check_tensors",
     "is_integer",
@@ -133,3 +135,47 @@ def check_regions(regions: Tensor | None, images: Tensor, layers: int) -> None:
         )
     if not (regions.sum(1) == 1).all():
         raise ValueError("regions must assign each pixel to exactly one layer: see Scenes.regions")
+
+
+def check_seen(
+    images: Tensor | None, seen: Tensor | None, blank: Tensor, size: int
+) -> Float[Tensor, "n c h w"]:
+    """Returns what a model of completions is given: the pixels that are seen, and NaN elsewhere.
+
+    Args:
+        images: Complete images, if they are known.
+        seen: A bool mask (n, 1 or C, H, W) of the images, True where a pixel is seen; or a picture
+            (n, C, H, W), NaN where nothing is seen; or None: nothing is.
+        blank: The model's.
+        size: How many pictures, if there are neither images nor such a picture.
+
+    Raises:
+        TypeError: No tensor.
+        ValueError: Another shape, dtype or device, another number than of images, or a mask without images.
+    """
+    check_sizes(size=size)
+    size = size if images is None else len(check_images(images, blank))
+    if seen is None:
+        return torch.full_like(blank, torch.nan).expand(size, *blank.shape)
+    if not isinstance(seen, Tensor):
+        raise TypeError(
+            f"seen must be a bool mask or a picture, a tensor, got {type(seen).__name__}"
+        )
+    if seen.dtype != torch.bool:
+        known = check_images(seen, blank)
+    elif images is None:
+        raise ValueError(
+            "seen is a mask of images, and none are given: give what is seen as a picture, "
+            "images.masked_fill(~seen, torch.nan)"
+        )
+    else:
+        shapes = [(size, channels, *blank.shape[1:]) for channels in (1, blank.shape[0])]
+        if tuple(seen.shape) not in shapes or seen.device != blank.device:
+            raise ValueError(
+                f"seen must be a bool mask of shape {shapes[0]} on {blank.device}, True where a pixel is "
+                f"seen, got {tuple(seen.shape)} on {seen.device}"
+            )
+        known = images.masked_fill(~seen, torch.nan)
+    if images is not None and len(known) != size:
+        raise ValueError(f"seen must be of {size} pictures, as images are, got {len(known)}")
+    return known

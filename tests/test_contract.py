@@ -15,18 +15,22 @@ from pyro.infer import Predictive, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 from pyro_scenes import (
     AIR,
     CSTVAE,
+    CVAE,
     ECON,
     STVAE,
     VAE,
+    VAEAC,
     AIRGuide,
     Blind,
     CSTVAEGuide,
+    CVAEGuide,
     ECONGuide,
     Importance,
     Known,
     SpritesGuide,
     STVAEGuide,
     Summed,
+    VAEACGuide,
     VAEGuide,
     adam,
     fit,
@@ -40,6 +44,11 @@ from pyro_scenes.networks import RegionEncoder, SeededAttention, UNet
 SMALL = {"image_shape": (1, 16, 16), "window": (1, 8, 8), "steps": 2, "code": 4}
 LAYERED = {"window": (1, 9, 8), "layers": 2, "code": 4}
 COMPETING = {"image_shape": (3, 8, 12), "experts": 2, "layers": 2, "code": 5}
+COMPLETED = {
+    "image_shape": (1, 16, 12),
+    "code": 4,
+    "hidden": 16,
+}  # with nothing seen, as images alone
 SPRITES = {"image_shape": (3, 16, 12), "sprites": 2, "layers": 2, "code": 5}
 
 
@@ -71,6 +80,8 @@ PAIRS = {
     "ECON": (ECON, econ_guide, COMPETING),
     "ECON, all sequences": (ECON, partial(econ_guide, choice="enumerate"), COMPETING),
     "sprites": (sprite_scenes, sprites_guide, SPRITES),
+    "CVAE": (CVAE, partial(CVAEGuide, hidden=16), COMPLETED),
+    "VAEAC": (VAEAC, partial(VAEACGuide, hidden=16), COMPLETED),
 }
 ELBOS = {
     "graph": TraceGraph_ELBO(),

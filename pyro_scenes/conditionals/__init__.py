@@ -6,6 +6,7 @@ include.
 """
 
 from .amortised import Amortised
+from .completion import Completion, Conditioned
 from .families import Conditional, Persist, Pixels, Prior, persist
 from .pose import PoseProposal
 from .posteriors import Posterior, flow, full_covariance, normal
@@ -17,7 +18,9 @@ from .seen import Seen
 __all__ = [
     "Amortised",
     "Autoregressive",
+    "Completion",
     "Conditional",
+    "Conditioned",
     "Mixture",
     "Persist",
     "Pixels",

@@ -8,6 +8,7 @@ from .images import as_images, fingerprints
 from .layered_digits import layered_digits
 from .mnist import mnist
 from .multi_digits import multi_digits
+from .parts import binary, quadrants, random_masks
 from .scenes import Scenes, Split
 from .strokes import strokes
 
@@ -17,6 +18,7 @@ __all__ = [
     "Split",
     "as_images",
     "batches",
+    "binary",
     "coloured_shapes",
     "digits",
     "fingerprints",
@@ -24,6 +26,8 @@ __all__ = [
     "load_scenes",
     "mnist",
     "multi_digits",
+    "quadrants",
+    "random_masks",
     "save_scenes",
     "shape_masks",
     "strokes",

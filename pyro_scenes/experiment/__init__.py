@@ -1,5 +1,12 @@
 """What examples share: their flags, an output folder, a training that survives being killed, and tasks."""
 
+from .completion import (
+    CompletionScorer,
+    Parts,
+    completion_figure,
+    completion_split,
+    completion_verdict,
+)
 from .flags import checkpoint, flags, natural, path, positive, rate, share, sides, up_to
 from .held_out import remember, unseen
 from .layered import LAYERED, LayeredScorer, layered_split
@@ -15,15 +22,20 @@ from .training import Training
 from .verdict import count_verdict, layer_verdict, region_verdict
 
 __all__ = [
+    "CompletionScorer",
     "IMAGES",
     "LAYERED",
     "LayeredScorer",
+    "Parts",
     "Run",
     "Scorer",
     "ShapesJudge",
     "ShapesTask",
     "Training",
     "checkpoint",
+    "completion_figure",
+    "completion_split",
+    "completion_verdict",
     "count_verdict",
     "divide",
     "expert_roles",

@@ -10,12 +10,14 @@ from .checkpoint import (
 from .count_posterior import count_posterior
 from .fit import Diverged, Record, fit
 from .importance import Importance
+from .known import Known, presences
 from .parallel import Parallel
 from .parameters import adam
 from .pareto import effective_size, pareto_k
 from .refine import Draws, refine
 from .schedule import falling, plateaus, ramp, scale_lr, warm_up
 from .semi_amortised import SemiAmortised, semi_amortise
+from .semi_supervised import semi_supervise
 from .summed import Summed
 from .surrogate import MaskLoss, Surrogate
 from .weighted import Weighted, as_printed
@@ -25,6 +27,7 @@ __all__ = [
     "Diverged",
     "Draws",
     "Importance",
+    "Known",
     "MaskLoss",
     "Parallel",
     "Record",
@@ -42,11 +45,13 @@ __all__ = [
     "load_checkpoint",
     "pareto_k",
     "plateaus",
+    "presences",
     "ramp",
     "read_checkpoint",
     "refine",
     "save_checkpoint",
     "scale_lr",
     "semi_amortise",
+    "semi_supervise",
     "warm_up",
 ]

@@ -120,9 +120,7 @@ def check_moves(moves: int | Sequence[str], step: float) -> None:
         raise ValueError(f"step must be a number above 0, got {step!r:.60}")
 
 
-def resample(
-    chains: Chains, size: int, pool: int
-) -> tuple[State, Float[Tensor, "particles n"]]:
+def resample(chains: Chains, size: int, pool: int) -> tuple[State, Float[Tensor, "particles n"]]:
     """Chooses each row's state among all draws of the guide for its image, by weight. Returns all weights.
 
     Draws come and go: of those so far, each row has one by its share of the weight.

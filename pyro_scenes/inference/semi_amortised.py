@@ -31,7 +31,9 @@ BLOCKS, DRAWS = 20, 10
 class Shift(NamedTuple):
     """What is fitted of a site, a row for each image: zeros change nothing."""
 
-    loc: Float[Tensor, "n *rest"]  # on the unconstrained line; of a discrete site, added to its logits
+    loc: Float[
+        Tensor, "n *rest"
+    ]  # on the unconstrained line; of a discrete site, added to its logits
     log_scale: Float[Tensor, "n *rest"] | None = None
 
 

@@ -10,8 +10,9 @@ from .conftest import ROOT
 #: All but the live page, which trains nothing and has its own tests.
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem != "live")
 FLAGS = ("--out", "--seed", "--device", "--smoke")
-TRAINING = ("--steps", "--batch-size", "--resume", "--pretrained", "--evaluate")
-TRAINS = ("air_multi_mnist", "cst_vae_superimposed", "econ_shapes")
+TRAINING = ("--steps", "--batch-size", "--resume", "--evaluate")
+SHIPS = ("air_multi_mnist", "cst_vae_superimposed", "econ_shapes")
+TRAINS = (*SHIPS, "complete_digits")
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -31,10 +32,11 @@ def test_help_is_for_newcomers(example, run):
     text = run(example, "--help").stdout
     assert all(flag in text for flag in FLAGS)
     assert all((flag in text) == (example in TRAINS) for flag in TRAINING)
+    assert ("--pretrained" in text) == (example in SHIPS)
     assert "None)" not in text and f"python examples/{example}.py" in text
 
 
-@pytest.mark.parametrize("example", TRAINS)
+@pytest.mark.parametrize("example", SHIPS)
 def test_it_starts_from_the_weights_that_ship(example, run, written):
     figureless = {"figures": lambda *args: None} if example != "econ_shapes" else {}
     result = run(example, "--smoke", "--evaluate", "pretrained", "--out", "shipped", **figureless)
