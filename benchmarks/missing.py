@@ -4,7 +4,7 @@
 
 Each pixel of each image is unseen (NaN) with the same probability. Measured are, by that probability, the
 count accuracy of the mode and of a sample on 1000 ``touching`` test scenes, and bounds on log p of the seen
-pixels (100 particles, 200 scenes),
+pixels (20 particles, 200 scenes),
 
 * of the shipped pair, whose guide gets black for unseen pixels (``Blind``), or what is nearest to them;
 * of a pair that is trained on images half of which is unseen, its guide built with ``missing=True``.
@@ -115,7 +115,7 @@ def score(model: Any, guide: Any, test: Scenes, share: float) -> str:
     pyro.set_rng_seed(1)
     images = hide(test.floats(), share)
     counts = evaluation.counting(guide, images, test.counts)
-    weights = evaluation.log_weights(model, guide, images[:200], particles=100)
+    weights = evaluation.log_weights(model, guide, images[:200], particles=20)
     bounds = evaluation.estimate(weights)
     return (
         f"counts: mode {counts.count_accuracy:.4f}, sample {counts.count_accuracy_sample:.4f}, one count "

@@ -125,16 +125,16 @@ def _first(step: Step, optim: Optimizer | None) -> Parameters:
         _check_call(function, step.parts)
     parts = [part.images if isinstance(part, Known) else part for part in step.parts]
     images, *others = [part for part in parts if isinstance(part, Tensor)] or [torch.zeros(())]
-    if not (images.isfinite() | images.isnan()).all() or not all(
-        part.isfinite().all() for part in others
-    ):
+    seen = ~images.isnan()
+    if not ((images.isfinite() | ~seen).all() and all(part.isfinite().all() for part in others)):
         raise ValueError(
             "the first batch has numbers that are infinite, or NaN in a part that is not of images: see "
             "data.as_images"
         )
     with poutine.trace(param_only=True) as used, divergence(step):
         check_guide(step.model, step.guide, *step.parts)
-    if share := 1 - (~images.isnan()).double().mean().item():
+    if not seen.all():
+        share = 1 - seen.double().mean()
         warnings.warn(
             f"{share:.2%} of the first batch's pixels are NaN, which means unseen: they are not scored",
             stacklevel=3,
