@@ -34,7 +34,7 @@ from pyro_scenes.networks import BroadcastDecoder, FlatDecoder
 FOLDER = Path(__file__).parent / "pictures"
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: Pixels; colours of a picture; bytes of all pictures together, at most.
-WIDTH, COLOURS, BYTES = 1000, 128, 1_200_000
+WIDTH, COLOURS, BYTES = 1000, 128, 1_500_000
 
 
 class Example(NamedTuple):
