@@ -100,7 +100,10 @@ class Splits:
         steps = torch.arange(self.steps, device=count.device)
         others = (steps < count[:, None]) & (steps != slot[:, None]) & (steps != last[:, None])
         order = (~others).int().argsort(dim=-1, stable=True)
-        packed = {name: (steps[t] < others.sum(-1)).to(self.images) for t, name in enumerate(self.chains.presences)}
+        packed = {
+            name: (steps[t] < others.sum(-1)).to(self.images)
+            for t, name in enumerate(self.chains.presences)
+        }
         for t in range(self.steps):
             packed |= {f"{part}{t}": v for part, v in self.at(values, order[:, t]).items()}
         with fixed(packed):
