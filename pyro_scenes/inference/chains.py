@@ -151,6 +151,20 @@ class Chains:
         log_ratio = proposed.log_p + proposed.log_slope - state.log_p - state.log_slope
         return self.accept(state, proposed, log_ratio)
 
+    def count(self, state: State) -> tuple[State, Bool[Tensor, " rows"]]:
+        """Adds an object, drawn by the guide given the others, or takes the last away; either as often."""
+        present = torch.stack([state.values[name] for name in self.presences], -1)
+        count, more = present.sum(-1).long(), torch.rand(self.rows, device=present.device) < 0.5
+        step = torch.where(more, count, count - 1)
+        possible = (step >= 0) & (step < len(self.presences))
+        step = step.clamp(0, len(self.presences) - 1)
+        values, sites = dict(state.values), self.steps[step].clone()
+        for t, name in enumerate(self.presences):
+            values[name] = torch.where((step == t) & possible, more.to(present), values[name])
+            sites[:, self.names.index(name)] = False
+        log_ratio = torch.zeros_like(state.log_p).masked_fill(~possible, -torch.inf)
+        return self.redraw(state, sites, values, log_ratio)
+
     def in_unary_code(self, values: Mapping[str, Tensor]) -> Bool[Tensor, " rows"]:
         present = torch.stack([values[name] for name in self.presences], -1)
         return (present == present.cumprod(-1)).all(-1)

@@ -1,6 +1,7 @@
 """Draws nearer to a model's posterior than a guide's: by their weights, then by moves that keep it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from math import isfinite
 from numbers import Real
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from .splits import Splits
 
 __all__ = ["Draws", "refine"]
 
-MOVES = "redraw", "walk", "step", "split"
+MOVES = "redraw", "walk", "step", "count", "split"
 
 
 class Draws(NamedTuple):
@@ -57,10 +58,12 @@ def refine(
     ``walk``
         all continuous latents, by normal noise on the unconstrained line. Absent objects walk, too;
     ``step``
-        one step of the guide, its last object's birth and death included, given all others;
+        one step of the guide, given all others;
+    ``count``
+        one object more, or one less, of models with ``z_pres_0, z_pres_1, ...`` in unary code;
     ``split``
-        an object to two, or two to one (:mod:`pyro_scenes.inference.splits`): of models with
-        ``z_pres_0, z_pres_1, ...`` in unary code and a site ``canvas`` on which bright objects are added.
+        an object to two, or two to one (:mod:`pyro_scenes.inference.splits`): of models of one such
+        sequence of objects, with a site ``canvas`` on which they are added, bright on black.
 
     Each leaves the posterior of the model as it is. So draws get better with moves, of the model as it is:
     where it explains an image by the wrong scene, that is where they go.
@@ -111,8 +114,8 @@ def refine(
 
 def check_moves(moves: int | Sequence[str], step: float) -> None:
     """Raises a ValueError unless these are moves, and a scale of walks."""
-    names = isinstance(moves, Sequence) and not isinstance(moves, str)
-    if not (is_whole(moves, 0) or (names and {*moves} <= {*MOVES})):
+    names = set() if isinstance(moves, int) else {*moves}
+    if not (is_whole(moves, 0) or (not isinstance(moves, str | int) and names <= {*MOVES})):
         raise ValueError(
             f"moves must be a whole number from 0 up, or a list of {', '.join(MOVES)}, got {moves!r:.60}"
         )
@@ -171,22 +174,24 @@ def _take(part: Any, index: Int64[Tensor, " rows"]) -> Any:
 
 def _kinds(chains: Chains, moves: int | Sequence[str]) -> list[str]:
     """The moves to make; a ValueError if the pair lacks one."""
-    asked = [] if is_whole(moves, 0) else [*moves]  # type: ignore[misc]
-    if not (asked or moves):
+    asked = [] if isinstance(moves, int) else [*moves]
+    if not moves:
         return []
     known = ["redraw"]
     if chains.draw().line:
         known.append("walk")
     if len(chains.steps) > 1:
         known.append("step")
+    if chains.is_unary:
+        known.append("count")
     if Splits.fits(chains):
         known.append("split")
     if lacking := {*asked} - {*known}:
         raise ValueError(
             f"this pair has no moves {', '.join(sorted(lacking))}, but {', '.join(known)}: walk needs a "
-            "continuous latent, step sites of several steps, split what AIR has"
+            "continuous latent, step sites of several steps, count and split what AIR has"
         )
-    return asked or [known[i % len(known)] for i in range(int(moves))]  # type: ignore[call-overload]
+    return asked or [kind for kind, _ in zip(cycle(known), range(moves))]
 
 
 def _move(
@@ -194,6 +199,8 @@ def _move(
 ) -> tuple[State, Bool[Tensor, " rows"]]:
     if kind == "walk":
         return chains.walk(state, scale)
+    if kind == "count":
+        return chains.count(state)
     if kind == "split":
         return Splits(chains).move(state)
     every = torch.ones_like(state.log_q, dtype=torch.bool)

@@ -137,6 +137,8 @@ def moved(model, guide, kind, rows, times):
     for _ in range(times):
         if kind == "walk":
             state, yes = chains.walk(state, scale)
+        elif kind == "count":
+            state, yes = chains.count(state)
         elif kind == "split":
             state, yes = Splits(chains).move(state)
         else:
@@ -154,12 +156,12 @@ PAIRS = {"bounded": lambda: (bounded, rough), "AIR": counting_pair}
 @pytest.mark.parametrize(
     ("pair", "kind"),
     [("bounded", "walk"), ("bounded", "redraw")]
-    + [("AIR", kind) for kind in ("redraw", "walk", "step", "split")],
+    + [("AIR", kind) for kind in ("redraw", "walk", "step", "count", "split")],
 )
 def test_moves_keep_the_joint_law_of_scenes_and_images(pair, kind):
     """Of images drawn with their scenes, the scenes are exact draws of the posterior, and must stay so."""
     model, guide = PAIRS[pair]()
-    before, after, accepted = moved(model, guide, kind, 2000, 5)
+    before, after, accepted = moved(model, guide, kind, 800, 4)
     assert accepted > 0.05
     for name in before:
         change = after[name] - before[name]
