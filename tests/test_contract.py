@@ -32,10 +32,18 @@ from pyro_scenes import (
     Summed,
     VAEACGuide,
     VAEGuide,
+    <<<<<<<,
+    =======,
+    >>>>>>>,
     adam,
     fit,
+    ours,
+    refine,
+    semi_amortise,
     semi_supervise,
     sprite_scenes,
+    theirs,
+    to_arviz,
 )
 from pyro_scenes.conditionals import RegionProposal
 from pyro_scenes.criticism import sbc
@@ -142,6 +150,17 @@ def test_prior_draws_images(pair):
     trace = poutine.trace(model).get_trace(size=7)
     assert trace.nodes["_RETURN"]["value"].shape == (7, *model.image_shape)
     assert trace.nodes["canvas"]["value"].shape == (7, *model.image_shape)
+
+
+def test_draws_are_refined(pair):
+    model, guide = (module.eval() for module in pair)
+    batch = images(model, 2)
+    fitted = semi_amortise(model, guide, batch, steps=1)
+    found = refine(model, fitted, batch, draws=3, pool=2, moves=5)
+    assert set(found.values) == set(model.latents()) and found.log_weights.shape == (6, 2)
+    assert all(value.shape[:2] == (3, 2) for value in found.values.values())
+    drawn = to_arviz(model, guide, batch, draws=found.values)
+    assert drawn["posterior_predictive"]["image"].shape == (1, 3, *batch.shape)
 
 
 @pytest.mark.parametrize("elbo", ELBOS)

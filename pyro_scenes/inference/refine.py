@@ -114,8 +114,9 @@ def refine(
 
 def check_moves(moves: int | Sequence[str], step: float) -> None:
     """Raises a ValueError unless these are moves, and a scale of walks."""
-    names = set() if isinstance(moves, int) else {*moves}
-    if not (is_whole(moves, 0) or (not isinstance(moves, str | int) and names <= {*MOVES})):
+    listed = isinstance(moves, Sequence) and not isinstance(moves, str)
+    names = moves if isinstance(moves, Sequence) else []
+    if not (is_whole(moves, 0) or (listed and all(name in MOVES for name in names))):
         raise ValueError(
             f"moves must be a whole number from 0 up, or a list of {', '.join(MOVES)}, got {moves!r:.60}"
         )
@@ -174,8 +175,9 @@ def _take(part: Any, index: Int64[Tensor, " rows"]) -> Any:
 
 def _kinds(chains: Chains, moves: int | Sequence[str]) -> list[str]:
     """The moves to make; a ValueError if the pair lacks one."""
-    asked = [] if isinstance(moves, int) else [*moves]
-    if not moves:
+    asked = [*moves] if isinstance(moves, Sequence) else []
+    number = 0 if isinstance(moves, Sequence) else int(moves)
+    if not (asked or number):
         return []
     known = ["redraw"]
     if chains.draw().line:
@@ -191,7 +193,7 @@ def _kinds(chains: Chains, moves: int | Sequence[str]) -> list[str]:
             f"this pair has no moves {', '.join(sorted(lacking))}, but {', '.join(known)}: walk needs a "
             "continuous latent, step sites of several steps, count and split what AIR has"
         )
-    return asked or [kind for kind, _ in zip(cycle(known), range(moves))]
+    return asked or [kind for kind, _ in zip(cycle(known), range(number))]
 
 
 def _move(

@@ -1,9 +1,9 @@
 """Moves that split an object in two, and merge two into one: for objects that touch and were read as one.
 
 Where one window holds two objects, no draw of the guide with two has a good window for each. But the guide
-reads either well if it is shown alone. So a move draws a line, at a random angle through the centre of mass of
-what all other objects leave of the image, and asks the guide for the first object of each side (split), or of
-both together (merge)::
+reads either well if it is shown alone. So a move draws a line, at a random angle through the centre of mass
+of what all other objects leave of the image, and asks the guide for the first object of each side (split),
+or of both together (merge)::
 
     rest   = image - canvas of the other objects
     a, b   ~ q(first object | rest on one side of the line), q(first object | rest on the other side)
@@ -59,7 +59,7 @@ class Splits:
             and len(chains.batch) == 1
             and names == {f"{part}{t}" for part in parts for t in steps}
             and len(parts) > 1
-            and "canvas" in poutine.trace(chains.model).get_trace(size=1)
+            and _draws_canvas(chains.model)
         )
 
     def move(self, state: State) -> tuple[State, Bool[Tensor, " rows"]]:
@@ -146,6 +146,13 @@ class Splits:
                 here = ((slot == t) & where).reshape(-1, *[1] * (new.dim() - 1))
                 changed[f"{part}{t}"] = torch.where(here, new, changed[f"{part}{t}"])
         return changed
+
+
+def _draws_canvas(model: Any) -> bool:
+    try:
+        return "canvas" in poutine.trace(model).get_trace(size=1)
+    except TypeError:  # a model that takes no size
+        return False
 
 
 def divided(

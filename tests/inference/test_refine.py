@@ -10,28 +10,12 @@ import torch
 from chain import IMAGES
 from pyro import poutine
 from test_importance import Line, LineGuide
-from torch import nn
 
-from pyro_scenes import (
-    AIR,
-    VAE,
-    AIRGuide,
-    Persist,
-    Pixels,
-    Prior,
-    Product,
-    VAEGuide,
-    count_posterior,
-    evaluation,
-    refine,
-    semi_amortise,
-    to_arviz,
-)
+from pyro_scenes import AIR, AIRGuide, Persist, Pixels, Prior, Product, refine
 from pyro_scenes.handlers import rows_first
-from pyro_scenes.inference import Importance, effective_size, pareto_k
+from pyro_scenes.inference import effective_size, pareto_k
 from pyro_scenes.inference.chains import Chains
-from pyro_scenes.inference.splits import Splits, divided
-from pyro_scenes.pairs import TrainingModeWarning
+from pyro_scenes.inference.splits import Splits
 
 
 def of_line(w=0.8):
