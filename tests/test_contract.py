@@ -32,17 +32,12 @@ from pyro_scenes import (
     Summed,
     VAEACGuide,
     VAEGuide,
-    <<<<<<<,
-    =======,
-    >>>>>>>,
     adam,
     fit,
-    ours,
     refine,
     semi_amortise,
     semi_supervise,
     sprite_scenes,
-    theirs,
     to_arviz,
 )
 from pyro_scenes.conditionals import RegionProposal
@@ -52,11 +47,8 @@ from pyro_scenes.networks import RegionEncoder, SeededAttention, UNet
 SMALL = {"image_shape": (1, 16, 16), "window": (1, 8, 8), "steps": 2, "code": 4}
 LAYERED = {"window": (1, 9, 8), "layers": 2, "code": 4}
 COMPETING = {"image_shape": (3, 8, 12), "experts": 2, "layers": 2, "code": 5}
-COMPLETED = {
-    "image_shape": (1, 16, 12),
-    "code": 4,
-    "hidden": 16,
-}  # with nothing seen, as images alone
+#: With nothing seen, as images alone.
+COMPLETED = {"image_shape": (1, 16, 12), "code": 4, "hidden": 16}
 SPRITES = {"image_shape": (3, 16, 12), "sprites": 2, "layers": 2, "code": 5}
 
 
