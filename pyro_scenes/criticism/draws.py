@@ -42,8 +42,8 @@ def to_arviz(
         images: At least one, on the device of the model; the result is on the CPU. NaN is a pixel that is not
             seen: it stays NaN in ``observed_data``, and is drawn in ``posterior_predictive``.
         rest: What a batch has beside images, such as ECON's regions.
-        draws: Number of draws for each image, at least 1. Or draws made elsewhere, (draws, n, ...) by site, as
-            of ``refine(model, guide, images).values``; other sites are drawn by the guide.
+        draws: Number of draws for each image, at least 1. Or draws made elsewhere, (draws, n, ...) by site,
+            as of ``refine(model, guide, images).values``; other sites are drawn by the guide.
         seed: Makes the draws reproducible, and leaves torch's random state as it was.
         image_ids: n labels. Default: 0 .. n-1.
 
